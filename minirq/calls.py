@@ -1,0 +1,43 @@
+"""A call: what is to be said to Redis, and how its answer is read.
+
+Built by `protocol/operations`, which does no I/O; sent by whoever has a connection, in whichever
+way that connection speaks (blocking or asyncio). Every call may be sent twice: it acts once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+Argument = str | bytes | int | float
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A Lua script: its name, its text, and the SHA-1 by which the server knows it."""
+
+    name: str
+    text: str
+    sha: str
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """One request. With a script, `args` are numkeys, keys and arguments; without, the whole command."""
+
+    args: tuple[Argument, ...]
+    read: Callable[[Any], T]
+    script: Script | None = None
+
+    @property
+    def command(self) -> tuple[Argument, ...]:
+        """The words to send."""
+        return self.args if self.script is None else ("EVALSHA", self.script.sha, *self.args)
+
+    @property
+    def name(self) -> str:
+        """What this call is named in messages: the script's event or the command."""
+        return self.script.name if self.script else str(self.args[0])

@@ -1,0 +1,84 @@
+"""The `minirq` command: finds the subcommand, and turns errors into one line and an exit code.
+
+Exit codes: 0 done, 1 an error that minirq names, 2 wrong usage, 130 interrupted.
+
+A subcommand's module is imported only when it runs: `minirq --help` must not pay for redis.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from typing import IO, Any
+
+import click
+
+from minirq.exceptions import MinirqError
+
+COMMANDS = {
+    "worker": "minirq.cli.worker:worker",
+    "info": "minirq.cli.info:info",
+    "requeue": "minirq.cli.requeue:requeue",
+    "job": "minirq.cli.job:job",
+    "server": "minirq.cli.server:server",
+}
+
+# Said here too, since asking the command would import it
+SUMMARIES = {
+    "worker": "Run jobs.",
+    "info": "Show queues and workers.",
+    "requeue": "Run failed jobs again.",
+    "job": "Show or change one job.",
+    "server": "Start, stop or show the embedded Redis server.",
+}
+
+
+class _OneLine(click.ClickException):
+    def show(self, file: IO[Any] | None = None) -> None:
+        click.echo(f"minirq: {self.message}", file=file, err=file is None)
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module when the command is called, and not before."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, SUMMARIES[name]) for name in self.list_commands(ctx)])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except MinirqError as error:
+            raise _OneLine(str(error)) from error
+        except KeyboardInterrupt:
+            ctx.exit(130)
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"auto_envvar_prefix": "MINIRQ", "help_option_names": ["-h", "--help"]},
+)
+@click.version_option(package_name="minirq", message="minirq %(version)s")
+@click.pass_context
+def cli(ctx: click.Context) -> None:
+    """A job queue on plain Redis.
+
+    Redis is found by --url, MINIRQ_REDIS_URL, REDIS_URL or [tool.minirq] in pyproject.toml; with none of
+    these, a private server is started (see `minirq server`).
+    """
+    if os.environ.get("NO_COLOR"):  # no-color.org; click does not know it
+        ctx.color = False
+
+
+def main() -> None:
+    cli(prog_name="minirq")

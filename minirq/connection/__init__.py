@@ -1,0 +1,22 @@
+"""Where Redis is and how to reach it. Knows nothing of jobs, queues or keys.
+
+`config` says which server, `embedded` runs a private one, `connect` makes the clients.
+"""
+
+from minirq.connection.config import Config, load_config
+from minirq.connection.connect import ServerInfo, check_server, connect, derive, safe_url
+from minirq.connection.embedded import Server, ensure_server, server_status, stop_server
+
+__all__ = [
+    "Config",
+    "Server",
+    "ServerInfo",
+    "check_server",
+    "connect",
+    "derive",
+    "ensure_server",
+    "load_config",
+    "safe_url",
+    "server_status",
+    "stop_server",
+]

@@ -1,0 +1,191 @@
+"""The settings that every part shares: which Redis, which namespace, where an embedded server lives.
+
+Each comes from the first that has it: argument, environment, `[tool.minirq]` of the nearest
+pyproject.toml, default. This is the only module that reads the environment. It opens no connection.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from minirq.connection.urls import checked_url
+from minirq.exceptions import ConfigError
+
+DEFAULT_NAMESPACE = "minirq"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Where Redis is, and under which names minirq lives in it.
+
+    `url` is None where none is configured: then `embedded` says whether a private server may be used,
+    and `home` is its directory. `worker_defaults` is the table `[tool.minirq.worker]` as it stands there,
+    unchecked: the worker knows its own options.
+    """
+
+    url: str | None = field(repr=False)  # it may hold a password
+    namespace: str = DEFAULT_NAMESPACE
+    home: Path
+    embedded: bool = True
+    worker_defaults: Mapping[str, object] = field(default_factory=dict, hash=False)
+
+
+def load_config(
+    *,
+    url: str | None = None,
+    namespace: str | None = None,
+    environ: Mapping[str, str] = os.environ,
+    start_dir: Path | None = None,
+) -> Config:
+    """Gather the settings; raise ConfigError that names the variable, or the file and the key."""
+    project = _Project.nearest(start_dir)
+    found_url = (
+        _argument(url, "url", checked_url)
+        or _variable(environ, "MINIRQ_REDIS_URL", checked_url)
+        or _variable(environ, "REDIS_URL", checked_url)
+        or project.text("redis_url", checked_url)
+    )
+    found_namespace = (
+        _argument(namespace, "namespace", _checked_namespace)
+        or _variable(environ, "MINIRQ_NAMESPACE", _checked_namespace)
+        or project.text("namespace", _checked_namespace)
+    )
+    embedded = _variable(environ, "MINIRQ_EMBEDDED", _checked_flag)
+    if embedded is None:
+        embedded = project.flag("embedded")
+    return Config(
+        url=found_url,
+        namespace=found_namespace or DEFAULT_NAMESPACE,
+        home=_variable(environ, "MINIRQ_HOME", _absolute_path)
+        or project.text("home", project.path)
+        or _default_home(environ),
+        embedded=embedded is not False,
+        worker_defaults=project.table("worker"),
+    )
+
+
+def _argument(value: str | None, source: str, check: Callable[[str, str], T]) -> T | None:
+    return None if value is None else check(value, source)
+
+
+def _variable(environ: Mapping[str, str], name: str, check: Callable[[str, str], T]) -> T | None:
+    value = environ.get(name)
+    if value is None:
+        return None
+    # `MINIRQ_REDIS_URL=` in a compose file is an accident: taken as unset it would make a private queue
+    if not value.strip():
+        raise ConfigError(f"{name} is set but empty: give it a value, or unset it")
+    return check(value, name)
+
+
+class _Project:
+    """The table `[tool.minirq]` of one pyproject.toml; without one, an empty table."""
+
+    _KEYS = ("redis_url", "namespace", "home", "embedded", "worker")
+
+    def __init__(self, file: Path, table: Mapping[str, object]) -> None:
+        self._file = file
+        self._table = table
+        for key in table:
+            if key not in self._KEYS:
+                raise ConfigError(f"{self._source(key)}: no such key; known are {', '.join(self._KEYS)}")
+
+    @classmethod
+    def nearest(cls, start_dir: Path | None) -> _Project:
+        try:
+            start = (start_dir or Path.cwd()).absolute()
+        except FileNotFoundError:  # the working directory was removed under us
+            return cls(Path("pyproject.toml"), {})
+        for folder in (start, *start.parents):
+            file = folder / "pyproject.toml"
+            if file.is_file():
+                return cls(file, _read_table(file))
+        return cls(start / "pyproject.toml", {})
+
+    def text(self, key: str, check: Callable[[str, str], T]) -> T | None:
+        value = self._table.get(key)
+        if value is None:
+            return None
+        if not isinstance(value, str) or not value.strip():
+            raise ConfigError(f"{self._source(key)} is {_kind(value)}: write a text in quotes")
+        return check(value, self._source(key))
+
+    def flag(self, key: str) -> bool | None:
+        value = self._table.get(key)
+        if value is None or isinstance(value, bool):
+            return value
+        raise ConfigError(f"{self._source(key)} is {_kind(value)}: write true or false, without quotes")
+
+    def table(self, key: str) -> Mapping[str, object]:
+        value = self._table.get(key, {})
+        if isinstance(value, dict):
+            return value
+        raise ConfigError(f"{self._source(key)} is {_kind(value)}: write a table, [tool.minirq.{key}]")
+
+    def path(self, value: str, source: str) -> Path:
+        return self._file.parent / _expanded(value, source)
+
+    def _source(self, key: str) -> str:
+        return f"{self._file}: tool.minirq.{key}"
+
+
+def _read_table(file: Path) -> Mapping[str, object]:
+    try:
+        tool = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {})
+    except (OSError, ValueError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
+        raise ConfigError(f"{file} cannot be read: {error}") from error
+    table = tool.get("minirq", {}) if isinstance(tool, dict) else {}
+    if not isinstance(table, dict):
+        raise ConfigError(f"{file}: tool.minirq is {_kind(table)}: write a table, [tool.minirq]")
+    return table
+
+
+def _kind(value: object) -> str:
+    return "empty" if value == "" else f"{value!r}, a {type(value).__name__}"
+
+
+def _checked_namespace(value: str, source: str) -> str:
+    # braces would end the hash tag that keeps the keys of a queue in one Cluster slot
+    if not value or not value.isprintable() or any(c in "{} " for c in value):
+        raise ConfigError(
+            f"{source}: {value!r} cannot be a namespace: use no spaces, braces or control characters"
+        )
+    return value
+
+
+def _checked_flag(value: str, source: str) -> bool:
+    match value.strip().lower():
+        case "1" | "true" | "yes" | "on":
+            return True
+        case "0" | "false" | "no" | "off":
+            return False
+    raise ConfigError(f"{source} is {value!r}: write 0 or 1")
+
+
+def _expanded(value: str, source: str) -> Path:
+    try:
+        return Path(value).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"{source}: {value!r}: {error}") from error
+
+
+def _absolute_path(value: str, source: str) -> Path:
+    return _expanded(value, source).absolute()
+
+
+def _default_home(environ: Mapping[str, str]) -> Path:
+    state = Path(environ.get("XDG_STATE_HOME", ""))
+    if state.is_absolute():  # the XDG specification: a relative path is to be ignored
+        return state / "minirq"
+    # unlike Path.home(), it answers "~" for a user without a home directory
+    user_home = Path(environ.get("HOME") or os.path.expanduser("~"))  # noqa: PTH111
+    if user_home.is_absolute():
+        return user_home / ".local" / "state" / "minirq"
+    return Path(f"/tmp/minirq-{os.getuid()}")

@@ -1,0 +1,183 @@
+"""Clients of Redis with the settings that minirq relies on.
+
+redis-py's defaults differ by version, and two of them break a queue: it sends a command again after a lost
+reply, so that a push happens twice, and its socket timeout ends a blocking wait early. So every client
+made here sends once and has its timeouts stated. What to send again is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from redis.sentinel import SentinelConnectionPool
+
+from minirq.connection.binary import OLDEST_VERSION, version_in, version_tuple
+from minirq.connection.config import Config, load_config
+from minirq.connection.embedded import ensure_server
+from minirq.connection.urls import checked_url, shown_url
+from minirq.exceptions import ConfigError, InvalidOption, UnsuitableServer
+
+SOCKET_TIMEOUT = 5
+CONNECT_TIMEOUT = 3
+
+# Entries of a redis-py 8 pool that belong to that pool alone. Without them, and with protocol 2, replies have
+# the same shapes as on redis-py 5.
+_OF_ONE_POOL = (
+    "connection_pool",
+    "event_dispatcher",
+    "himport_registry",
+    "legacy_responses",
+    "maint_notifications_config",
+    "maint_notifications_pool_handler",
+    "oss_cluster_maint_notifications_handler",
+    "orig_host_address",
+    "orig_socket_connect_timeout",
+    "orig_socket_timeout",
+)
+
+
+@dataclass(frozen=True)
+class ServerInfo:
+    """What a server says of itself."""
+
+    name: str  # "redis" or "valkey"
+    version: tuple[int, ...]
+    maxmemory_policy: str
+    aof_enabled: bool
+
+
+def connect(connection: redis.Redis | str | None = None, config: Config | None = None) -> redis.Redis:
+    """Return a client: the given one, one for the given URL, or one for the configured or embedded server.
+
+    Nothing is sent yet, except that an embedded server is started where it does not run.
+    """
+    given: object = connection  # types are not checked at run time
+    match given:
+        case redis.Redis():
+            return _suitable(given)
+        case str():
+            return _open_url(checked_url(given, "connection"))
+        case None:
+            return _configured(config or load_config())
+    kind = f"{type(given).__module__}.{type(given).__qualname__}"
+    raise InvalidOption(f"connection is a {kind}: give a redis.Redis, a URL, or nothing")
+
+
+def derive(
+    client: redis.Redis, *, socket_timeout: float | None, single_connection_client: bool = False
+) -> redis.Redis:
+    """Return a client of the same server with a pool of its own, which sends once and has this timeout.
+
+    A worker uses it for connections that block, so that they need not be tuned by the application.
+    With `single_connection_client` it connects at once, and must be used by one thread only.
+    """
+    pool = client.connection_pool
+    options = {name: value for name, value in pool.connection_kwargs.items() if name not in _OF_ONE_POOL}
+    options.update(
+        retry=Retry(NoBackoff(), 0),
+        retry_on_timeout=False,
+        retry_on_error=[],
+        socket_timeout=socket_timeout,
+        health_check_interval=0,
+        protocol=2,
+        connection_class=pool.connection_class,
+    )
+    if isinstance(pool, SentinelConnectionPool):
+        own_pool: redis.ConnectionPool = SentinelConnectionPool(  # type: ignore[no-untyped-call]
+            pool.service_name,
+            pool.sentinel_manager,
+            is_master=pool.is_master,
+            check_connection=pool.check_connection,
+            **options,
+        )
+    else:
+        own_pool = redis.ConnectionPool(**options)
+    return redis.Redis(connection_pool=own_pool, single_connection_client=single_connection_client)
+
+
+def check_server(client: redis.Redis) -> ServerInfo:
+    """Ask the server what it is; raise UnsuitableServer below 6.2, and redis-py's errors as they are."""
+    about = client.info()
+    version = version_tuple(version_in(about))
+    name = "valkey" if "valkey_version" in about else "redis"
+    if version < OLDEST_VERSION:
+        raise UnsuitableServer(
+            f"{safe_url(client)} is {name} {version_in(about) or 'of an unknown version'}:"
+            " minirq needs Redis 6.2 or newer, or Valkey"
+        )
+    return ServerInfo(
+        name=name,
+        version=version,
+        maxmemory_policy=str(about.get("maxmemory_policy", "")),
+        aof_enabled=bool(int(about.get("aof_enabled", 0))),
+    )
+
+
+def safe_url(connection: redis.Redis | str) -> str:
+    """Return where this leads, for messages and logs: never a password."""
+    if isinstance(connection, str):
+        return shown_url(connection)
+    pool = connection.connection_pool
+    options = pool.connection_kwargs
+    db = options.get("db") or 0
+    if isinstance(pool, SentinelConnectionPool):
+        return f"sentinel {pool.service_name}/{db}"
+    secret = "***@" if options.get("password") else ""
+    if options.get("path"):
+        return f"unix://{secret}{options['path']}" + (f"?db={db}" if db else "")
+    scheme = "rediss" if issubclass(pool.connection_class, redis.SSLConnection) else "redis"
+    return f"{scheme}://{secret}{options.get('host', 'localhost')}:{options.get('port', 6379)}/{db}"
+
+
+def _configured(config: Config) -> redis.Redis:
+    if config.url is not None:
+        return _open_url(config.url)
+    if not config.embedded:
+        raise ConfigError(
+            "no Redis is configured and the embedded server is switched off (MINIRQ_EMBEDDED=0):"
+            " set MINIRQ_REDIS_URL, as in redis://localhost:6379"
+        )
+    server = ensure_server(config.home)
+    _tell_once(f"minirq: no MINIRQ_REDIS_URL, using the embedded server {server.version} at {server.socket}")
+    return _open_url(server.url)
+
+
+def _open_url(url: str) -> redis.Redis:
+    options: dict[str, Any] = {
+        "retry": Retry(NoBackoff(), 0),
+        "socket_timeout": SOCKET_TIMEOUT,
+        "socket_connect_timeout": CONNECT_TIMEOUT,
+        "health_check_interval": 0,
+        "protocol": 2,
+    }
+    if not url.startswith("unix:"):  # a unix socket refuses the option
+        options["socket_keepalive"] = True
+    try:
+        client = redis.Redis.from_url(url, **options)
+        pool = client.connection_pool
+        pool.connection_class(**pool.connection_kwargs)  # not connected: shows an option that nobody knows
+    except (TypeError, ValueError, redis.RedisError) as error:
+        raise ConfigError(
+            f"{shown_url(url)!r} has an option that redis-py does not accept: {error}"
+        ) from None
+    return _suitable(client)
+
+
+def _suitable(client: redis.Redis) -> redis.Redis:
+    if client.connection_pool.connection_kwargs.get("decode_responses"):
+        raise UnsuitableServer(
+            f"the connection to {safe_url(client)} has decode_responses=True, and jobs are bytes, not text:"
+            " give minirq a client of its own without it"
+        )
+    return client
+
+
+@cache  # one line per process, however many queues it opens
+def _tell_once(line: str) -> None:
+    sys.stderr.write(line + "\n")

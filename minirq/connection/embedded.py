@@ -1,0 +1,195 @@
+"""The embedded server: a private redis-server of one user, kept in one directory, reached over a unix socket.
+
+The server outlives its clients: a producer must be able to exit before a worker exists.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from minirq.connection.binary import Binary, find_binary, version_in, version_tuple
+from minirq.connection.home import (
+    check_owner,
+    is_alive,
+    locked,
+    log_tail,
+    make_private,
+    read_pid,
+    read_record,
+    socket_path,
+    usable_home,
+    write_record,
+)
+from minirq.exceptions import EmbeddedServerError
+
+POLL = 0.005
+START_TIMEOUT = 10  # since the last sign of life: a server that reads a large file says that it is loading
+STOP_TIMEOUT = 30  # the last write to a slow disk
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running embedded server. `started` says whether this call started it."""
+
+    url: str
+    pid: int
+    version: str
+    binary: Path
+    home: Path
+    started: bool = False
+
+    @property
+    def socket(self) -> Path:
+        return socket_path(self.home)
+
+
+def ensure_server(home: Path) -> Server:
+    """Return the server of this directory, starting it where none runs; raise EmbeddedServerError.
+
+    Safe to call from many processes at once. When it returns, the server answers commands.
+    """
+    home = usable_home(home)
+    running = server_status(home)
+    if running:
+        return running
+    make_private(home)
+    make_private(socket_path(home).parent)
+    with locked(home / "lock"):
+        return _settled_server(home) or _start(home, find_binary())
+
+
+def server_status(home: Path) -> Server | None:
+    """Return the server of this directory if one answers, and change nothing."""
+    home = usable_home(home)
+    about = _ask(socket_path(home))
+    if about is None or about["loading"]:
+        return None
+    record = read_record(home)
+    return Server(
+        url=f"unix://{quote(str(socket_path(home)))}",
+        pid=int(about["process_id"]),
+        version=version_in(about),
+        binary=Path(str(record.get("binary", about.get("executable", "redis-server")))),
+        home=home,
+    )
+
+
+def stop_server(home: Path) -> bool:
+    """Stop the server of this directory, keeping its data; return whether one was running."""
+    home = usable_home(home)
+    if not home.is_dir():
+        return False
+    with locked(home / "lock"):
+        server = _settled_server(home)
+        if server is None:
+            return False
+        with _client(server.socket) as client:
+            client.shutdown(nosave=True)  # no RDB file; the append-only file is written out all the same
+        deadline = time.monotonic() + STOP_TIMEOUT
+        while is_alive(home):
+            if time.monotonic() > deadline:
+                raise EmbeddedServerError(
+                    f"the embedded server (pid {server.pid}) does not stop{log_tail(home)}"
+                )
+            time.sleep(POLL)
+        return True
+
+
+def _start(home: Path, binary: Binary) -> Server:
+    _refuse_newer_data(home, binary)
+    socket = socket_path(home)
+    socket.unlink(missing_ok=True)  # of a server that was killed
+    command: list[str | Path] = [
+        binary.path,
+        *("--port", "0", "--unixsocket", socket, "--unixsocketperm", "700"),
+        *("--dir", home, "--logfile", home / "redis.log", "--pidfile", home / "redis.pid"),
+        *("--appendonly", "yes", "--appendfsync", "everysec", "--save", ""),
+        *("--maxmemory-policy", "noeviction"),
+        *("--daemonize", "yes"),  # a session of its own: no signal meant for a client reaches it
+    ]
+    with locked(home / "alive") as alive:
+        launched = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            cwd=home,
+            # a locale that the server does not know ends it
+            env={**os.environ, "LC_ALL": "C"},
+            umask=0o077,
+            pass_fds=[alive],
+        )
+    if launched.returncode != 0:
+        said = (launched.stdout + launched.stderr).strip()
+        raise EmbeddedServerError(
+            f"{binary.path} does not start: {said or launched.returncode}{log_tail(home)}"
+        )
+    server = _settled_server(home)
+    if server is None:
+        raise EmbeddedServerError(f"{binary.path} started and ended at once{log_tail(home)}")
+    record = {"binary": str(binary.path), "version": server.version, "pid": server.pid, "socket": str(socket)}
+    write_record(home, record)
+    return Server(**{**vars(server), "binary": binary.path, "started": True})
+
+
+def _settled_server(home: Path) -> Server | None:
+    """Wait until the server that holds `alive`, if any, answers or ends; the caller holds `lock`."""
+    deadline = time.monotonic() + START_TIMEOUT
+    while is_alive(home):
+        about = _ask(socket_path(home))
+        if about and about["loading"]:
+            deadline = time.monotonic() + START_TIMEOUT
+        elif about:
+            return server_status(home)
+        if time.monotonic() > deadline:
+            raise EmbeddedServerError(
+                f"the embedded server of {home} is running (pid {read_pid(home)}) and does not answer at"
+                f" {socket_path(home)}: end that process, then try again{log_tail(home)}"
+            )
+        time.sleep(POLL)
+    return None
+
+
+def _refuse_newer_data(home: Path, binary: Binary) -> None:
+    """Raise if a newer server has written here: 6.2 would open the data of 7 as empty, without a word."""
+    ours = version_tuple(binary.version)[:2]  # data formats change with these two
+    written_by = str(read_record(home).get("version", ""))
+    if (home / "appendonlydir").exists() and ours < (7,):
+        written_by = written_by if version_tuple(written_by) >= (7,) else "7.0 or newer"
+    if ours < version_tuple(written_by.partition(" ")[0])[:2]:
+        raise EmbeddedServerError(
+            f"the data in {home} was written by server version {written_by}, and {binary.path} is the older"
+            f" {binary.version}: install the newer server, or set MINIRQ_HOME to a new directory"
+        )
+
+
+def _client(socket: Path) -> redis.Redis:
+    return redis.Redis(
+        unix_socket_path=str(socket), retry=Retry(NoBackoff(), 0), socket_timeout=1, protocol=2
+    )
+
+
+def _ask(socket: Path) -> dict[str, Any] | None:
+    """Return what INFO says, or None if nobody answers there."""
+    try:
+        check_owner(socket)
+    except OSError:  # no socket, or no way to it
+        return None
+    with _client(socket) as client:
+        try:
+            about: dict[str, Any] = client.info()
+            return about
+        except redis.BusyLoadingError:
+            return {"loading": 1}
+        except (redis.ConnectionError, redis.TimeoutError):
+            return None

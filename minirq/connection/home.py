@@ -1,0 +1,140 @@
+"""The directory of an embedded server: who may read it, what it records, who holds it. Knows no Redis.
+
+Two locks in the directory keep its data safe. `lock` is held while someone starts or stops the server, so
+eight processes that start at once get one server. `alive` is inherited by redis-server itself and held as
+long as it lives: the kernel drops it at any death, so it tells for certain whether the data is in use, when
+the socket is gone, the pid file is stale or the pid belongs to someone else by now.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from minirq.exceptions import EmbeddedServerError
+
+try:
+    import fcntl
+except ImportError:  # Windows: the module stays importable, and usable_home() says what to do
+    fcntl = None  # type: ignore[assignment]
+
+SUN_PATH = 103  # bytes of a socket's path on macOS; Linux has four more
+
+
+def usable_home(home: Path) -> Path:
+    if fcntl is None:
+        raise EmbeddedServerError(
+            "the embedded server needs Linux or macOS: set MINIRQ_REDIS_URL to a Redis that runs"
+        )
+    home = home.resolve()  # one spelling, so that all processes find the same socket
+    try:
+        check_owner(home)
+    except (FileNotFoundError, NotADirectoryError):
+        pass  # make_private() says what is wrong, if anything
+    except OSError as error:
+        raise EmbeddedServerError(_no_way_to(home, error)) from error
+    return home
+
+
+def _no_way_to(folder: Path, error: OSError) -> str:
+    return (
+        f"cannot use the directory {folder} ({error.strerror}): set MINIRQ_HOME to a directory that you can"
+        " write, or MINIRQ_REDIS_URL to a Redis that runs"
+    )
+
+
+def socket_path(home: Path) -> Path:
+    socket = home / "redis.sock"
+    if len(os.fsencode(socket)) <= SUN_PATH:
+        return socket
+    # not XDG_RUNTIME_DIR: cron and systemd jobs lack it, and would look for the server elsewhere
+    digest = hashlib.sha256(os.fsencode(home)).hexdigest()[:12]
+    return Path(f"/tmp/minirq-{os.geteuid()}-{digest}/redis.sock")
+
+
+def make_private(folder: Path) -> None:
+    """Create the directory with mode 0700, or see to it that the one there is ours and private."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise EmbeddedServerError(_no_way_to(folder, error)) from error
+    check_owner(folder)
+    if folder.stat().st_mode & 0o077:
+        # tightening a directory full of other things (a home, /tmp) would break whatever uses it
+        if any(folder.iterdir()) and not (folder / "server.json").exists():
+            raise EmbeddedServerError(
+                f"others may read {folder}, which holds other files too: set MINIRQ_HOME to a directory for"
+                " minirq alone, or chmod 700 it"
+            )
+        folder.chmod(0o700)
+
+
+def check_owner(path: Path) -> None:
+    # lstat: in /tmp a link planted by somebody else must not lead us to a directory of ours
+    owner = path.lstat().st_uid
+    if owner != os.geteuid():
+        raise EmbeddedServerError(
+            f"{path} belongs to user id {owner}, and this process runs as {os.geteuid()}: set MINIRQ_HOME"
+            " to a directory of your own, or MINIRQ_REDIS_URL to a Redis that you share"
+        )
+
+
+def read_record(home: Path) -> dict[str, object]:
+    try:
+        record = json.loads((home / "server.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def write_record(home: Path, record: dict[str, object]) -> None:
+    fresh = home / "server.json.new"
+    fresh.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    fresh.replace(home / "server.json")
+
+
+def read_pid(home: Path) -> str:
+    try:
+        return (home / "redis.pid").read_text(encoding="ascii").strip()
+    except OSError:
+        return "unknown"
+
+
+def log_tail(home: Path, lines: int = 10) -> str:
+    try:
+        log = (home / "redis.log").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    return f"\nThe end of {home / 'redis.log'}:\n" + "\n".join(log.splitlines()[-lines:])
+
+
+@contextmanager
+def _open_lock(path: Path) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)  # which also unlocks it, unless a child has inherited it
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[int]:
+    """Hold the lock of this file; the descriptor is for a child that shall go on holding it."""
+    with _open_lock(path) as descriptor:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield descriptor
+
+
+def is_alive(home: Path) -> bool:
+    """Tell whether a redis-server holds the data; only the holder of `lock` may ask."""
+    with _open_lock(home / "alive") as descriptor:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False

@@ -1,0 +1,96 @@
+"""Sends calls over a blocking redis-py client, and repeats what may be repeated.
+
+Every call acts once however often it is sent, so a lost reply is answered by sending again. What is
+never sent from here: blocking commands, which have connections of their own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Sequence
+from typing import Any, TypeVar
+
+import redis
+from redis.exceptions import NoScriptError, RedisError
+
+from minirq.calls import Call
+from minirq.connection.connect import safe_url
+from minirq.connection.faults import is_passing, translate
+
+T = TypeVar("T")
+
+#: an application is not kept waiting for longer than this by a server that comes and goes, seconds
+PATIENCE = 3.0
+_FIRST_PAUSE = 0.05
+
+
+class Sender:
+    """Calls in, replies out. Thread-safe as far as the client is (redis-py's pools are)."""
+
+    def __init__(self, client: redis.Redis, *, patience: float = PATIENCE) -> None:
+        self.client = client
+        self.patience = patience
+
+    def send(self, call: Call[T]) -> T:
+        """Send one call and return what its reader makes of the reply.
+
+        Raises ServerUnavailable when the server stays away for `patience` seconds, AccessDenied,
+        or QueueFull.
+        """
+        return self._persist(call.name, lambda: call.read(self._once(call)))
+
+    def send_all(self, calls: Sequence[Call[T]]) -> list[T]:
+        """Send several calls in one round trip; the replies in order. Raises as `send`."""
+        if not calls:
+            return []
+        name = calls[0].name
+        return self._persist(name, lambda: self._pipelined(calls))
+
+    def run(self, steps: Generator[Any, Any, T]) -> T:
+        """Drive a procedure: send what it yields, hand it the replies, return what it returns."""
+        try:
+            request = next(steps)
+            while True:
+                reply = self.send_all(request) if isinstance(request, list) else self.send(request)
+                request = steps.send(reply)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+    def _once(self, call: Call[Any]) -> Any:
+        try:
+            return self.client.execute_command(*call.command)
+        except NoScriptError:
+            self._load(call)
+            return self.client.execute_command(*call.command)
+
+    def _pipelined(self, calls: Sequence[Call[T]]) -> list[T]:
+        pipe = self.client.pipeline(transaction=False)
+        for call in calls:
+            pipe.execute_command(*call.command)
+        replies = pipe.execute(raise_on_error=False)
+        results = []
+        for call, reply in zip(calls, replies, strict=True):
+            if isinstance(reply, NoScriptError):
+                reply = self._once(call)
+            elif isinstance(reply, Exception):
+                raise reply
+            results.append(call.read(reply))
+        return results
+
+    def _load(self, call: Call[Any]) -> None:
+        assert call.script is not None
+        self.client.execute_command("SCRIPT", "LOAD", call.script.text)
+
+    def _persist(self, name: str, attempt: Any) -> Any:
+        deadline = time.monotonic() + self.patience
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                return attempt()
+            except (RedisError, OSError) as error:
+                if is_passing(error) and time.monotonic() + pause < deadline:
+                    time.sleep(pause)
+                    pause *= 2
+                    continue
+                raise translate(error, name, safe_url(self.client)) from error

@@ -1,0 +1,64 @@
+"""Spans of time as people write them: 90, "90", "10m", "1h30m", timedelta(...)."""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import timedelta
+
+from minirq.exceptions import TimeoutFormatError
+from minirq.text import safe_repr
+
+__all__ = ["MAX_SECONDS", "Duration", "parse_duration"]
+
+Duration = int | float | str | timedelta
+
+_SECONDS = {"w": 604800.0, "d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+_PLAIN = re.compile(r"-?[0-9]{1,20}(?:\.[0-9]{1,20})?")
+# Units in descending order, each at most once: "1h30m" and not "30m1h", which is more often a slip.
+_PARTS = re.compile(r"\s*".join(rf"(?:([0-9]{{1,20}}(?:\.[0-9]{{1,20}})?)\s*{unit})?" for unit in _SECONDS))
+# Beyond this the milliseconds that Redis counts with run over, long after anyone waits.
+MAX_SECONDS = 1000 * 365 * 86400.0
+_FORMS = "seconds, a timedelta, or text such as '90', '500ms', '10m', '1h30m', '1.5h', '2d', '1w'"
+
+
+def parse_duration(value: Duration, *, what: str, allow_unlimited: bool = False) -> float:
+    """Return the seconds that `value` says; `what` names the setting in errors.
+
+    Raises TimeoutFormatError for what is not a duration, for NaN, infinity and bool, for more
+    than 1,000 years, and for negative values; only -1 with `allow_unlimited` comes back as -1.0.
+    """
+    seconds = _read(value)
+    if seconds is None or math.isnan(seconds):
+        raise TimeoutFormatError(f"{what}: {safe_repr(value)} is not a duration; give {_FORMS}")
+    if seconds == -1 and allow_unlimited:
+        return -1.0
+    if seconds < 0:
+        unlimited = " (-1 means no limit)" if allow_unlimited else ""
+        raise TimeoutFormatError(f"{what}: {safe_repr(value)} is negative; give 0 or more seconds{unlimited}")
+    if seconds > MAX_SECONDS:
+        raise TimeoutFormatError(f"{what}: {safe_repr(value)} is longer than 1,000 years")
+    return seconds
+
+
+def _read(value: object) -> float | None:
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, str):
+        return _read_text(value.strip().lower())
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except OverflowError:
+            return math.copysign(math.inf, value)
+    return None
+
+
+def _read_text(text: str) -> float | None:
+    if _PLAIN.fullmatch(text):
+        return float(text)
+    parts = _PARTS.fullmatch(text)
+    if not text or parts is None:
+        return None
+    pairs = zip(parts.groups(), _SECONDS.values(), strict=True)
+    return math.fsum(float(number) * seconds for number, seconds in pairs if number)

@@ -1,0 +1,138 @@
+"""Every error that minirq raises: one root, and each message names the thing and the way out.
+
+The names that RQ has are RQ's. This module knows nothing of Redis, jobs or workers.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AccessDenied",
+    "ConfigError",
+    "DeserializationError",
+    "EmbeddedServerError",
+    "FunctionNotFound",
+    "FunctionRefused",
+    "InvalidJobOperation",
+    "InvalidOption",
+    "JobCanceledError",
+    "JobFailedError",
+    "JobTimeoutException",
+    "MinirqError",
+    "NoSuchJobError",
+    "QueueFull",
+    "SerializationError",
+    "ServerFault",
+    "ServerUnavailable",
+    "TimeoutFormatError",
+    "UnnamedFunction",
+    "UnsuitableServer",
+]
+
+
+class MinirqError(Exception):
+    """The root of all errors that minirq raises on purpose."""
+
+
+# --- how minirq is set up ---------------------------------------------------------------------
+
+
+class ConfigError(MinirqError):
+    """A setting is wrong: a URL that cannot be read, a bad value in the environment or in pyproject.toml."""
+
+
+class EmbeddedServerError(MinirqError):
+    """The embedded redis-server is not installed, does not start, or must not open this data."""
+
+
+# --- the server -------------------------------------------------------------------------------
+
+
+class ServerUnavailable(MinirqError, ConnectionError):
+    """Redis does not answer, or answers that it cannot serve for now (loading, read only, cut off)."""
+
+
+class AccessDenied(MinirqError, PermissionError):
+    """Redis refused the password, or the user may not run the named command."""
+
+
+class ServerFault(MinirqError):
+    """Redis answered with an error that minirq does not expect, such as a key that holds something else."""
+
+
+class UnsuitableServer(MinirqError):
+    """This server or connection cannot be used: older than 6.2, evicts keys, decodes its replies."""
+
+
+class QueueFull(MinirqError):
+    """Redis has reached `maxmemory`: the job was not enqueued, and workers go on draining."""
+
+
+# --- what the application asked for ------------------------------------------------------------
+
+
+class InvalidOption(MinirqError, ValueError):
+    """An option of a queue, a job or a worker has a value that makes no sense."""
+
+
+class TimeoutFormatError(InvalidOption):
+    """A duration is neither seconds nor text such as "90", "10m" or "1h30m"."""
+
+
+class SerializationError(MinirqError, TypeError):
+    """An argument, result or meta holds a value that the queue's serializer cannot carry unchanged."""
+
+
+class DeserializationError(MinirqError, ValueError):
+    """Bytes found in Redis are not what a serializer wrote, or are beyond the limits of size and depth."""
+
+
+class UnnamedFunction(MinirqError, ValueError):
+    """A worker could not find this callable by name: a lambda, a nested function, something of `__main__`."""
+
+
+class FunctionNotFound(MinirqError, LookupError):
+    """This process cannot import the function that a job names."""
+
+
+class FunctionRefused(MinirqError, PermissionError):
+    """The function exists, and this worker is not allowed to run it."""
+
+
+# --- jobs -------------------------------------------------------------------------------------
+
+
+class NoSuchJobError(MinirqError, LookupError):
+    """No job has this id: it never existed, or its record has expired."""
+
+
+class InvalidJobOperation(MinirqError):
+    """The job is not in a state in which this can be done."""
+
+
+class JobFailedError(MinirqError):
+    """The job that was waited for failed.
+
+    `job_id` names it, `exc_type` is the name of the remote exception's type, and `exc_info` is
+    the remote traceback as text.
+    """
+
+    def __init__(self, message: str, *, job_id: str, exc_type: str = "", exc_info: str = "") -> None:
+        super().__init__(message)
+        self.job_id = job_id
+        self.exc_type = exc_type
+        self.exc_info = exc_info
+
+
+class JobCanceledError(MinirqError):
+    """The job that was waited for was canceled, stopped, deleted, or expired before it started."""
+
+    def __init__(self, message: str, *, job_id: str) -> None:
+        super().__init__(message)
+        self.job_id = job_id
+
+
+class JobTimeoutException(BaseException):
+    """Raised inside a job that runs longer than its `job_timeout`.
+
+    It derives from BaseException, so that an `except Exception` in the job does not swallow it.
+    """

@@ -1,0 +1,298 @@
+"""Functions by name: what a producer writes into a payload, and what a worker may make of it.
+
+A name is `package.module.function` or `package.module.Class.method`. Names arrive from whoever can
+write to Redis, so a worker does not run all that Python could reach by them:
+
+- Attributes are followed through classes only, never through a module that another module imported
+  (`myapp.tasks.os.system`), and no segment starts with two underscores, but for a last `__call__`.
+- What counts is where the object found is defined, not the name that led to it: the standard
+  library, builtins, minirq itself and what does not tell its origin are refused.
+- `allow` holds patterns (`*` also matches dots). One about the standard library, by its first
+  segment, adds what it matches: `("os.getpid",)` opens one function beside the application's. One
+  about anything else also narrows: with `("myapp.*",)` only names that match a pattern run. What an
+  application's module has imported from the standard library takes a pattern that matches the
+  definition's name or is the very name asked for; `myapp.*` does not open `myapp.tasks.system`.
+- A name that is refused by itself is refused before anything is imported for it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from fnmatch import fnmatchcase
+from functools import lru_cache, partial
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from minirq.exceptions import FunctionNotFound, FunctionRefused, UnnamedFunction
+from minirq.text import safe_text
+
+__all__ = ["defined_in_stdlib", "name_function", "resolve_function"]
+
+_MAX_NAME = 1000
+_GUARDED = sys.stdlib_module_names | {"builtins", "minirq"}
+#: where people know what C modules define
+_PUBLIC = {"posix": "os", "nt": "os"}
+#: names of plain functions, which is what is enqueued again and again
+_names: WeakKeyDictionary[FunctionType, str] = WeakKeyDictionary()
+
+
+def name_function(f: object, *, allow_instance: bool) -> tuple[str, object | None]:
+    """Return the name by which a worker finds `f`, and the instance that a method is bound to, or None.
+
+    `allow_instance` says that the instance can be sent along: the queue pickles. The name is
+    verified to lead back to `f`; a string is only checked for its form. Raises UnnamedFunction.
+    """
+    if type(f) is FunctionType:
+        name = _names.get(f)
+        if name is None:
+            name = _names[f] = _verified(_own_name(f), f)
+        return name, None
+    if isinstance(f, str):
+        fault = _form_fault(f)
+        if fault:
+            raise UnnamedFunction(f"{_quoted(f)} {fault}; give 'package.module.function'")
+        return f, None
+    if isinstance(f, partial):
+        raise UnnamedFunction(f"{_shown(f)} has no name; enqueue its function and pass its arguments along")
+    if not callable(f):
+        raise UnnamedFunction(f"{_shown(f)} is not callable; enqueue a function or its dotted name")
+    owner = getattr(f, "__self__", None)
+    if isinstance(owner, type):
+        return _verified(f"{owner.__module__}.{owner.__qualname__}.{_last_name(f)}", f), None
+    if (
+        isinstance(f, (MethodType, BuiltinFunctionType))
+        and owner is not None
+        and type(owner) is not ModuleType
+    ):
+        return _name_of_method(f, owner, _last_name(f), allow_instance)
+    if isinstance(getattr(f, "__qualname__", None), str):
+        return _verified(_own_name(f), f), None
+    return _name_of_method(f, f, "__call__", allow_instance)
+
+
+def resolve_function(name: str, *, allow: tuple[str, ...] = ()) -> Callable[..., Any]:
+    """Import and return the function of this name, if this worker may run it.
+
+    Raises FunctionNotFound, with the error of a failed import as its cause, and FunctionRefused.
+    """
+    fault = _form_fault(name)
+    if fault:
+        raise FunctionNotFound(f"{_quoted(name)} {fault}")
+    if not _may_import(name, allow):
+        raise _refused(name, name if _is_guarded(name) else "")
+    f = _find(name)
+    if not callable(f):
+        raise FunctionNotFound(f"{_quoted(name)} is {_shown(f)}, which is not callable")
+    definition = _definition(f)
+    if not _is_guarded(name) and _is_guarded(definition) and not _opens(allow, name, definition):
+        raise _refused(name, definition)
+    return f
+
+
+def defined_in_stdlib(f: object) -> bool:
+    """Say whether a worker refuses `f` unless told otherwise: Python's, minirq's, or of unknown origin."""
+    return _is_guarded(_definition(f))
+
+
+# --- the form of a name -----------------------------------------------------------------------
+
+
+@lru_cache(maxsize=1024)
+def _form_fault(name: str) -> str | None:
+    """Say what is wrong with the form of a dotted name."""
+    if len(name) > _MAX_NAME:
+        return f"is {len(name):,} characters long; the limit is {_MAX_NAME:,}"
+    segments = name.split(".")
+    if len(segments) < 2 or not all(segment.isidentifier() for segment in segments):
+        return "is not a dotted name"
+    if segments[-1] == "__call__":
+        segments.pop()
+    if any(segment.startswith("__") for segment in segments):
+        return "holds a private name (two underscores), which is not followed"
+    return None
+
+
+def _quoted(name: str) -> str:
+    return f"'{safe_text(name)}'"
+
+
+def _shown(f: object) -> str:
+    kind = type(f)
+    return f"{'an' if kind.__qualname__[:1] in 'aeiouAEIOU' else 'a'} {safe_text(kind.__qualname__)}"
+
+
+# --- a name for a function --------------------------------------------------------------------
+
+
+def _own_name(f: object) -> str:
+    module = _module_of(f)
+    qualname = getattr(f, "__qualname__", "")
+    if "<lambda>" in qualname:
+        raise UnnamedFunction("a lambda has no name that a worker could import; use a function of a module")
+    if "<locals>" in qualname:
+        raise UnnamedFunction(
+            f"{_quoted(f'{module}.{qualname}')} is defined inside a function, where a worker cannot find it; "
+            "move it to the top of its module"
+        )
+    if type(f) is BuiltinFunctionType:
+        public = _PUBLIC.get(module, module.lstrip("_"))
+        if getattr(sys.modules.get(public), qualname, None) is f:
+            module = public
+    return f"{module}.{qualname}"
+
+
+def _last_name(f: object) -> str:
+    return str(getattr(f, "__name__", ""))
+
+
+def _name_of_method(f: object, instance: object, method: str, allow_instance: bool) -> tuple[str, object]:
+    kind = type(instance)
+    name = f"{kind.__module__}.{kind.__qualname__}.{method}"
+    if not allow_instance:
+        raise UnnamedFunction(
+            f"{_quoted(name)} is bound to an instance, which only a queue with serializer='pickle' can send along; "
+            "use that, or a plain function that takes an id or other plain data"
+        )
+    plain = getattr(f, "__func__", None)
+    expected = plain if plain is not None and f is not instance else getattr(kind, method, None)
+    return _verified(name, expected), instance
+
+
+def _verified(name: str, f: object) -> str:
+    """Return `name` if it leads back to `f` in this process."""
+    if name.startswith("__main__."):
+        raise UnnamedFunction(
+            f"{_quoted(name)} is defined in the script that is running, which a worker cannot import; "
+            "move it to a module of its own and import it from there"
+        )
+    fault = _form_fault(name)
+    if fault:
+        raise UnnamedFunction(f"{_quoted(name)} {fault}; enqueue a function with a plain name")
+    try:
+        found = _find(name)
+    except (FunctionNotFound, FunctionRefused) as error:
+        raise UnnamedFunction(f"{_quoted(name)} does not lead back to the function: {error}") from error
+    # bound class methods are made anew at every access, and are equal
+    if found is not f and not (isinstance(f, (MethodType, BuiltinFunctionType)) and found == f):
+        raise UnnamedFunction(
+            f"{_quoted(name)} leads to another object than the one given; "
+            "is it decorated, or its name used twice? Enqueue what the name stands for"
+        )
+    return name
+
+
+# --- a function for a name --------------------------------------------------------------------
+
+
+def _find(name: str) -> Any:
+    segments = name.split(".")
+    found, used, missing = _import_longest(name, segments[:-1])
+    for index in range(used, len(segments)):
+        if not isinstance(found, type) and index > used:
+            raise _blocked(name, ".".join(segments[:index]), found)
+        try:
+            found = getattr(found, segments[index])
+        except AttributeError as error:
+            path, segment = ".".join(segments[:index]), segments[index]
+            inside = "module or attribute" if missing else "attribute"
+            raise FunctionNotFound(
+                f"{_quoted(name)}: {_quoted(path)} has no {inside} {_quoted(segment)}"
+            ) from (missing or error)
+    return found
+
+
+def _blocked(name: str, path: str, found: object) -> FunctionRefused | FunctionNotFound:
+    if isinstance(found, ModuleType):
+        return FunctionRefused(
+            f"{_quoted(name)}: {_quoted(path)} is the module {_quoted(found.__name__)}, imported there; "
+            "a module is reached by its own name only"
+        )
+    return FunctionNotFound(
+        f"{_quoted(name)}: {_quoted(path)} is {_shown(found)}, neither a module nor a class"
+    )
+
+
+def _import_longest(name: str, segments: list[str]) -> tuple[ModuleType, int, ImportError | None]:
+    """Import as many segments as are modules. Return the last one, how many, and why the next is none."""
+    for used in range(len(segments), 0, -1):
+        module = sys.modules.get(".".join(segments[:used]))
+        if module is not None:
+            break
+    else:
+        module, used = None, 0
+    while used < len(segments) and (module is None or hasattr(module, "__path__")):
+        imported = _import(name, ".".join(segments[: used + 1]))
+        if isinstance(imported, ImportError):
+            if module is None:
+                raise FunctionNotFound(
+                    f"{_quoted(name)}: {safe_text(str(imported))}; is the application installed here, "
+                    "or the worker started in its directory?"
+                ) from imported
+            return module, used, imported
+        module, used = imported, used + 1
+    assert module is not None  # a name has two segments, so at least one was looked for
+    return module, used, None
+
+
+def _import(name: str, path: str) -> ModuleType | ImportError:
+    """Import a module, or return the error that says that there is none."""
+    try:
+        return importlib.import_module(path)
+    except (Exception, SystemExit) as error:  # the module's own code runs, and a script may well exit
+        if isinstance(error, ModuleNotFoundError) and error.name == path:
+            return error
+        raise FunctionNotFound(
+            f"{_quoted(name)}: importing {_quoted(path)} raised {type(error).__name__}: {safe_text(str(error))}"
+        ) from error
+
+
+# --- what may run -----------------------------------------------------------------------------
+
+
+def _may_import(name: str, allow: tuple[str, ...]) -> bool:
+    if not _is_guarded(name) and all(map(_is_guarded, allow)):
+        return True
+    return any(fnmatchcase(name, pattern) for pattern in allow)
+
+
+def _opens(allow: tuple[str, ...], name: str, definition: str) -> bool:
+    return any(pattern == name or fnmatchcase(definition, pattern) for pattern in allow)
+
+
+def _is_guarded(name: str) -> bool:
+    return not name or name.partition(".")[0] in _GUARDED
+
+
+def _refused(name: str, definition: str) -> FunctionRefused:
+    if not definition:
+        return FunctionRefused(
+            f"{_quoted(name)} may not run here: this worker is limited to other names, or the origin of the "
+            f"function is unknown; open it with --allow {_quoted(name)}"
+        )
+    asked = name if _is_guarded(name) else definition
+    return FunctionRefused(
+        f"{_quoted(name)} is {_quoted(definition)}, which is not the application's own; "
+        f"open it with --allow {_quoted(asked)}, or wrap it in a function of the application"
+    )
+
+
+def _definition(f: object) -> str:
+    """Return the dotted name under which `f` is defined, "" if it does not tell."""
+    module = _module_of(f)
+    qualname = getattr(f, "__qualname__", None) or type(f).__qualname__
+    return f"{module}.{qualname}" if module else ""
+
+
+def _module_of(f: object) -> str:
+    owner = getattr(f, "__self__", None)
+    if isinstance(f, BuiltinFunctionType) and owner is not None and not isinstance(owner, ModuleType):
+        # a method of C code, such as dict.fromkeys: that of the class that brought it in
+        kinds = owner.__mro__ if isinstance(owner, type) else type(owner).__mro__
+        return next((kind.__module__ for kind in kinds if f.__name__ in vars(kind)), "")
+    module = getattr(f, "__module__", None)
+    if module is None:  # a method of C code, not bound
+        module = getattr(getattr(f, "__objclass__", None), "__module__", None)
+    return module if isinstance(module, str) else ""

@@ -1,0 +1,118 @@
+"""Every key that minirq uses, spelled once.
+
+The namespace comes first, then the queue's name in braces (the Cluster hash tag), then what the key
+holds. Scripts are given the key of the waiting list and derive the queue's other keys from its
+prefix; the names that they append are listed in `SUFFIXES`, and a test compares both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+DEFAULT_NAMESPACE = "minirq"
+
+#: what may follow `namespace:{queue}:`. A name that ends in ":" is followed by an id.
+SUFFIXES = (
+    "queue",
+    "processing:",
+    "owners",
+    "scheduled",
+    "deferred",
+    "failed",
+    "finished",
+    "canceled",
+    "stopped",
+    "expired",
+    "unknown",
+    "job:",
+    "payload:",
+    "errors:",
+    "bell",
+    "mailbox:",
+    "outbox",
+    "unique:",
+    "dependents:",
+    "meta",
+    "stats",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class QueueKeys:
+    """The keys of one queue. All carry its hash tag, so one script may touch any of them."""
+
+    prefix: str
+
+    @property
+    def queue(self) -> str:
+        """LIST of waiting payloads: pushed at the left, taken from the right. A public contract."""
+        return f"{self.prefix}queue"
+
+    def processing(self, owner: str) -> str:
+        """LIST of the payloads that this owner holds: the ground truth of "running"."""
+        return f"{self.prefix}processing:{owner}"
+
+    @property
+    def owners(self) -> str:
+        """ZSET owner -> end of its lease, ms of Redis time; negative once it is buried."""
+        return f"{self.prefix}owners"
+
+    def index(self, status: str) -> str:
+        """ZSET job id -> ms, of the jobs that are parked with this status."""
+        return f"{self.prefix}{status}"
+
+    def job(self, job_id: str) -> str:
+        """HASH of a job: all that changes."""
+        return f"{self.prefix}job:{job_id}"
+
+    def payload(self, job_id: str) -> str:
+        """STRING: the payload while the job is parked."""
+        return f"{self.prefix}payload:{job_id}"
+
+    def errors(self, job_id: str) -> str:
+        """LIST of the last failed attempts and deaths, newest first."""
+        return f"{self.prefix}errors:{job_id}"
+
+    @property
+    def bell(self) -> str:
+        """ZSET with at most one member: wakes a worker that waits on several queues."""
+        return f"{self.prefix}bell"
+
+    def mailbox(self, waiter: str) -> str:
+        """LIST into which the ids of ended jobs fall for this waiter."""
+        return f"{self.prefix}mailbox:{waiter}"
+
+    @property
+    def meta(self) -> str:
+        """HASH of the queue's own state: `paused`."""
+        return f"{self.prefix}meta"
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys of one namespace."""
+
+    namespace: str = DEFAULT_NAMESPACE
+
+    def of(self, queue: str) -> QueueKeys:
+        """The keys of this queue."""
+        return QueueKeys(f"{self.namespace}:{{{queue}}}:")
+
+    @property
+    def queues(self) -> str:
+        """SET of the names of all queues ever used."""
+        return f"{self.namespace}:queues"
+
+    @property
+    def workers(self) -> str:
+        """ZSET worker name -> its last beat, ms of Redis time as that worker reckons it. Nothing decides on it."""
+        return f"{self.namespace}:workers"
+
+    def worker(self, name: str) -> str:
+        """HASH: what a worker says of itself at each beat, with a TTL."""
+        return f"{self.namespace}:worker:{name}"
+
+    @property
+    def chores(self) -> str:
+        """Channel on which a queue's name is published when one of its delayed jobs becomes the earliest."""
+        return f"{self.namespace}:chores"

@@ -1,0 +1,41 @@
+-- beat: the leases of a worker's owners are renewed.
+--
+-- KEYS  the waiting lists of the worker's queues in one slot
+-- ARGV  1 lease, ms · 2 number of owners to register if they are not yet · owners, those first
+-- Returns { now_ms, next_end_ms, owner, … }: the time; how long until the next lease ends that is not
+--       renewed here (-1: there is none); the owners that are lost
+--
+-- An owner that was buried has a negative score and is never renewed; one whose lease merely ran out
+-- (the server was away) is. An owner that is not registered is lost unless this beat registers it.
+
+--#include time keys room
+
+local lease_ms, new = tonumber(ARGV[1]), tonumber(ARGV[2])
+local reply, mine = { now, -1 }, {}
+for i = 3, #ARGV do
+  local owner, lost = ARGV[i], false
+  for _, queue in ipairs(KEYS) do
+    local score = tonumber(redis.call("ZSCORE", prefix_of(queue) .. "owners", owner) or (i - 2 <= new and 0 or -1))
+    if score < 0 then lost = true end
+  end
+  if lost then
+    reply[#reply + 1] = owner
+  else
+    mine[owner] = true
+    for _, queue in ipairs(KEYS) do
+      redis.call("ZADD", prefix_of(queue) .. "owners", now + lease_ms, owner)
+    end
+  end
+end
+
+for _, queue in ipairs(KEYS) do
+  local others = redis.call("ZRANGEBYSCORE", prefix_of(queue) .. "owners", 0, "+inf", "WITHSCORES", "LIMIT", 0, 65)
+  for i = 1, #others, 2 do
+    if not mine[others[i]] then
+      local left = math.max(0, tonumber(others[i + 1]) - now)
+      if reply[2] < 0 or left < reply[2] then reply[2] = left end
+      break
+    end
+  end
+end
+return reply

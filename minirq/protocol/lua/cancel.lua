@@ -1,0 +1,56 @@
+-- cancel: a job that has not ended will not run (again). With keep = 0 its record is deleted too.
+--
+-- KEYS  1 the waiting list
+-- ARGV  1 id · 2 keep (1: the record stays as canceled; 0: delete it) · 3 its payload, once found ("" before)
+-- Returns the status that it had, or
+--       "" if there is no such job · "waiting" if its payload still has to be found in the list:
+--       the caller looks for it and calls again with it; if nobody does, the claim that meets it clears it away
+--
+-- A started job is marked: it goes on unless its worker interrupts it, and is not run again.
+--#include defaults time keys states park room
+
+local prefix = prefix_of(KEYS[1])
+
+local id, keep, payload = ARGV[1], ARGV[2] == "1", ARGV[3]
+local job = prefix .. "job:" .. id
+local f = redis.call("HMGET", job, "status", "waiters", "failure_ttl_ms", "attempts", "lost")
+local status = f[1]
+if not status then return "" end
+
+local function delete()
+  tell(prefix, id, f[2])
+  redis.call("ZREM", prefix .. f[1], id)
+  redis.call("DEL", job, prefix .. "payload:" .. id, prefix .. "errors:" .. id)
+end
+
+local function park_canceled(bytes)
+  local blemished = tonumber(f[4] or 0) > 0 or tonumber(f[5] or 0) > 0
+  park(prefix, id, bytes, "canceled", tonumber(f[3] or DEFAULT_FAILURE_TTL_MS), f[2], blemished, {})
+end
+
+local function leave_to_claim()
+  if not keep then redis.call("HSET", job, "gone", 1) end
+  return "waiting"
+end
+
+if status == "scheduled" or status == "deferred" then
+  if not keep then delete() return status end
+  redis.call("ZREM", prefix .. status, id)
+  park_canceled(redis.call("GET", prefix .. "payload:" .. id) or "")
+elseif status == "started" then
+  redis.call("HSET", job, "stop", "canceled")
+  if not keep then redis.call("HSET", job, "gone", 1) end
+elseif status == "queued" then
+  redis.call("HSET", job, "status", "canceled", "ended_ms", now)
+  redis.call("HDEL", job, "waiters")
+  tell(prefix, id, f[2])
+  return leave_to_claim()
+elseif status == "canceled" and redis.call("EXISTS", prefix .. "payload:" .. id) == 0
+  and redis.call("PTTL", job) == -1 then
+  if payload == "" or redis.call("LREM", KEYS[1], 0, payload) == 0 then return leave_to_claim() end
+  if keep and redis.call("HEXISTS", job, "gone") == 0 then park_canceled(payload) else delete() end
+  return "queued"
+elseif ENDED[status] and not keep then
+  delete()
+end
+return status

@@ -1,0 +1,34 @@
+-- empty: waiting or parked jobs are deleted, a chunk at a time.
+--
+-- KEYS  1 the waiting list
+-- ARGV  1 which: "queue" for the waiting ones, or the status of parked ones · 2 most jobs to delete
+-- Returns { looked at, deleted }; the caller goes on until nothing was looked at
+--#include time keys states park room
+
+local prefix = prefix_of(KEYS[1])
+
+local place, most = ARGV[1], tonumber(ARGV[2])
+local ids = {}
+if place == "queue" then
+  for _, payload in ipairs(redis.call("LRANGE", KEYS[1], -most, -1)) do ids[#ids + 1] = id_of(payload) end
+else
+  ids = redis.call("ZRANGE", prefix .. place, 0, most - 1)
+end
+
+local deleted = 0
+for _, id in ipairs(ids) do
+  local job = prefix .. "job:" .. id
+  local f = redis.call("HMGET", job, "status", "waiters")
+  local here = f[1] == place or (place == "queue" and (f[1] == "queued" or not f[1]))
+  -- a canceled job whose payload is only now met leaves with it
+  local tombstone = place == "queue" and f[1] == "canceled" and redis.call("PTTL", job) == -1
+    and redis.call("EXISTS", prefix .. "payload:" .. id) == 0
+  if here or tombstone then
+    tell(prefix, id, f[2])
+    redis.call("DEL", job, prefix .. "payload:" .. id, prefix .. "errors:" .. id)
+    if here then deleted = deleted + 1 end
+  end
+end
+if place == "queue" then redis.call("LTRIM", KEYS[1], 0, -#ids - 1)
+elseif #ids > 0 then redis.call("ZREM", prefix .. place, unpack(ids)) end
+return { #ids, deleted }

@@ -1,0 +1,145 @@
+-- Claiming: payloads move from waiting lists into this owner's processing lists, and their hashes
+-- say `started`. What the owner holds without knowing it (BLMOVE brought it, a reply was lost, an old
+-- connection was served late) is adopted first, so a claim also reconciles list and hands.
+
+-- canceled, expired and stale payloads that one call may clear away, to stay short
+local MOST_ENDED = 100
+-- payloads above this many bytes in all are left for the next call
+local MOST_BYTES = 1048576
+-- payloads that are read at a time; they may be large, so not all 64 at once
+local SLICE = 16
+
+local function read_job(prefix, id)
+  local f = redis.call("HMGET", prefix .. "job:" .. id,
+    "status", "run", "attempts", "lost", "expires_ms", "waiters", "failure_ttl_ms", "owner", "gone")
+  return {
+    status = f[1], run = tonumber(f[2] or 0), attempts = tonumber(f[3] or 0), lost = tonumber(f[4] or 0),
+    expires_ms = tonumber(f[5] or 0), waiters = f[6], failure_ttl_ms = tonumber(f[7] or DEFAULT_FAILURE_TTL_MS),
+    owner = f[8], gone = f[9],
+  }
+end
+
+-- A payload that is not (any more) what its hash says: ends what has to end, and says whether it may go.
+local function clear_away(prefix, id, payload, job)
+  local blemished = job.attempts > 0 or job.lost > 0
+  if job.status == "queued" then -- past its ttl
+    park(prefix, id, payload, "expired", job.failure_ttl_ms, job.waiters, blemished, {})
+  elseif job.status == "canceled" and redis.call("EXISTS", prefix .. "payload:" .. id) == 0 then
+    if job.gone then
+      redis.call("DEL", prefix .. "job:" .. id, prefix .. "errors:" .. id)
+    else -- canceled while it waited; now its payload is found
+      park(prefix, id, payload, "canceled", job.failure_ttl_ms, job.waiters, blemished, {})
+    end
+  elseif not KNOWN[job.status] then -- written by a newer minirq: left as it is, in sight
+    redis.call("SET", prefix .. "payload:" .. id, payload)
+    redis.call("ZADD", prefix .. "unknown", now, id)
+  end
+end
+
+local function start(jobs, number, prefix, id, payload, job, owner)
+  redis.call("HSET", prefix .. "job:" .. id,
+    "status", "started", "run", job.run + 1, "owner", owner, "started_ms", now)
+  jobs[#jobs + 1] = { number, payload, job.run + 1, job.attempts, job.lost, job.status and 0 or 1 }
+end
+
+local function adopt(jobs, number, prefix, owner, hand, paused)
+  local processing = prefix .. "processing:" .. owner
+  local held = redis.call("LRANGE", processing, 0, -1)
+  for i = #held, 1, -1 do
+    local payload = held[i]
+    local id = id_of(payload)
+    if not hand[id] then
+      local job = read_job(prefix, id)
+      local runnable = not job.status or job.status == "queued"
+      if job.status == "started" and job.owner == owner then
+        jobs[#jobs + 1] = { number, payload, job.run, job.attempts, job.lost, 0 }
+      elseif runnable and paused then
+        redis.call("RPUSH", prefix .. "queue", payload)
+        redis.call("LREM", processing, -1, payload)
+      elseif runnable and not (job.expires_ms > 0 and job.expires_ms <= now) then
+        start(jobs, number, prefix, id, payload, job, owner)
+      else
+        clear_away(prefix, id, payload, job)
+        redis.call("LREM", processing, -1, payload)
+      end
+      hand[id] = true
+    end
+  end
+end
+
+local function take(jobs, number, prefix, owner, want, hand_count, ended)
+  local queue, bytes = prefix .. "queue", 0
+  local alone = false
+  while #jobs < want and bytes < MOST_BYTES and ended < MOST_ENDED and not alone do
+    local asked = math.min(want - #jobs, SLICE)
+    local slice = redis.call("LRANGE", queue, -asked, -1)
+    local taken, records, seen, consumed = {}, {}, {}, 0
+    for i = #slice, 1, -1 do
+      local payload = slice[i]
+      local id = id_of(payload)
+      local job = read_job(prefix, id)
+      if (not job.status or job.status == "queued") and not seen[id]
+        and not (job.expires_ms > 0 and job.expires_ms <= now) then
+        -- a job that has taken a process down runs alone, so that it can only hurt itself
+        if job.lost > 0 then
+          if #jobs + #taken + hand_count > 0 then alone = true break end
+          alone = true
+        end
+        taken[#taken + 1] = payload
+        records[#records + 1] = { id, payload, job }
+        seen[id] = true
+        bytes = bytes + #payload
+      elseif not seen[id] then
+        clear_away(prefix, id, payload, job)
+        ended = ended + 1
+      end
+      consumed = consumed + 1
+      if alone or bytes >= MOST_BYTES or ended >= MOST_ENDED then break end
+    end
+    if #taken > 0 then redis.call("LPUSH", prefix .. "processing:" .. owner, unpack(taken)) end
+    for _, record in ipairs(records) do
+      start(jobs, number, prefix, record[1], record[2], record[3], owner)
+    end
+    if consumed > 0 then redis.call("LTRIM", queue, 0, -consumed - 1) end
+    if consumed < asked then break end
+  end
+  return ended, alone
+end
+
+-- Returns { state, jobs, pause_ms }:
+--   "ok"      jobs is a list of { number of the queue, payload, run, attempts, lost, 1 if it had no hash }
+--   "more"    as "ok", and the call stopped early: something remains that this owner may ask for at once
+--   "late"    the lease has run out and nobody has buried the owner yet: claim again after the next beat
+--   "lost"    the owner is not registered or was buried: it holds nothing any more
+--   "paused"  nothing was claimed and every queue is paused: for pause_ms more, or -1 until resumed
+local function claim(queues, owner, want, hand, hand_count)
+  local late = false
+  for _, queue in ipairs(queues) do
+    local lease = tonumber(redis.call("ZSCORE", prefix_of(queue) .. "owners", owner) or -1)
+    if lease < 0 then return { "lost", {}, 0 } end
+    if lease <= now then late = true end
+  end
+  if late then return { "late", {}, 0 } end
+
+  local jobs, ended, alone, all_paused, pause_ms = {}, 0, false, true, -1
+  local paused = {}
+  for number, queue in ipairs(queues) do
+    local prefix = prefix_of(queue)
+    local until_ms = tonumber(redis.call("HGET", prefix .. "meta", "paused") or 0)
+    paused[number] = until_ms == -1 or until_ms > now
+    if not paused[number] then
+      all_paused = false
+    elseif until_ms > 0 and (pause_ms == -1 or until_ms - now < pause_ms) then
+      pause_ms = until_ms - now
+    end
+    adopt(jobs, number, prefix, owner, hand, paused[number])
+  end
+  for number, queue in ipairs(queues) do
+    if not paused[number] and #jobs < want and not alone then
+      ended, alone = take(jobs, number, prefix_of(queue), owner, want, hand_count, ended)
+    end
+    if not paused[number] and want > 0 and redis.call("EXISTS", queue) == 1 then ring(prefix_of(queue)) end
+  end
+  if all_paused and #jobs == 0 then return { "paused", {}, pause_ms } end
+  return { ended >= MOST_ENDED and #jobs == 0 and "more" or "ok", jobs, 0 }
+end

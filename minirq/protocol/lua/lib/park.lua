@@ -1,0 +1,60 @@
+-- Parking: the payload leaves the lists for a key of its own, the status says so, and the index of
+-- that status has the id. An ended job's keys get their TTL here and lose it when it is requeued.
+
+-- with result_ttl 0 the record stays this long without the result, so that a settlement whose reply
+-- was lost is recognised when it is sent again; it must outlast the default lease
+local TOMBSTONE_MS = 20000
+-- a result that somebody waits for is kept at least this long
+local WAITED_MS = 60000
+
+-- Whoever waits finds the id in the mailbox, whichever way the job ended.
+local function tell(prefix, id, waiters)
+  if not waiters then return end
+  for waiter in string.gmatch(waiters, "%S+") do
+    redis.call("RPUSH", prefix .. "mailbox:" .. waiter, id)
+    redis.call("PEXPIRE", prefix .. "mailbox:" .. waiter, WAITED_MS)
+  end
+end
+
+-- fields: what to write into the hash besides status and ended_ms. ttl_ms: -1 for ever, 0 a tombstone.
+-- blemished: the job has errors on record, whose list must end with it.
+local function park(prefix, id, payload, status, ttl_ms, waiters, blemished, fields)
+  local job = prefix .. "job:" .. id
+  if waiters and ttl_ms == 0 then ttl_ms = WAITED_MS end
+  if ttl_ms == -1 then
+    redis.call("SET", prefix .. "payload:" .. id, payload)
+    redis.call("ZADD", prefix .. status, "+inf", id)
+  elseif ttl_ms > 0 then
+    redis.call("SET", prefix .. "payload:" .. id, payload, "PX", ttl_ms)
+    redis.call("ZADD", prefix .. status, now + ttl_ms, id)
+  end
+  redis.call("HSET", job, "status", status, "ended_ms", now, unpack(fields))
+  if ttl_ms >= 0 then
+    local keep = ttl_ms > 0 and ttl_ms or TOMBSTONE_MS
+    redis.call("PEXPIRE", job, keep)
+    if blemished then redis.call("PEXPIRE", prefix .. "errors:" .. id, keep) end
+  end
+  if waiters then
+    redis.call("HDEL", job, "waiters")
+    tell(prefix, id, waiters)
+  end
+end
+
+-- The last ten failed attempts and deaths, newest first: "ms blob".
+local function note_error(prefix, id, blob)
+  local errors = prefix .. "errors:" .. id
+  redis.call("LPUSH", errors, string.format("%.0f", now) .. " " .. blob)
+  redis.call("LTRIM", errors, 0, 9)
+end
+
+-- Delayed: parked until its time. The chores of some worker are told if it is now the earliest.
+local function schedule(prefix, id, payload, due_ms, ...)
+  redis.call("SET", prefix .. "payload:" .. id, payload)
+  redis.call("ZADD", prefix .. "scheduled", due_ms, id)
+  redis.call("HSET", prefix .. "job:" .. id, "status", "scheduled", ...)
+  local first = redis.call("ZRANGE", prefix .. "scheduled", 0, 0)
+  if first[1] == id then
+    local namespace, queue = string.match(prefix, "^(.-):{(.*)}:$")
+    redis.call("PUBLISH", namespace .. ":chores", queue)
+  end
+end

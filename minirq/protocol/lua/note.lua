@@ -1,0 +1,14 @@
+-- note: fields are written into the record of a job that exists; a record is never created.
+--
+-- KEYS  1 the waiting list
+-- ARGV  1 id · 2 run ("" = whoever runs it) · field, value, …
+-- Returns 1, or 0 if there is no such job (or another run has it)
+--#include time keys room
+
+local prefix = prefix_of(KEYS[1])
+
+local job = prefix .. "job:" .. ARGV[1]
+local run = redis.call("HMGET", job, "status", "run")
+if not run[1] or (ARGV[2] ~= "" and run[2] ~= ARGV[2]) then return 0 end
+redis.call("HSET", job, unpack(ARGV, 3))
+return 1

@@ -1,0 +1,107 @@
+-- reclaim: the jobs of dead owners go back to the front of the queue, or fail with the evidence.
+--
+-- KEYS  1 the waiting list
+-- ARGV  1 owner, known to be dead by its own supervisor ("" = sweep: all whose lease has run out)
+--       2 the caller's reckoning of the server's time, ms · 3 how far it may be off, ms
+--       4 pause before a job runs again after its second loss, ms
+--       5 evidence: the error that is put on record · 6 lease, ms
+--       7 "all" or "named": which of the owner's started jobs are blamed · the blamed ones: id, run, …
+-- Returns { "ok" | "refused", { id, owner, fate, lost }, … }
+--       fate: queued, scheduled (the pause), failed, canceled · lost: deaths of this job so far
+--
+-- The sweep refuses when the caller's reckoning is off: the request was under way for long, the server
+-- stood still, or its clock jumped. Then leases prove nothing until everybody has beaten again.
+-- Buried owners stay listed for an hour with a negative score: what a late BLMOVE still brings them is
+-- found by the next sweep. Without knowledge of who ran, all started jobs are blamed: each then runs alone.
+--#include defaults time keys states park room
+
+local FORGET_MS = 3600000
+local MOST_OWNERS = 20
+-- a lease cannot end later than this unless the clock went back; then it is shortened
+local LONGEST_LEASE_MS = 600000
+
+local prefix = prefix_of(KEYS[1])
+local owners = prefix .. "owners"
+
+local named_owner, evidence, pause_ms = ARGV[1], ARGV[5], tonumber(ARGV[4])
+local blame_all, blamed = ARGV[7] == "all", {}
+for i = 8, #ARGV, 2 do blamed[ARGV[i]] = ARGV[i + 1] end
+
+local reply = { "ok" }
+
+local function take_back(owner, payload)
+  local id = id_of(payload)
+  local job = prefix .. "job:" .. id
+  local f = redis.call("HMGET", job,
+    "status", "run", "owner", "lost", "loss_limit", "failure_ttl_ms", "stop", "waiters", "attempts", "gone")
+  local status, lost = f[1], tonumber(f[4] or 0)
+  local fate = "queued"
+  if status == "started" and f[3] == owner then
+    local failure_ttl_ms = tonumber(f[6] or DEFAULT_FAILURE_TTL_MS)
+    local guilty = blame_all or blamed[id] == f[2]
+    if guilty then
+      lost = lost + 1
+      note_error(prefix, id, evidence)
+      redis.call("HSET", job, "lost", lost, "attempts", tonumber(f[9] or 0) + 1)
+    end
+    local blemished = lost > 0 or tonumber(f[9] or 0) > 0
+    if f[10] then
+      tell(prefix, id, f[8])
+      redis.call("DEL", job, prefix .. "errors:" .. id)
+      fate = "deleted"
+    elseif f[7] then
+      park(prefix, id, payload, f[7], failure_ttl_ms, f[8], blemished, {})
+      fate = f[7]
+    elseif guilty and lost > tonumber(f[5] or DEFAULT_LOSS_LIMIT) then
+      park(prefix, id, payload, "failed", failure_ttl_ms, f[8], true, {})
+      fate = "failed"
+    elseif guilty and lost > 1 and pause_ms > 0 then
+      schedule(prefix, id, payload, now + pause_ms)
+      redis.call("HDEL", job, "owner")
+      fate = "scheduled"
+    else
+      redis.call("RPUSH", KEYS[1], payload)
+      redis.call("HSET", job, "status", "queued")
+      redis.call("HDEL", job, "owner")
+    end
+  elseif not status or status == "queued" then -- brought by BLMOVE, never claimed
+    redis.call("RPUSH", KEYS[1], payload)
+  else
+    return -- a stale copy
+  end
+  reply[#reply + 1] = { id, owner, fate, lost }
+end
+
+local function empty_hands(owner)
+  local processing = prefix .. "processing:" .. owner
+  local held = redis.call("LRANGE", processing, 0, -1) -- newest first, so that the oldest ends up in front
+  for _, payload in ipairs(held) do
+    take_back(owner, payload)
+    redis.call("LREM", processing, 1, payload)
+  end
+  if #held > 0 then ring(prefix) end
+  return #held
+end
+
+if named_owner ~= "" then
+  redis.call("ZADD", owners, -now, named_owner)
+  empty_hands(named_owner)
+  return reply
+end
+
+if math.abs(now - tonumber(ARGV[2])) > tonumber(ARGV[3]) then return { "refused" } end
+
+for _, owner in ipairs(redis.call("ZRANGEBYSCORE", owners, now + LONGEST_LEASE_MS, "+inf")) do
+  redis.call("ZADD", owners, now + tonumber(ARGV[6]), owner)
+end
+for _, owner in ipairs(redis.call("ZRANGEBYSCORE", owners, 0, now, "LIMIT", 0, MOST_OWNERS)) do
+  redis.call("ZADD", owners, -now, owner)
+  empty_hands(owner)
+end
+local buried = redis.call("ZRANGEBYSCORE", owners, "-inf", "(0", "WITHSCORES")
+for i = 1, #buried, 2 do
+  if empty_hands(buried[i]) == 0 and now + tonumber(buried[i + 1]) > FORGET_MS then
+    redis.call("ZREM", owners, buried[i])
+  end
+end
+return reply

@@ -1,0 +1,29 @@
+-- requeue: an ended job runs again, with its attempts and losses forgotten.
+--
+-- KEYS  1 the waiting list
+-- ARGV  1 id · 2 place (queue or front)
+-- Returns "requeued", or the status it has instead of an ended one, "" without a record, "payload" if its
+--       bytes were not kept
+--
+-- run is not reset: no earlier run of this job can settle the new one.
+--#include time keys states park room
+
+local prefix = prefix_of(KEYS[1])
+
+local id = ARGV[1]
+local job, kept = prefix .. "job:" .. id, prefix .. "payload:" .. id
+local status = redis.call("HGET", job, "status")
+if not status then return "" end
+if not ENDED[status] then return status end
+local payload = redis.call("GET", kept)
+if not payload then return "payload" end
+
+redis.call(ARGV[2] == "front" and "RPUSH" or "LPUSH", KEYS[1], payload)
+redis.call("HSET", job, "status", "queued", "enqueued_ms", now)
+redis.call("HDEL", job, "attempts", "lost", "result", "ended_ms", "started_ms", "stop", "owner", "expires_ms")
+redis.call("PERSIST", job)
+redis.call("PERSIST", prefix .. "errors:" .. id)
+redis.call("ZREM", prefix .. status, id)
+redis.call("DEL", kept)
+ring(prefix)
+return "requeued"

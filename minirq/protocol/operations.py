@@ -1,0 +1,274 @@
+"""What is said to Redis for each event of a job's life: script, keys, arguments, and the reply read.
+
+Nothing here does I/O: a `Call` comes out, whoever has a connection sends it. Durations are seconds on
+this side and whole milliseconds on the wire.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from minirq.calls import Argument, Call
+from minirq.protocol import defaults
+from minirq.protocol.keys import QueueKeys
+from minirq.protocol.payload import id_of
+from minirq.protocol.scripts import script
+
+Place = Literal["queue", "front", "delay", "at"]
+
+
+# --- producing --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A job about to be enqueued. `nonce` identifies this call where the id does not."""
+
+    id: str
+    payload: bytes
+    nonce: str = ""
+    place: Place = "queue"
+    ms: int = 0
+    ttl_ms: int | None = None
+    fields: tuple[tuple[str, Argument], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Enqueued:
+    """What became of it: created now (or by the same call sent before), or the id lives already."""
+
+    is_new: bool
+    status: str = ""
+    is_being_cleared: bool = False
+
+
+def enqueue(keys: QueueKeys, jobs: Sequence[NewJob]) -> Call[list[Enqueued]]:
+    """Enqueue jobs of one queue, all or none of them."""
+    args: list[Argument] = [len(jobs)]
+    for job in jobs:
+        ttl: Argument = "" if job.ttl_ms is None else job.ttl_ms
+        args += (job.id, job.nonce, job.place, job.ms, ttl, len(job.fields) * 2)
+        for name, value in job.fields:
+            args += (name, value)
+        args.append(job.payload)
+    return _call("enqueue", [keys], args, _read_enqueued)
+
+
+def _read_enqueued(reply: Any) -> list[Enqueued]:
+    return [Enqueued(code > 0, status.decode(), code < 0) for code, status in reply]
+
+
+# --- a worker's owner -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A job that an owner holds. `has_record` is False for a payload that came without a hash."""
+
+    queue: int
+    id: str
+    payload: bytes
+    run: int
+    attempts: int
+    lost: int
+    has_record: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The answer to "what next": see lua/lib/claim.lua for the states."""
+
+    state: str
+    jobs: list[Claimed]
+    pause: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """The outcome of one run. `seconds` is a TTL or a delay, as the verb says."""
+
+    queue: int
+    id: str
+    run: int
+    verb: Literal["finished", "failed", "retry", "release"]
+    blob: bytes = b""
+    seconds: float = 0
+    place: Literal["queue", "front"] = "queue"
+
+
+SETTLED, SETTLED_BEFORE, DELETED, FENCED = 1, 2, 3, 0
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A code for each settlement, and the claim that came with it."""
+
+    codes: list[int]
+    claim: Claim
+
+
+def finish(
+    queues: Sequence[QueueKeys],
+    owner: str,
+    settlements: Sequence[Settlement],
+    *,
+    want: int,
+    in_hand: Iterable[str] = (),
+) -> Call[Settled]:
+    """Settle a batch and claim up to `want` jobs. `in_hand` are the ids held and not settled here."""
+    args: list[Argument] = [owner, want, len(settlements)]
+    for s in settlements:
+        args += (s.queue + 1, _raw(s.id), s.run, s.verb, s.blob, milliseconds(s.seconds), s.place)
+    args += map(_raw, in_hand)
+    return _call("finish", queues, args, _read_settled)
+
+
+def _read_settled(reply: Any) -> Settled:
+    codes, (state, jobs, pause_ms) = reply
+    claimed = [
+        Claimed(number - 1, id_of(payload), payload, run, attempts, lost, not fresh)
+        for number, payload, run, attempts, lost, fresh in jobs
+    ]
+    return Settled(codes, Claim(state.decode(), claimed, pause_ms / 1000 if pause_ms > 0 else None))
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """The server's time, ms, the owners that are lost, and seconds until the next lease of anybody ends."""
+
+    now_ms: int
+    lost: frozenset[str]
+    next_end: float | None
+
+
+def beat(queues: Sequence[QueueKeys], owners: Sequence[str], *, lease: float, new: Sequence[str] = ()) -> Call[Beat]:
+    """Renew the leases of `owners`, and register `new` ones."""
+    args: list[Argument] = [milliseconds(lease), len(new), *new, *owners]
+    return _call("beat", queues, args, _read_beat)
+
+
+def _read_beat(reply: Any) -> Beat:
+    now_ms, next_end_ms, *lost = reply
+    return Beat(now_ms, frozenset(map(_text, lost)), None if next_end_ms < 0 else next_end_ms / 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class TakenBack:
+    """A job of a dead owner and its fate: queued, scheduled, failed, canceled or deleted."""
+
+    id: str
+    owner: str
+    fate: str
+    lost: int
+
+
+def bury(
+    keys: QueueKeys,
+    owner: str,
+    *,
+    evidence: bytes,
+    blamed: Sequence[tuple[str, int]] | None,
+    pause: float,
+) -> Call[list[TakenBack] | None]:
+    """Take back what a dead owner holds. Only once its process is known to be dead.
+
+    `blamed` are the (id, run) that were running when it died; None blames all that were claimed.
+    """
+    named: list[Argument] = ["all"] if blamed is None else ["named"]
+    for job_id, run in blamed or ():
+        named += (_raw(job_id), run)
+    args: list[Argument] = [owner, 0, 0, milliseconds(pause), evidence, 0, *named]
+    return _call("reclaim", [keys], args, _read_taken_back)
+
+
+def sweep(
+    keys: QueueKeys, *, now_ms: float, tolerance: float, evidence: bytes, lease: float, pause: float
+) -> Call[list[TakenBack] | None]:
+    """Take back what owners hold whose lease has run out. None: refused, `now_ms` is off the server's time."""
+    args: list[Argument] = [
+        "", int(now_ms), milliseconds(tolerance), milliseconds(pause), evidence, milliseconds(lease), "all",
+    ]  # fmt: skip
+    return _call("reclaim", [keys], args, _read_taken_back)
+
+
+def _read_taken_back(reply: Any) -> list[TakenBack] | None:
+    if reply[0] == b"refused":
+        return None
+    return [TakenBack(_text(i), _text(owner), _text(fate), lost) for i, owner, fate, lost in reply[1:]]
+
+
+@dataclass(frozen=True, slots=True)
+class Promoted:
+    """How many jobs became due, and seconds until the next one; None if there is none."""
+
+    moved: int
+    next_in: float | None
+
+
+def promote(keys: QueueKeys, *, most: int = 200, trim: bool = False) -> Call[Promoted]:
+    """Move due jobs into the queue; with `trim`, also trim the indexes of ended jobs."""
+    args: list[Argument] = [most, defaults.MOST_ENDED if trim else ""]
+    return _call(
+        "promote", [keys], args, lambda r: Promoted(r[0], None if r[1] < 0 else r[1] / 1000)
+    )
+
+
+# --- one job ----------------------------------------------------------------------------------
+
+
+def cancel(keys: QueueKeys, job_id: str, *, keep: bool = True, payload: bytes = b"") -> Call[str]:
+    """Cancel (or, without `keep`, delete) a job; the reply is the status it had (lua/cancel.lua)."""
+    return _call("cancel", [keys], [_raw(job_id), int(keep), payload], _text)
+
+
+def requeue(keys: QueueKeys, job_id: str, *, at_front: bool = False) -> Call[str]:
+    """Run an ended job again; the reply is "requeued" or says why not (lua/requeue.lua)."""
+    return _call("requeue", [keys], [_raw(job_id), "front" if at_front else "queue"], _text)
+
+
+def note(keys: QueueKeys, job_id: str, fields: dict[str, Argument], *, run: int | None = None) -> Call[bool]:
+    """Write fields into the record of a job that exists, and that `run` holds if it is given."""
+    args: list[Argument] = [_raw(job_id), "" if run is None else run]
+    for name, value in fields.items():
+        args += (name, value)
+    return _call("note", [keys], args, bool)
+
+
+def wait(keys: QueueKeys, job_id: str, waiter: str, *, here: bool) -> Call[str]:
+    """Register a waiter for the job's end, or take it off; the reply is the job's status, "" without one."""
+    return _call("wait", [keys], [_raw(job_id), waiter, int(here)], _text)
+
+
+# --- a whole queue ----------------------------------------------------------------------------
+
+
+def empty(keys: QueueKeys, place: str, *, most: int = 500) -> Call[tuple[int, int]]:
+    """Delete a chunk of the jobs in one place; (looked at, deleted)."""
+    return _call("empty", [keys], [place, most], lambda reply: (reply[0], reply[1]))
+
+
+def pause(keys: QueueKeys, *, seconds: float | None) -> Call[bool]:
+    """Pause a queue for so long; None pauses until it is resumed, 0 resumes it."""
+    return _call("pause", [keys], [-1 if seconds is None else milliseconds(seconds)], bool)
+
+
+# --- how a call is made -----------------------------------------------------------------------
+
+
+def milliseconds(seconds: float) -> int:
+    """Whole milliseconds, rounded up, so that nothing comes early; -1 stays -1."""
+    return -1 if seconds == -1 else -int(-seconds * 1000 // 1)
+
+
+def _call(event: str, queues: Sequence[QueueKeys], args: Sequence[Argument], read: Any) -> Call[Any]:
+    return Call((len(queues), *(keys.queue for keys in queues), *args), read, script(event))
+
+
+def _raw(job_id: str) -> bytes:
+    return job_id.encode("utf-8", "surrogateescape")
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "surrogateescape")

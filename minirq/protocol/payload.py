@@ -1,0 +1,103 @@
+"""The payload: the bytes of a job that are written once and travel through the lists.
+
+A msgpack array `[id, version, function, serializer, blob, options]`. The id comes first, so that a
+script reads it without unpacking anything. The envelope is always msgpack; the serializer that it
+names covers the blob, which is `(instance or None, args, kwargs)`. docs/protocol.md is normative.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import msgpack
+
+from minirq.exceptions import DeserializationError
+from minirq.protocol.options import DEFAULT_OPTIONS, JobOptions
+
+VERSION = 1
+MAX_ID_BYTES = 255
+#: nothing but the blob and the options nests, and the blob stays bytes here
+_ITEMS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """A decoded envelope. `blob` is still serialized: reading it takes the serializer, not this module."""
+
+    id: str
+    function: str
+    serializer: str
+    blob: bytes
+    options: JobOptions = DEFAULT_OPTIONS
+
+    def encode(self) -> bytes:
+        """Return the bytes that go into the list."""
+        return bytes(
+            msgpack.packb(
+                [self.id, VERSION, self.function, self.serializer, self.blob, self.options.to_wire()],
+                use_bin_type=True,
+            )
+        )
+
+
+def decode(raw: bytes) -> Payload:
+    """Read an envelope; the blob is left as it is.
+
+    Raises DeserializationError for anything but a payload of this version, in bounded time and memory.
+    """
+    try:
+        items = msgpack.unpackb(
+            raw, raw=False, strict_map_key=True, max_array_len=4096, max_map_len=256, max_ext_len=0
+        )
+    except Exception as error:  # msgpack raises a dozen types for broken input
+        raise DeserializationError(f"the payload is not msgpack: {_reason(error)}") from None
+    if not isinstance(items, list) or len(items) < _ITEMS:
+        raise DeserializationError("the payload is not a list [id, version, function, serializer, blob, options]")
+    job_id, version, function, serializer, blob, options = items[:_ITEMS]
+    if type(version) is int and version > VERSION:
+        raise DeserializationError(
+            f"the payload has format version {version}, and this minirq reads up to {VERSION}: upgrade the worker"
+        )
+    if version != VERSION or type(version) is not int:
+        raise DeserializationError("the payload has no readable format version")
+    for value, kind, name in (
+        (job_id, str, "id"),
+        (function, str, "function"),
+        (serializer, str, "serializer"),
+        (blob, bytes, "blob"),
+    ):
+        if not isinstance(value, kind):
+            raise DeserializationError(f"the {name} of the payload is a {type(value).__name__}")
+    return Payload(job_id, function, serializer, blob, JobOptions.from_wire(options))
+
+
+def id_of(raw: bytes) -> str:
+    """Return the id by which the scripts know this payload: its first item, or the SHA-1 of its bytes.
+
+    The twin of `id_of` in lua/lib/keys.lua. Bytes that are not UTF-8 survive as surrogates.
+    """
+    found = _readable_id(raw)
+    return hashlib.sha1(raw, usedforsecurity=False).hexdigest() if found is None else found
+
+
+def _readable_id(raw: bytes) -> str | None:
+    if len(raw) < 3 or not 0x91 <= raw[0] <= 0x9F:
+        return None
+    match raw[1]:
+        case head if 0xA1 <= head <= 0xBF:
+            start, length = 2, head - 0xA0
+        case 0xD9:
+            start, length = 3, raw[2]
+        case 0xDA if len(raw) >= 4:
+            start, length = 4, raw[2] * 256 + raw[3]
+        case _:
+            return None
+    if not 1 <= length <= MAX_ID_BYTES or len(raw) < start + length:
+        return None
+    return raw[start : start + length].decode("utf-8", "surrogateescape")
+
+
+def _reason(error: Any) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -1,0 +1,160 @@
+"""Plain commands, and how their replies are read: what readers look at, and what blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from minirq.calls import Argument, Call
+from minirq.protocol import failure
+from minirq.protocol.failure import Failure
+from minirq.protocol.keys import Keys, QueueKeys
+from minirq.protocol.record import Record, read_record
+
+
+def record(keys: QueueKeys, job_id: str) -> Call[Record | None]:
+    """The record of a job, None if there is none."""
+    return Call(("HGETALL", _key(keys.job(job_id))), lambda reply: read_record(_mapping(reply)))
+
+
+def payload(keys: QueueKeys, job_id: str) -> Call[bytes | None]:
+    """The payload of a parked job; None while it is in a list, or when it was not kept."""
+    return Call(("GET", _key(keys.payload(job_id))), _same)
+
+
+def errors(keys: QueueKeys, job_id: str) -> Call[list[Failure]]:
+    """The last failed attempts and deaths of a job, newest first."""
+    return Call(("LRANGE", _key(keys.errors(job_id)), 0, -1), lambda reply: [failure.decode(raw) for raw in reply])
+
+
+def count(keys: QueueKeys) -> Call[int]:
+    """How many payloads wait."""
+    return Call(("LLEN", keys.queue), int)
+
+
+def waiting(keys: QueueKeys, start: int, stop: int) -> Call[list[bytes]]:
+    """Payloads of the waiting list, by Redis index (0 is the newest, -1 the next to run)."""
+    return Call(("LRANGE", keys.queue, start, stop), list)
+
+
+def processing(keys: QueueKeys, owner: str) -> Call[list[bytes]]:
+    """The payloads that an owner holds, the newest first."""
+    return Call(("LRANGE", keys.processing(owner), 0, -1), list)
+
+
+def owners(keys: QueueKeys) -> Call[list[str]]:
+    """All owners of a queue, buried ones included."""
+    return Call(("ZRANGE", keys.owners, 0, -1), _texts)
+
+
+def index_count(keys: QueueKeys, status: str) -> Call[int]:
+    """How many jobs are parked with this status."""
+    return Call(("ZCARD", keys.index(status)), int)
+
+
+def index_ids(keys: QueueKeys, status: str, start: int = 0, stop: int = -1) -> Call[list[str]]:
+    """The ids parked with this status, the one that leaves first in front."""
+    return Call(("ZRANGE", keys.index(status), start, stop), _texts)
+
+
+def index_score(keys: QueueKeys, status: str, job_id: str) -> Call[float | None]:
+    """When a parked job leaves its index, ms of Redis time: due, or forgotten."""
+    return Call(("ZSCORE", keys.index(status), job_id), lambda reply: None if reply is None else float(reply))
+
+
+def paused(keys: QueueKeys) -> Call[int]:
+    """Until when a queue is paused, ms of Redis time; -1 until resumed, 0 not at all."""
+    return Call(("HGET", keys.meta, "paused"), lambda reply: int(reply or 0))
+
+
+def queue_names(keys: Keys) -> Call[list[str]]:
+    """The names of all queues ever used, sorted."""
+    return Call(("SMEMBERS", keys.queues), lambda reply: sorted(_texts(reply)))
+
+
+def know_queues(keys: Keys, names: Sequence[str]) -> Call[int]:
+    """Put names on the list of known queues."""
+    return Call(("SADD", keys.queues, *names), int)
+
+
+def forget_queue(keys: Keys, name: str) -> Call[int]:
+    """Take a queue's name off that list; the next enqueue or beat puts it back."""
+    return Call(("SREM", keys.queues, name), int)
+
+
+def show_worker(
+    keys: Keys, name: str, portrait: dict[str, str | int | float], *, now_ms: int, ttl: float
+) -> list[Call[Any]]:
+    """Say what a worker is and does, for people; it vanishes after `ttl` seconds without a beat."""
+    words: list[Argument] = []
+    for field, value in portrait.items():
+        words += (field, value)
+    key = keys.worker(name)
+    return [
+        Call(("HSET", key, *words), int),
+        Call(("PEXPIRE", key, int(ttl * 1000)), int),
+        Call(("ZADD", keys.workers, now_ms, name), int),
+    ]
+
+
+def hide_worker(keys: Keys, name: str) -> list[Call[Any]]:
+    """Take a worker off the list."""
+    return [Call(("DEL", keys.worker(name)), int), Call(("ZREM", keys.workers, name), int)]
+
+
+def worker_names(keys: Keys) -> Call[list[str]]:
+    """The names of all workers that were here lately, sorted; those without a portrait are gone."""
+    return Call(("ZRANGE", keys.workers, 0, -1), lambda reply: sorted(_texts(reply)))
+
+
+def forget_workers(keys: Keys, *, before_ms: int) -> Call[Any]:
+    """Take workers off the list that have not beaten since then."""
+    return Call(("ZREMRANGEBYSCORE", keys.workers, "-inf", before_ms), int)
+
+
+def worker_portrait(keys: Keys, name: str) -> Call[dict[str, str]]:
+    """What a worker says of itself; empty once it is gone."""
+    return Call(
+        ("HGETALL", keys.worker(name)),
+        lambda reply: {k.decode(): v.decode("utf-8", "replace") for k, v in _mapping(reply).items()},
+    )
+
+
+def server_time() -> Call[int]:
+    """The server's time, ms."""
+    return Call(("TIME",), lambda reply: int(reply[0]) * 1000 + int(reply[1]) // 1000)
+
+
+def take_one(keys: QueueKeys, owner: str, seconds: float) -> Call[bool]:
+    """Block until a payload has moved into the owner's processing list; False after so many seconds."""
+    args = ("BLMOVE", keys.queue, keys.processing(owner), "RIGHT", "LEFT", max(seconds, 0.01))
+    return Call(args, lambda reply: reply is not None)
+
+
+def hear_bell(queues: Sequence[QueueKeys], seconds: float) -> Call[bool]:
+    """Block until the bell of one of the queues rings; False after so many seconds."""
+    args = ("BZPOPMIN", *(keys.bell for keys in queues), max(seconds, 0.01))
+    return Call(args, lambda reply: bool(reply))
+
+
+def knock(keys: QueueKeys, waiter: str, seconds: float) -> Call[bool]:
+    """Block until an id falls into the waiter's mailbox; False after so many seconds."""
+    return Call(("BLPOP", keys.mailbox(waiter), max(seconds, 0.01)), lambda reply: reply is not None)
+
+
+def _key(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _same(reply: Any) -> Any:
+    return reply
+
+
+def _texts(reply: Any) -> list[str]:
+    return [value.decode("utf-8", "surrogateescape") for value in reply]
+
+
+def _mapping(reply: Any) -> dict[bytes, bytes]:
+    if isinstance(reply, dict):
+        return reply
+    return dict(zip(reply[::2], reply[1::2], strict=True))

@@ -1,0 +1,191 @@
+"""A submission: a function, its arguments and options, made into the job that is enqueued.
+
+RQ's reserved keywords are taken out of a call here, once for every kind of queue. No I/O.
+"""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from minirq.calls import Argument
+from minirq.durations import parse_duration
+from minirq.exceptions import InvalidOption, SerializationError
+from minirq.protocol import defaults
+from minirq.protocol.function import defined_in_stdlib, name_function
+from minirq.protocol.names import check_job_id
+from minirq.protocol.operations import NewJob, Place, milliseconds
+from minirq.protocol.options import JobOptions
+from minirq.protocol.payload import Payload
+from minirq.protocol.serializers import Serializer
+from minirq.retry import Retry
+
+Function = Callable[..., Any] | str
+Duration = int | float | str | timedelta
+
+#: keywords that belong to minirq; a function's own argument of that name is passed with `kwargs=`
+RESERVED = frozenset(
+    {
+        "at_front",
+        "description",
+        "failure_ttl",
+        "job_id",
+        "job_timeout",
+        "meta",
+        "result_ttl",
+        "retry",
+        "ttl",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A call to be enqueued. Durations are in any form that `parse_duration` reads.
+
+    Fields: `func`, `args`, `kwargs`; `timeout` (180 s; -1 none), `result_ttl` (500 s; 0 keeps nothing,
+    -1 for ever), `ttl` (none: it never expires), `failure_ttl` (30 days), `description`, `job_id`,
+    `at_front`, `meta`, `retry`.
+    """
+
+    func: Function
+    args: Sequence[Any] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    timeout: Duration | None = None
+    result_ttl: Duration | None = None
+    ttl: Duration | None = None
+    failure_ttl: Duration | None = None
+    description: str | None = None
+    job_id: str | None = None
+    at_front: bool = False
+    meta: Mapping[str, Any] | None = None
+    retry: Retry | None = None
+
+    @classmethod
+    def of_call(cls, func: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Submission:
+        """Take RQ's reserved keywords out of a call; `args=` and `kwargs=` are then the call's arguments."""
+        if not kwargs:
+            return cls(func, args)
+        options = {name: kwargs.pop(name) for name in RESERVED.intersection(kwargs)}
+        if "job_timeout" in options:
+            options["timeout"] = options.pop("job_timeout")
+        if "args" in kwargs or "kwargs" in kwargs:
+            explicit_args, explicit_kwargs = kwargs.pop("args", None), kwargs.pop("kwargs", None)
+            if args or kwargs:
+                raise InvalidOption("give the arguments either with args= and kwargs=, or in the call itself")
+            args, kwargs = tuple(explicit_args or ()), dict(explicit_kwargs or {})
+        return cls(func, args, kwargs, **options)
+
+    def job(self, serializer: Serializer, *, default_timeout: Duration | None = None) -> NewJob:
+        """Make the job. Raises InvalidOption, UnnamedFunction or SerializationError, before any I/O."""
+        name, instance = name_function(self.func, allow_instance=serializer.name == "pickle")
+        if not isinstance(self.func, str) and defined_in_stdlib(self.func):
+            warnings.warn(
+                f"workers refuse {name}, which is not the application's own, unless started with --allow {name!r}",
+                stacklevel=4,
+            )
+        job_id = str(uuid.uuid4()) if self.job_id is None else check_job_id(self.job_id)
+        options = self._options(default_timeout)
+        payload = Payload(
+            id=job_id,
+            function=name,
+            serializer=serializer.name,
+            blob=serializer.dumps((instance, tuple(self.args), dict(self.kwargs)), "the call"),
+            options=options,
+        ).encode()
+        if len(payload) > defaults.MAX_PAYLOAD_BYTES:
+            raise SerializationError(
+                f"the arguments of {name} take {len(payload):,} bytes, and a job may have"
+                f" {defaults.MAX_PAYLOAD_BYTES:,}: store the data elsewhere and pass where it is"
+            )
+        return NewJob(
+            id=job_id,
+            payload=payload,
+            nonce="" if self.job_id is None else secrets.token_hex(6),
+            place="front" if self.at_front else "queue",
+            ttl_ms=None if self.ttl is None else milliseconds(_positive(self.ttl, "ttl")),
+            fields=self._fields(name, serializer, options),
+        )
+
+    def _options(self, default_timeout: Duration | None) -> JobOptions:
+        timeout = self.timeout if self.timeout is not None else default_timeout
+        if self.retry is not None and not isinstance(self.retry, Retry):
+            raise InvalidOption(f"retry is a minirq.Retry, not {type(self.retry).__name__}")
+        if self.description is not None and not isinstance(self.description, str):
+            raise InvalidOption(f"description is text, not {type(self.description).__name__}")
+        if timeout is None and self.result_ttl is None and self.failure_ttl is None:
+            if self.description is None and self.retry is None:
+                return _DEFAULT
+        return JobOptions(
+            timeout=_DEFAULT.timeout if timeout is None else _timeout(timeout),
+            result_ttl=_ttl(self.result_ttl, "result_ttl", _DEFAULT.result_ttl),
+            failure_ttl=_ttl(self.failure_ttl, "failure_ttl", _DEFAULT.failure_ttl),
+            description=self.description,
+            retry=self.retry,
+        )
+
+    def _fields(self, name: str, serializer: Serializer, options: JobOptions) -> tuple[tuple[str, Argument], ...]:
+        fields: list[tuple[str, Argument]] = [("func", name)]
+        if serializer.name != "msgpack":
+            fields.append(("serializer", serializer.name))
+        if self.meta:
+            fields.append(("meta", serializer.dumps(dict(self.meta), "meta")))
+        return (*fields, *decisive_fields(options))
+
+
+def decisive_fields(options: JobOptions) -> list[tuple[str, Argument]]:
+    """The options that scripts decide on, as hash fields: only those that differ from the defaults."""
+    fields: list[tuple[str, Argument]] = []
+    if options.failure_ttl != _DEFAULT.failure_ttl:
+        fields.append(("failure_ttl_ms", milliseconds(options.failure_ttl)))
+    if options.loss_limit != _DEFAULT.loss_limit:
+        fields.append(("loss_limit", options.loss_limit))
+    return fields
+
+
+def delayed(job: NewJob, when: timedelta | datetime | float) -> NewJob:
+    """The same job, to run after a delay (timedelta or seconds) or at a time.
+
+    A delay is counted by Redis from the moment it arrives there; a naive datetime is local time.
+    """
+    place: Place = "delay"
+    if isinstance(when, datetime):
+        place, ms = "at", milliseconds(when.timestamp())
+    elif isinstance(when, timedelta):
+        ms = milliseconds(when.total_seconds())
+    elif isinstance(when, (int, float)) and not isinstance(when, bool):
+        ms = milliseconds(float(when))
+    else:
+        raise InvalidOption(f"a delay is a timedelta or a datetime, not {type(when).__name__}")
+    return replace(job, place=place, ms=max(ms, 0))
+
+
+_DEFAULT = JobOptions()
+
+
+def _timeout(value: Duration) -> float:
+    seconds = parse_duration(value, what="job_timeout", allow_unlimited=True)
+    if seconds != -1 and seconds <= 0:
+        raise InvalidOption(f"job_timeout is {value!r}: give seconds above 0, or -1 for no limit")
+    return seconds
+
+
+def _ttl(value: Duration | None, what: str, default: float) -> float:
+    if value is None:
+        return default
+    seconds = parse_duration(value, what=what, allow_unlimited=True)
+    if seconds != -1 and seconds < 0:
+        raise InvalidOption(f"{what} is {value!r}: give seconds from 0 on, or -1 for ever")
+    return seconds
+
+
+def _positive(value: Duration, what: str) -> float:
+    seconds = parse_duration(value, what=what)
+    if seconds <= 0:
+        raise InvalidOption(f"{what} is {value!r}: give seconds above 0")
+    return seconds

@@ -1,0 +1,32 @@
+"""Text from elsewhere, made fit to be shown in a log or on a terminal."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["safe_repr", "safe_text"]
+
+# C0, DEL and C1 drive terminals and split log lines; the rest moves, hides or reorders what is
+# read (line and paragraph separators, bidi controls, zero width, tags), or cannot be printed at
+# all (lone surrogates).
+_UNSAFE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff\U000e0000-\U000e007f]"
+)
+
+
+def safe_text(text: str, limit: int = 200) -> str:
+    """Escape what could drive a terminal or forge a log line, and cut to `limit` characters."""
+    escaped = _UNSAFE.sub(_escape, text[: limit + 1])
+    return escaped if len(escaped) <= limit else escaped[: limit - 1] + "…"
+
+
+def safe_repr(value: object, limit: int = 60) -> str:
+    """Show `value` in a message: its repr made safe and cut, or its type if it has no repr."""
+    try:
+        return safe_text(repr(value), limit)
+    except Exception:  # repr is the value's own code; ints beyond 4300 digits have none either
+        return f"<{safe_text(type(value).__qualname__, limit)}>"
+
+
+def _escape(match: re.Match[str]) -> str:
+    return match[0].encode("unicode_escape").decode("ascii")

@@ -1,0 +1,319 @@
+"""The chores: beats, delayed jobs, and the jobs of the dead. `tick()` does what is due.
+
+Chores know time and Redis, and nothing of processes. They never raise for a server that is away: what
+could not be said is said at a later tick. Only AccessDenied is fatal.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from minirq.connection.connect import derive
+from minirq.connection.sender import Sender
+from minirq.exceptions import MinirqError, ServerFault, ServerUnavailable
+from minirq.protocol import operations, procedures, reads
+from minirq.protocol.failure import Failure
+from minirq.protocol.operations import Settlement, TakenBack
+from minirq.text import safe_text
+from minirq.worker.patience import Patience
+from minirq.worker.settings import WorkerSettings
+
+if TYPE_CHECKING:
+    import redis
+
+logger = logging.getLogger(__name__)
+
+#: longest that one request of the chores may take; their process has others to look after, seconds
+REPLY_TIMEOUT = 2.0
+#: queues of others, whose own workers may all be gone, are looked after at this pace, seconds
+OTHERS_EVERY = 10.0
+#: the indexes of ended jobs are trimmed at this pace, seconds
+TRIM_EVERY = 60.0
+#: workers that vanished without a word leave the list after this, seconds
+FORGET_AFTER = 3600
+#: a lease is looked at so long after its end, so that the look does not come too early, seconds
+_SWEEP_SLACK = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Burial:
+    """A dead owner whose jobs are to be taken back. `blamed` None: nobody knows which of them ran.
+
+    `overdue` is settled first: the run that was killed because it was over time.
+    """
+
+    owner: str
+    evidence: Failure
+    blamed: tuple[tuple[str, int], ...] | None = ()
+    overdue: Settlement | None = None
+
+
+class Chores:
+    """The chores of one worker. `owners` are kept alive; add with `register`, end with `bury`."""
+
+    def __init__(self, client: redis.Redis, settings: WorkerSettings) -> None:
+        self._settings = settings
+        self._keys = settings.keys
+        self._queues = settings.queue_keys
+        self._sender = Sender(derive(client, socket_timeout=REPLY_TIMEOUT), patience=0)
+        self._ears = derive(client, socket_timeout=REPLY_TIMEOUT)
+        self._pubsub: Any = None
+        self._patience = Patience()
+        self._owners: set[str] = set()
+        self._new: set[str] = set()
+        self._burials: list[Burial] = []
+        self._known = list(settings.queues)
+        self._due: dict[str, float] = dict.fromkeys(settings.queues, 0.0)
+        self._next_beat = self._next_others = self._next_trim = self._next_sweep = 0.0
+        self._retry_at = 0.0
+        self._last_beat = 0.0
+        self._clock: tuple[float, float] | None = None
+        self._steady_since: float | None = None
+        self._started = time.time()
+        #: what the supervisor wants people to see of this worker
+        self.report: dict[str, Any] = {}
+
+    # --- owners -------------------------------------------------------------------------------
+
+    def register(self, owner: str) -> bool:
+        """Register an owner at once, so that it may claim. False: Redis is away, try again later."""
+        self._new.add(owner)
+        self._next_beat = 0.0
+        return self._guarded(self._beat) and owner in self._owners
+
+    def bury(self, burial: Burial) -> None:
+        """Take back what a dead owner holds, now or as soon as Redis can be reached."""
+        self._owners.discard(burial.owner)
+        self._new.discard(burial.owner)
+        self._burials.append(burial)
+        self._retry_at = 0.0
+
+    @property
+    def has_burials(self) -> bool:
+        """Whether some dead owner's jobs have not been taken back yet."""
+        return bool(self._burials)
+
+    # --- time ---------------------------------------------------------------------------------
+
+    def tick(self) -> tuple[float, set[str]]:
+        """Do what is due. Return the seconds until the next tick, and the owners that were lost."""
+        now = time.monotonic()
+        lost: set[str] = set()
+        if now >= self._retry_at:
+            self._guarded(lambda: self._all_due(lost))
+        now = time.monotonic()
+        times = [self._next_beat, self._next_others, self._next_sweep, *self._due.values()]
+        soonest = max(min(times), self._retry_at)
+        return max(soonest - now, 0.0), lost
+
+    def hurry(self) -> None:
+        """Hear what was published: delayed jobs that became the earliest. Call it when `fileno` is readable."""
+        with suppress(Exception):  # a cut subscription is set up again with the next beat
+            while message := self._pubsub.get_message(timeout=0):
+                if message["type"] == "message":
+                    name = message["data"].decode("utf-8", "replace")
+                    if name in self._due:
+                        self._due[name] = 0.0
+            return
+        self._drop_ears()
+
+    def fileno(self) -> int | None:
+        """The descriptor that becomes readable when `hurry` should be called; None while there is none."""
+        sock = getattr(getattr(self._pubsub, "connection", None), "_sock", None)
+        return None if sock is None else int(sock.fileno())
+
+    def _guarded(self, chore: Any) -> bool:
+        try:
+            chore()
+        except (ServerUnavailable, ServerFault) as error:
+            self._steady_since = None
+            self._drop_ears()
+            self._retry_at = time.monotonic() + self._patience.failed(error)
+            return False
+        self._patience.succeeded()
+        return True
+
+    def _all_due(self, lost: set[str]) -> None:
+        now = time.monotonic()
+        self._hold_burials()
+        if now >= self._next_beat:
+            lost |= self._beat()
+        self._listen()
+        if now >= self._next_sweep and self._is_steady:
+            self._sweep(self._settings.queues)
+        if now >= self._next_others:
+            self._look_after_others()
+        self._promote(now)
+
+    # --- the chores themselves ----------------------------------------------------------------
+
+    def _beat(self) -> set[str]:
+        """Renew the leases, and say who is here. Returns the owners that were lost meanwhile."""
+        now = time.monotonic()
+        settings = self._settings
+        owners, new = sorted(self._owners), sorted(self._new)
+        known = reads.know_queues(self._keys, settings.queues)
+        seen = reads.show_worker(
+            self._keys,
+            settings.name,
+            self._self_portrait(),
+            now_ms=int(self._server_now(now) or 0),
+            ttl=settings.lease * 2,
+        )
+        calls: list[Any] = [operations.beat(self._queues, owners, lease=settings.lease, new=new), known, *seen]
+        reply = self._sender.send_all(calls)[0]
+        self._note_time(reply.now_ms, now)
+        self._next_beat = now + settings.beat
+        if reply.next_end is not None:
+            self._next_sweep = now + min(reply.next_end + _SWEEP_SLACK, settings.lease)
+        self._owners |= self._new
+        self._new.clear()
+        self._owners -= reply.lost
+        return set(reply.lost)
+
+    def _note_time(self, now_ms: float, now: float) -> None:
+        """Note since when every beat has come on time and agreed with the server's clock."""
+        expected = self._server_now(now)
+        late = now - self._last_beat > 2 * self._settings.beat
+        jumped = expected is not None and abs(expected - now_ms) > self._settings.beat * 1000
+        if self._steady_since is None or late or jumped:
+            self._steady_since = now
+        self._last_beat = now
+        self._clock = (now_ms, now)
+
+    def _server_now(self, now: float) -> float | None:
+        return None if self._clock is None else self._clock[0] + (now - self._clock[1]) * 1000
+
+    @property
+    def _is_steady(self) -> bool:
+        # after an outage or a stall everybody's lease has run out: first let everybody beat again
+        since = self._steady_since
+        return since is not None and time.monotonic() - since >= 2 * self._settings.beat
+
+    def _sweep(self, names: Any) -> None:
+        now_ms = self._server_now(time.monotonic())
+        assert now_ms is not None
+        evidence = Failure("WorkerLost", "the worker that ran the job stopped beating", worker="", kind="lost")
+        calls = [
+            operations.sweep(
+                self._keys.of(name),
+                now_ms=now_ms,
+                tolerance=self._settings.beat,
+                evidence=evidence.encode(),
+                lease=self._settings.lease,
+                pause=self._settings.loss_pause,
+            )
+            for name in names
+        ]
+        self._next_sweep = time.monotonic() + self._settings.lease
+        for name, taken in zip(names, self._sender.send_all(calls), strict=True):
+            if taken is None:
+                logger.info("queue %s: leases prove nothing right now, the server's clock or answer was off", name)
+                self._steady_since = None
+            else:
+                _log_taken_back(name, taken)
+
+    def _look_after_others(self) -> None:
+        now_ms = int(self._server_now(time.monotonic()) or 0)
+        self._known, _ = self._sender.send_all(
+            [reads.queue_names(self._keys), reads.forget_workers(self._keys, before_ms=now_ms - FORGET_AFTER * 1000)]
+        )
+        others = [name for name in self._known if name not in self._settings.queues]
+        if others and self._is_steady:
+            self._sweep(others)
+        for name in others:
+            self._due.setdefault(name, 0.0)
+        for name in set(self._due) - set(self._known) - set(self._settings.queues):
+            del self._due[name]
+        self._next_others = time.monotonic() + OTHERS_EVERY
+
+    def _promote(self, now: float) -> None:
+        trim = now >= self._next_trim
+        if trim:
+            self._next_trim = now + TRIM_EVERY
+        names = [name for name, due in self._due.items() if trim or now >= due]
+        calls = [operations.promote(self._keys.of(name), trim=trim) for name in names]
+        for name, promoted in zip(names, self._sender.send_all(calls), strict=True):
+            wait = OTHERS_EVERY if promoted.next_in is None else min(promoted.next_in, OTHERS_EVERY)
+            self._due[name] = time.monotonic() + wait
+
+    def _hold_burials(self) -> None:
+        while self._burials:
+            burial = self._burials[0]
+            if burial.overdue is not None:
+                call = operations.finish(self._queues, burial.owner, [burial.overdue], want=0)
+                self._sender.send(call)
+            calls = [
+                operations.bury(
+                    keys,
+                    burial.owner,
+                    evidence=burial.evidence.encode(),
+                    blamed=burial.blamed,
+                    pause=self._settings.loss_pause,
+                )
+                for keys in self._queues
+            ]
+            for name, taken in zip(self._settings.queues, self._sender.send_all(calls), strict=True):
+                _log_taken_back(name, taken or [])
+            self._burials.pop(0)
+
+    def payload_of(self, owner: str, queue: int, job_id: str) -> tuple[bytes | None, int, int]:
+        """Return the payload of a job that an owner holds, its attempts and losses. Raises MinirqError."""
+        keys = self._queues[queue]
+        record = self._sender.send(reads.record(keys, job_id))
+        raw = self._sender.run(procedures.find_held(keys, job_id, owner))
+        return raw, record.attempts if record else 0, record.lost if record else 0
+
+    def farewell(self) -> None:
+        """Say goodbye: what is left to bury, then the worker leaves the list. One attempt."""
+        with suppress(MinirqError):
+            self._hold_burials()
+            self._sender.send_all(reads.hide_worker(self._keys, self._settings.name))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._drop_ears()
+        self._sender.client.close()
+        self._ears.close()
+
+    # --- what others hear and see -------------------------------------------------------------
+
+    def _listen(self) -> None:
+        if self._pubsub is None:
+            with suppress(Exception):  # without it, delayed jobs are looked for at the next due time known
+                pubsub = self._ears.pubsub(ignore_subscribe_messages=True)
+                pubsub.subscribe(self._keys.chores)
+                self._pubsub = pubsub
+                # what was published before the subscription stood is found by looking
+                self._due.update(dict.fromkeys(self._due, 0.0))
+
+    def _drop_ears(self) -> None:
+        if self._pubsub is not None:
+            with suppress(Exception):
+                self._pubsub.close()
+            self._pubsub = None
+
+    def _self_portrait(self) -> dict[str, str | int | float]:
+        return {
+            "name": self._settings.name,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "queues": json.dumps(list(self._settings.queues)),
+            "started": self._started,
+            **{name: json.dumps(value) for name, value in self.report.items()},
+        }
+
+
+def _log_taken_back(queue: str, taken: list[TakenBack]) -> None:
+    for job in taken:
+        logger.warning(
+            "job %s taken back from %s (queue %s): %s, lost %d times so far",
+            safe_text(job.id), safe_text(job.owner), safe_text(queue), job.fate, job.lost,
+        )  # fmt: skip

@@ -1,0 +1,139 @@
+"""The executor: a claimed payload in, an outcome out. It runs the job's function and knows no Redis."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from minirq.exceptions import DeserializationError, FunctionRefused, MinirqError
+from minirq.protocol import payload
+from minirq.protocol.function import resolve_function
+from minirq.protocol.operations import Claimed
+from minirq.protocol.options import DEFAULT_OPTIONS, JobOptions
+from minirq.protocol.payload import Payload
+from minirq.protocol.serializers import Serializer, resolve_serializer
+from minirq.worker.coroutines import CoroutineRunner
+from minirq.worker.outcome import Failed, Finished, Outcome, after_error, describe
+from minirq.worker.timeouts import BaseDeathPenalty, get_default_death_penalty_class
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A job ready to run: its function found, its arguments read."""
+
+    claimed: Claimed
+    envelope: Payload
+    serializer: Serializer
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    @property
+    def options(self) -> JobOptions:
+        """The options that the payload carries."""
+        return self.envelope.options
+
+    def deadline(self, now: float) -> float:
+        """When the run is over time, on the clock of `now`; 0 for never."""
+        return 0.0 if self.options.timeout == -1 else now + self.options.timeout
+
+
+class Executor:
+    """Runs jobs one after the other in this thread.
+
+    `allow` opens functions beyond the application's own, `accept` names the serializers that are read.
+    """
+
+    def __init__(
+        self,
+        worker: str,
+        *,
+        allow: tuple[str, ...] = (),
+        accept: tuple[str, ...] = (),
+        penalty: type[BaseDeathPenalty] | None = None,
+    ) -> None:
+        self._worker = worker
+        self._allow = allow
+        self._accept = accept
+        self._penalty = penalty or get_default_death_penalty_class()
+        self._coroutines = CoroutineRunner()
+        self._functions: dict[str, Callable[..., Any]] = {}
+
+    def prepare(self, claimed: Claimed) -> Task | Failed:
+        """Make a job ready to run; Failed if that cannot be, whoever tried it. Its module is imported here."""
+        options = DEFAULT_OPTIONS
+        try:
+            envelope = payload.decode(claimed.payload)
+            options = envelope.options
+            serializer = self._serializer(envelope.serializer)
+            function = self._function(envelope.function)
+            instance, args, kwargs = _read_call(serializer.loads(envelope.blob))
+        except MinirqError as error:
+            return Failed(describe(error, self._worker), options.failure_ttl)
+        except BaseException as error:  # a module or an unpickled class of the application raised
+            return Failed(describe(error, self._worker), options.failure_ttl)
+        if instance is not None:
+            args = (instance, *args)
+        return Task(claimed, envelope, serializer, function, args, kwargs)
+
+    def run(self, task: Task) -> Outcome:
+        """Run a job within its timeout. Whatever it raises is an outcome; nothing gets past here."""
+        try:
+            try:
+                result = self._call(task)
+            except BaseException as error:
+                return after_error(error, describe(error, self._worker), task.claimed, task.options)
+            return self._finished(task, result)
+        except BaseException as late:  # an interruption that was on its way when the job ended
+            return after_error(late, describe(late, self._worker), task.claimed, task.options)
+
+    def close(self) -> None:
+        """End what was kept between jobs."""
+        self._coroutines.close()
+
+    def _call(self, task: Task) -> Any:
+        timeout = task.options.timeout
+        if inspect.iscoroutinefunction(task.function):
+            return self._coroutines.run(task.function(*task.args, **task.kwargs), timeout)
+        started = time.monotonic()
+        with self._penalty(timeout):
+            result = task.function(*task.args, **task.kwargs)
+        if inspect.iscoroutine(result):  # a plain function that hands out a coroutine
+            left = -1 if timeout == -1 else max(timeout - (time.monotonic() - started), 0.001)
+            return self._coroutines.run(result, left)
+        return result
+
+    def _finished(self, task: Task, result: Any) -> Finished | Failed:
+        ttl = task.options.result_ttl
+        if result is None:
+            return Finished(b"", ttl)
+        try:
+            return Finished(task.serializer.dumps(result, "the result"), ttl)
+        except MinirqError as error:
+            # it ran, so it is not run again: only its result cannot be kept
+            return Failed(describe(error, self._worker), task.options.failure_ttl)
+
+    def _serializer(self, name: str) -> Serializer:
+        serializer = resolve_serializer(name)
+        if name not in self._accept:
+            raise FunctionRefused(
+                f"the arguments are written with {name}, which this worker does not read:"
+                f" start it with --accept {name} if you trust everybody who writes to this Redis"
+            )
+        return serializer
+
+    def _function(self, name: str) -> Callable[..., Any]:
+        function = self._functions.get(name)
+        if function is None:
+            function = self._functions[name] = resolve_function(name, allow=self._allow)
+        return function
+
+
+def _read_call(call: object) -> tuple[object, tuple[Any, ...], dict[str, Any]]:
+    match call:
+        case [instance, [*args], dict(kwargs)] if all(isinstance(name, str) for name in kwargs):
+            return instance, tuple(args), kwargs
+    raise DeserializationError("the arguments are not (instance or None, args, kwargs)")

@@ -1,0 +1,102 @@
+"""The link: the only part of a worker that talks to Redis about jobs. One link, one owner.
+
+It never gives up on a server that is away, and what it sends again acts once. A reply of the blocking
+wait is not trusted: the claim that follows every wait finds what BLMOVE brought, also what it brought
+to a connection that was cut.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+from minirq.calls import Argument, Call
+from minirq.connection.connect import derive
+from minirq.connection.sender import Sender
+from minirq.exceptions import QueueFull, ServerFault, ServerUnavailable
+from minirq.protocol import operations, reads
+from minirq.protocol.operations import Claim, Settled, Settlement
+from minirq.worker.patience import Patience
+from minirq.worker.settings import WorkerSettings
+
+if TYPE_CHECKING:
+    import redis
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: longest answer to a script, seconds; a blocking wait is given its own time on top
+REPLY_TIMEOUT = 5.0
+#: how long a worker waits before it asks a paused queue again, at most
+_PAUSED_LOOK = 5.0
+
+
+class Link:
+    """An owner's way to Redis: `settle` what ended, `claim` what is next, `wait` when there is nothing.
+
+    Raises AccessDenied; everything else is waited out.
+    """
+
+    def __init__(
+        self, client: redis.Redis, settings: WorkerSettings, owner: str, *, is_quiet: bool = False
+    ) -> None:
+        self.owner = owner
+        self._settings = settings
+        self._queues = settings.queue_keys
+        self._sender = Sender(derive(client, socket_timeout=REPLY_TIMEOUT), patience=0)
+        self._blocking = Sender(derive(client, socket_timeout=settings.block + 2), patience=0)
+        self._patience = Patience(is_quiet=is_quiet)
+        self._lock = threading.Lock()
+
+    def settle(self, settlements: Sequence[Settlement], *, want: int, in_hand: Iterable[str] = ()) -> Settled:
+        """Settle outcomes and claim up to `want` jobs, in one round trip. Sent until the answer is known."""
+        call = operations.finish(self._queues, self.owner, settlements, want=want, in_hand=in_hand)
+        with self._lock:
+            return self._persist(call)
+
+    def claim(self, want: int, *, in_hand: Iterable[str] = ()) -> Claim:
+        """Claim up to `want` jobs, and whatever this owner holds without knowing."""
+        return self.settle((), want=want, in_hand=in_hand).claim
+
+    def introduce(self, queue: int, job_id: str, run: int, fields: dict[str, Argument]) -> None:
+        """Complete the record of a job that a foreign producer pushed."""
+        with self._lock:
+            self._persist(operations.note(self._queues[queue], job_id, fields, run=run))
+
+    def wait(self) -> None:
+        """Block until there may be a job, `block` seconds at most. Claim afterwards in any case."""
+        if len(self._queues) == 1:
+            call = reads.take_one(self._queues[0], self.owner, self._settings.block)
+        else:
+            call = reads.hear_bell(self._queues, self._settings.block)
+        try:
+            self._blocking.send(call)
+        except (ServerUnavailable, ServerFault, QueueFull) as error:
+            time.sleep(self._patience.failed(error))
+
+    def wait_while_paused(self, seconds: float | None) -> None:
+        """Wait for a paused queue: for its bell, or so long; never on the list itself."""
+        block = min(_PAUSED_LOOK, self._settings.block, seconds or _PAUSED_LOOK)
+        try:
+            self._blocking.send(reads.hear_bell(self._queues, block))
+        except (ServerUnavailable, ServerFault, QueueFull) as error:
+            time.sleep(self._patience.failed(error))
+
+    def close(self) -> None:
+        """Close the connections."""
+        for sender in (self._sender, self._blocking):
+            sender.client.close()
+
+    def _persist(self, call: Call[T]) -> T:
+        while True:
+            try:
+                reply = self._sender.send(call)
+            except (ServerUnavailable, ServerFault) as error:
+                time.sleep(self._patience.failed(error))
+            else:
+                self._patience.succeeded()
+                return reply

@@ -1,0 +1,92 @@
+"""The outcome of a run, and what follows from it: an end, or another attempt. Pure decisions."""
+
+from __future__ import annotations
+
+import traceback
+from dataclasses import dataclass
+
+from minirq.exceptions import JobTimeoutException
+from minirq.protocol.failure import Failure
+from minirq.protocol.operations import Claimed, Settlement
+from minirq.protocol.options import JobOptions
+from minirq.text import safe_text
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The function returned. `blob` is the serialized result, empty for None."""
+
+    blob: bytes
+    ttl: float
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The run failed, and no other follows."""
+
+    failure: Failure
+    ttl: float
+
+
+@dataclass(frozen=True, slots=True)
+class Retrying:
+    """The run failed, and another follows after `delay` seconds."""
+
+    failure: Failure
+    delay: float
+    at_front: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """The job was not started: it goes back to the front of the queue."""
+
+
+Outcome = Finished | Failed | Retrying | Released
+
+
+def after_error(error: BaseException, failure: Failure, claimed: Claimed, options: JobOptions) -> Failed | Retrying:
+    """Decide what follows a failed run. Deaths of the process do not use up retries."""
+    failures = claimed.attempts - claimed.lost + 1
+    retry = options.retry
+    if retry is not None and failures <= retry.max and retry.applies_to(error):
+        return Retrying(failure, retry.interval_for(failures), retry.enqueue_at_front)
+    return Failed(failure, options.failure_ttl)
+
+
+def describe(error: BaseException, worker: str) -> Failure:
+    """Put an exception on record: its type, its message, and the traceback from the job's function on."""
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    try:
+        message = str(error)
+    except Exception as broken:  # the job's own exception class is user code
+        message = f"<its message cannot be shown: {type(broken).__name__}>"
+    try:
+        text = "".join(traceback.format_exception(kind, _from_the_job(error), error.__traceback__))
+    except Exception as broken:
+        text = f"<its traceback cannot be shown: {type(broken).__name__}>"
+    is_timeout = isinstance(error, JobTimeoutException)
+    return Failure(safe_text(name), message, text, worker, "timeout" if is_timeout else "error")
+
+
+def _from_the_job(error: BaseException) -> BaseException:
+    # the frames above the job's function are minirq's, and say nothing to who reads the traceback
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_globals.get("__name__", "").startswith("minirq.worker"):
+        frames = frames.tb_next
+    return error.with_traceback(frames) if frames is not None else error
+
+
+def settlement(claimed: Claimed, outcome: Outcome) -> Settlement:
+    """Say an outcome in the protocol's words."""
+    match outcome:
+        case Finished(blob, ttl):
+            return Settlement(claimed.queue, claimed.id, claimed.run, "finished", blob, ttl)
+        case Failed(failure, ttl):
+            return Settlement(claimed.queue, claimed.id, claimed.run, "failed", failure.encode(), ttl)
+        case Retrying(failure, delay, at_front):
+            place = "front" if at_front else "queue"
+            return Settlement(claimed.queue, claimed.id, claimed.run, "retry", failure.encode(), delay, place)
+        case Released():
+            return Settlement(claimed.queue, claimed.id, claimed.run, "release")

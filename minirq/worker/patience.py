@@ -1,0 +1,41 @@
+"""Patience with a server that is away: waits longer each time, with jitter, and says it once."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+
+logger = logging.getLogger(__name__)
+
+FIRST, LONGEST = 0.05, 2.0
+
+
+class Patience:
+    """Counts failures in a row. With `is_quiet` somebody else says it."""
+
+    def __init__(self, *, is_quiet: bool = False) -> None:
+        self._level = logging.DEBUG if is_quiet else logging.WARNING
+        self._since: float | None = None
+        self._pause = FIRST
+
+    @property
+    def is_tried(self) -> bool:
+        """Whether the last attempt failed."""
+        return self._since is not None
+
+    def failed(self, error: Exception) -> float:
+        """Note a failure; return how long to wait before the next attempt, seconds."""
+        if self._since is None:
+            self._since = time.monotonic()
+            logger.log(self._level, "%s; waiting for it", error)
+        pause = self._pause
+        self._pause = min(self._pause * 2, LONGEST)
+        return pause * random.uniform(0.5, 1.0)
+
+    def succeeded(self) -> None:
+        """Note that it works, again or still."""
+        if self._since is not None:
+            logger.log(self._level, "Redis is back after %.1f s", time.monotonic() - self._since)
+            self._since = None
+            self._pause = FIRST

@@ -1,0 +1,84 @@
+"""A handle on a child process: start, kill, and learn how it ended. Knows no Redis and no jobs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import NoReturn
+
+from minirq.worker.board import Board
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """How a process ended: `signal` 0 if it exited by itself, peak memory in MiB."""
+
+    code: int
+    signal: int
+    peak_mib: float
+
+    def __str__(self) -> str:
+        if self.signal:
+            with suppress(ValueError):
+                return f"killed by {signal.Signals(self.signal).name}"
+            return f"killed by signal {self.signal}"
+        return f"exited with code {self.code}"
+
+
+class Process:
+    """A forked child with its board, the owner that it works as, and how many jobs it may run."""
+
+    def __init__(self, owner: str, board: Board) -> None:
+        self.owner = owner
+        self.board = board
+        self.quota: int | None = None
+        self.pid = 0
+        self.pidfd: int | None = None
+        self.started = time.monotonic()
+        self.death: Death | None = None
+
+    def start(self, main: Callable[[], NoReturn]) -> None:
+        """Fork; `main` runs in the child. Call it from the supervisor's main thread only."""
+        self.pid = os.fork()
+        if self.pid == 0:
+            main()
+        if hasattr(os, "pidfd_open"):
+            with suppress(OSError):  # an old kernel: then the supervisor looks from time to time
+                self.pidfd = os.pidfd_open(self.pid)
+
+    def kill(self) -> None:
+        """Kill the process and what its jobs have started."""
+        for kill in (os.killpg, os.kill):
+            with suppress(ProcessLookupError, PermissionError):
+                kill(self.pid, signal.SIGKILL)
+
+    def reap(self, *, wait: bool = False) -> Death | None:
+        """Return how the process ended, None while it lives."""
+        if self.death is None:
+            try:
+                pid, status, usage = os.wait4(self.pid, 0 if wait else os.WNOHANG)
+            except ChildProcessError:  # somebody else has waited for it
+                self.death = Death(-1, 0, 0.0)
+            else:
+                if pid == 0:
+                    return None
+                code, number = (0, os.WTERMSIG(status)) if os.WIFSIGNALED(status) else (os.WEXITSTATUS(status), 0)
+                self.death = Death(code, number, usage.ru_maxrss / 1024)
+            self._sweep_group()
+        return self.death
+
+    def close(self) -> None:
+        """Give back what the handle holds."""
+        if self.pidfd is not None:
+            os.close(self.pidfd)
+            self.pidfd = None
+        self.board.close()
+
+    def _sweep_group(self) -> None:
+        # what a job left running in the group must not go on without it
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)

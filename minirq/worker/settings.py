@@ -1,0 +1,78 @@
+"""How a worker is to work: settled once where it starts, and passed down."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from dataclasses import dataclass, field
+
+from minirq.exceptions import InvalidOption
+from minirq.protocol.keys import DEFAULT_NAMESPACE, Keys, QueueKeys
+from minirq.protocol.names import check_queue_name
+
+#: what a worker reads without being asked; pickle can run code
+SAFE_SERIALIZERS = ("msgpack", "json")
+
+
+def _default_name() -> str:
+    return f"{socket.gethostname().partition('.')[0]}.{os.getpid()}"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """Queues in the order in which they are served, and everything else; seconds.
+
+    `lease`: a worker that has not beaten for so long is dead to the others. `block`: longest wait of an
+    idle process before it asks again. `stop_timeout`: how long running jobs may go on after a stop was
+    asked for. `kill_grace`: how long after its timeout a job's process is killed. `loss_pause`: pause
+    before a job runs again whose process has died twice. `max_jobs`: stop after so many in all.
+    """
+
+    queues: tuple[str, ...] = ("default",)
+    name: str = field(default_factory=_default_name)
+    namespace: str = DEFAULT_NAMESPACE
+    processes: int = 1
+    is_burst: bool = False
+    max_jobs: int | None = None
+    allow: tuple[str, ...] = ()
+    accept: tuple[str, ...] = SAFE_SERIALIZERS
+    paths: tuple[str, ...] = ()
+    lease: float = 15.0
+    block: float = 5.0
+    stop_timeout: float = 8.0
+    kill_grace: float = 5.0
+    loss_pause: float = 3.0
+
+    def __post_init__(self) -> None:
+        if not self.queues:
+            raise InvalidOption("a worker needs at least one queue")
+        for queue in self.queues:
+            check_queue_name(queue)
+        if len(set(self.queues)) < len(self.queues):
+            raise InvalidOption("a queue is named twice")
+        if not 1 <= self.processes <= 1000:
+            raise InvalidOption(f"processes is {self.processes}: give a number from 1 to 1000")
+        if self.max_jobs is not None and self.max_jobs < 1:
+            raise InvalidOption(f"max_jobs is {self.max_jobs}: give a number above 0")
+        if not 0.3 <= self.lease <= 300:
+            raise InvalidOption(f"lease is {self.lease:g} s: give from 0.3 to 300")
+
+    @property
+    def beat(self) -> float:
+        """Seconds between two beats: a lease outlives four missed ones."""
+        return self.lease / 5
+
+    @property
+    def keys(self) -> Keys:
+        """The keys of the namespace."""
+        return Keys(self.namespace)
+
+    @property
+    def queue_keys(self) -> list[QueueKeys]:
+        """The keys of the queues, in order."""
+        return [self.keys.of(queue) for queue in self.queues]
+
+    def new_owner(self) -> str:
+        """An owner id that was never used and never will be: worker name, pid, random."""
+        return f"{self.name}:{os.getpid()}:{secrets.token_hex(5)}"

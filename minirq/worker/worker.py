@@ -1,0 +1,133 @@
+"""Workers as Python code starts them. The names and the ways to call them are RQ's."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from minirq.connection.config import load_config
+from minirq.connection.connect import check_server, connect
+from minirq.connection.faults import server_says
+from minirq.exceptions import InvalidOption, ServerUnavailable
+from minirq.worker.patience import Patience
+from minirq.worker.settings import SAFE_SERIALIZERS, WorkerSettings
+from minirq.worker.simple import SimpleWork
+from minirq.worker.supervisor import Supervisor
+from minirq.worker.timeouts import BaseDeathPenalty
+
+if TYPE_CHECKING:
+    import redis
+
+__all__ = ["SimpleWorker", "Worker"]
+
+logger = logging.getLogger(__name__)
+
+
+class Worker:
+    """Takes jobs from queues and runs them in child processes of this process.
+
+    `queues` are names or Queue objects, served in strict order. `connection` is a redis.Redis, a URL or
+    None: that of the first Queue, else the configuration decides. `processes` jobs run at once.
+    `allow` opens functions by pattern ("os.getpid", "myapp.*"); `accept` names serializers to read
+    beyond msgpack and json. `lease` seconds after its last beat a worker is dead to the others.
+    Raises InvalidOption.
+    """
+
+    def __init__(
+        self,
+        queues: Any,
+        name: str | None = None,
+        connection: redis.Redis | str | None = None,
+        *,
+        processes: int = 1,
+        allow: Sequence[str] = (),
+        accept: Sequence[str] = (),
+        paths: Sequence[str] = (),
+        lease: float = 15.0,
+        stop_timeout: float = 8.0,
+        kill_grace: float = 5.0,
+        namespace: str | None = None,
+    ) -> None:
+        given = [queues] if isinstance(queues, str) or hasattr(queues, "name") else list(queues)
+        first = next((queue for queue in given if hasattr(queue, "connection")), None)
+        config = load_config(namespace=namespace or getattr(first, "namespace", None))
+        if connection is None and first is not None:
+            connection = first.connection
+        self._connection, self._config = connection, config
+        self._options: dict[str, Any] = {
+            "queues": tuple(getattr(queue, "name", queue) for queue in given),
+            "namespace": config.namespace,
+            "processes": processes,
+            "allow": tuple(allow),
+            "accept": (*SAFE_SERIALIZERS, *accept),
+            "paths": tuple(paths),
+            "lease": lease,
+            "stop_timeout": stop_timeout,
+            "kill_grace": kill_grace,
+            **({"name": name} if name else {}),
+        }
+        self._work: SimpleWork | Supervisor | None = None
+        WorkerSettings(**self._options)
+
+    @property
+    def name(self) -> str:
+        """The worker's name: host and pid unless it was given one."""
+        return WorkerSettings(**self._options).name
+
+    @property
+    def queue_names(self) -> list[str]:
+        """The names of its queues, in the order in which they are served."""
+        return list(self._options["queues"])
+
+    def work(self, burst: bool = False, max_jobs: int | None = None, with_scheduler: bool = True) -> bool:
+        """Run jobs until a signal or `stop()`; with `burst` until the queues are empty. True if any ran.
+
+        The first SIGINT or SIGTERM lets running jobs end, the second cuts them off: they go back to the
+        queue. Delayed jobs are always seen to (`with_scheduler` is there for RQ's sake). A Redis that is
+        away is waited for. Raises AccessDenied, UnsuitableServer, InvalidOption.
+        """
+        settings = WorkerSettings(**self._options, is_burst=burst, max_jobs=max_jobs)
+        client = connect(self._connection, self._config)
+        _wait_for(client)
+        self._work = self._make(client, settings)
+        self._work.run()
+        return self._work.counts[0] > 0
+
+    def stop(self) -> None:
+        """Have `work` end after the running jobs. Callable from any thread."""
+        if self._work is not None:
+            self._work.stop()
+
+    def _make(self, client: redis.Redis, settings: WorkerSettings) -> SimpleWork | Supervisor:
+        if not hasattr(os, "fork"):
+            raise InvalidOption("this system has no fork, which Worker needs: use SimpleWorker")
+        return Supervisor(client, settings)
+
+
+class SimpleWorker(Worker):
+    """Runs jobs in this very process, one at a time: for tests, debuggers and systems without fork.
+
+    It beats from a thread: a job that holds the interpreter beyond the lease may be taken over by
+    another worker. A subclass may set `death_penalty_class`.
+    """
+
+    death_penalty_class: type[BaseDeathPenalty] | None = None
+
+    def _make(self, client: redis.Redis, settings: WorkerSettings) -> SimpleWork:
+        return SimpleWork(client, settings, self.death_penalty_class)
+
+
+def _wait_for(client: redis.Redis) -> None:
+    """Wait until Redis answers, and look whether it can be used."""
+    patience = Patience()
+    while True:
+        try:
+            with server_says(client, "INFO"):
+                check_server(client)
+            patience.succeeded()
+            return
+        except ServerUnavailable as error:
+            time.sleep(patience.failed(error))

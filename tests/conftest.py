@@ -1,0 +1,66 @@
+"""A real redis-server for the whole run, found and started just as the embedded one is."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis as redis_py
+
+from minirq.connection import Server, connect, ensure_server, stop_server
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_settings_from_outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the developer's own Redis and the developer's own embedded server out of the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("MINIRQ_") or name == "REDIS_URL"]:
+            patch.delenv(name)
+        patch.setenv("MINIRQ_EMBEDDED", "0")
+        patch.setenv("MINIRQ_HOME", str(tmp_path_factory.mktemp("unused-home")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[Server]:
+    # not below pytest's tmp_path: its names are too long for a unix socket
+    home = Path(tempfile.mkdtemp(prefix="minirq-test-"))
+    try:
+        yield ensure_server(home)
+    finally:
+        stop_server(home)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def redis_url(redis_server: Server) -> str:
+    return redis_server.url
+
+
+@pytest.fixture
+def redis(redis_url: str) -> Iterator[redis_py.Redis]:
+    """A client of an empty server."""
+    with connect(redis_url) as client:
+        client.flushall()
+        yield client
+
+
+@pytest.fixture
+def namespace() -> str:
+    return "minirq-test"
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A directory for an embedded server of this test's own, which is stopped afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="minirq-test-"))
+    try:
+        yield folder / "home"
+    finally:
+        if (folder / "home").exists():
+            stop_server(folder / "home")
+        shutil.rmtree(folder, ignore_errors=True)

