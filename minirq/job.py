@@ -71,7 +71,7 @@ class Job(Generic[T]):
         """
         [job] = cls.fetch_many([id], connection, serializer, namespace=namespace)
         if job is None:
-            raise NoSuchJobError(f"no job has the id {safe_text(id)!r}: it never existed, or its record has expired")
+            raise NoSuchJobError(f"no job has the id {safe_text(id)!r}: it never existed, or has expired")
         return job
 
     @classmethod
@@ -83,7 +83,7 @@ class Job(Generic[T]):
         *,
         namespace: str | None = None,
     ) -> list[Job[Any] | None]:
-        """Return the jobs with these ids in their order, None for those that do not exist. Two round trips."""
+        """Return the jobs with these ids in order, None for those that do not exist. Two round trips."""
         return fetch_from(Store(connection, namespace, serializer), list(ids))
 
     @classmethod
@@ -324,7 +324,9 @@ class Job(Generic[T]):
             case "":
                 raise NoSuchJobError(f"no job has the id {safe_text(self.id)!r}")
             case "payload":
-                raise InvalidJobOperation(f"job {safe_text(self.id)} cannot be requeued: its arguments were not kept")
+                raise InvalidJobOperation(
+                    f"job {safe_text(self.id)} cannot be requeued: its arguments were not kept"
+                )
             case status:
                 raise InvalidJobOperation(f"job {safe_text(self.id)} cannot be requeued: it is {status}")
 

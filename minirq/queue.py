@@ -113,13 +113,25 @@ class Queue:
         return self._enqueue(
             self._job(
                 self.prepare_data(
-                    func, args, kwargs, timeout, result_ttl, ttl, failure_ttl, description, job_id, at_front,
-                    meta, retry,
-                )  # fmt: skip
+                    func,
+                    args,
+                    kwargs,
+                    timeout,
+                    result_ttl,
+                    ttl,
+                    failure_ttl,
+                    description,
+                    job_id,
+                    at_front,
+                    meta,
+                    retry,
+                )
             )
         )
 
-    def enqueue_in(self, time_delta: timedelta | float, func: Function, *args: Any, **kwargs: Any) -> Job[Any]:
+    def enqueue_in(
+        self, time_delta: timedelta | float, func: Function, *args: Any, **kwargs: Any
+    ) -> Job[Any]:
         """Enqueue a call after a delay, which Redis counts. Never early. Keywords as in `enqueue`."""
         return self._enqueue(delayed(self._job(Submission.of_call(func, args, kwargs)), time_delta))
 
@@ -144,9 +156,19 @@ class Queue:
     ) -> EnqueueData:
         """Describe one call for `enqueue_many`."""
         return Submission(
-            func, tuple(args or ()), dict(kwargs or {}), timeout, result_ttl, ttl, failure_ttl, description,
-            job_id, at_front, meta, retry,
-        )  # fmt: skip
+            func,
+            tuple(args or ()),
+            dict(kwargs or {}),
+            timeout,
+            result_ttl,
+            ttl,
+            failure_ttl,
+            description,
+            job_id,
+            at_front,
+            meta,
+            retry,
+        )
 
     def enqueue_many(self, job_datas: Iterable[EnqueueData]) -> list[Job[Any]]:
         """Enqueue many calls and return their jobs in the same order.

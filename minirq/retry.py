@@ -56,9 +56,7 @@ class Retry:
         never: Sequence[type[BaseException] | str] = _NOT_FILTERED,
     ) -> None:
         if type(max) is not int or not 1 <= max <= 1_000_000:
-            raise InvalidOption(
-                f"Retry: max is {safe_repr(max)}; give a number of retries from 1 to 1,000,000"
-            )
+            raise InvalidOption(f"Retry: max is {safe_repr(max)}; give a number from 1 to 1,000,000")
         if type(factor) not in (int, float) or not 1 <= factor <= 1000:
             raise InvalidOption(f"Retry: factor is {safe_repr(factor)}; give a number from 1 to 1,000")
         for name, flag in (("enqueue_at_front", enqueue_at_front), ("jitter", jitter)):
@@ -91,7 +89,7 @@ class Retry:
         """Wait `base` before the first retry and `factor` times longer before each next one, up to `cap`."""
         return cls(max, base, factor=factor, cap=cap, jitter=jitter, only=only, never=never)
 
-    def interval_for(self, failures: int, rng: _Random = random) -> float:  # type: ignore[assignment]
+    def interval_for(self, failures: int, rng: _Random = random) -> float:
         """Return the seconds to wait after the `failures`-th failure, counted from 1."""
         given = len(self.intervals)
         seconds = self.intervals[min(failures, given) - 1]
@@ -111,7 +109,16 @@ class Retry:
         """Return the fields in their order as plain values, without the defaults at the end."""
         interval = list(self.intervals) if len(self.intervals) > 1 else self.intervals[0]
         only, never = list(self.only), list(self.never)
-        wire = [self.max, interval, self.enqueue_at_front, self.factor, self.cap, self.jitter, only, never]
+        wire: list[object] = [
+            self.max,
+            interval,
+            self.enqueue_at_front,
+            self.factor,
+            self.cap,
+            self.jitter,
+            only,
+            never,
+        ]
         while len(wire) > 1 and wire[-1] == _WIRE_DEFAULTS[len(wire) - 1]:
             wire.pop()
         return wire
@@ -147,9 +154,7 @@ def _seconds(interval: Duration | Sequence[Duration]) -> tuple[float, ...]:
 
 def _names(option: str, kinds: Sequence[type[BaseException] | str]) -> tuple[str, ...]:
     if isinstance(kinds, (str, bytes, type)) or not isinstance(kinds, Iterable):
-        raise InvalidOption(
-            f"Retry: {option} is {safe_repr(kinds)}; give a tuple of exceptions, such as (OSError,)"
-        )
+        raise InvalidOption(f"Retry: {option} is {safe_repr(kinds)}; give a tuple such as (OSError,)")
     return tuple(_exception_name(option, kind) for kind in kinds)
 
 

@@ -63,5 +63,5 @@ class Store:
 
     @cached_property
     def blocking(self) -> Sender:
-        """Sends calls that block for up to WAIT_BLOCK seconds, on connections of their own. It never repeats."""
+        """Sends calls that block for up to WAIT_BLOCK seconds, on its own connections, once."""
         return Sender(derive(self.client, socket_timeout=WAIT_BLOCK + 2), patience=0)

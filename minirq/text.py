@@ -24,7 +24,7 @@ def safe_repr(value: object, limit: int = 60) -> str:
     """Show `value` in a message: its repr made safe and cut, or its type if it has no repr."""
     try:
         return safe_text(repr(value), limit)
-    except Exception:  # repr is the value's own code; ints beyond 4300 digits have none either
+    except Exception:
         return f"<{safe_text(type(value).__qualname__, limit)}>"
 
 

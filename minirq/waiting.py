@@ -31,7 +31,9 @@ def wait_for_end(store: Store, queue: str, job_id: str, timeout: float | None) -
                 if status in ENDED:
                     return status
                 if not status:
-                    raise NoSuchJobError(f"job {job_id} has no record: it never existed, was deleted, or has expired")
+                    raise NoSuchJobError(
+                        f"job {job_id} has no record: it never existed, was deleted, or has expired"
+                    )
             left = WAIT_BLOCK if deadline is None else min(WAIT_BLOCK, deadline - time.monotonic())
             if left <= 0:
                 raise TimeoutError(f"job {job_id} has not ended within {timeout:g} s")

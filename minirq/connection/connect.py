@@ -89,7 +89,7 @@ def derive(
         connection_class=pool.connection_class,
     )
     if isinstance(pool, SentinelConnectionPool):
-        own_pool: redis.ConnectionPool = SentinelConnectionPool(  # type: ignore[no-untyped-call]
+        own_pool: redis.ConnectionPool = SentinelConnectionPool(
             pool.service_name,
             pool.sentinel_manager,
             is_master=pool.is_master,

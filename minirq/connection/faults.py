@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from redis import exceptions as theirs
 
 from minirq.connection.connect import safe_url
-
 from minirq.exceptions import AccessDenied, MinirqError, QueueFull, ServerFault, ServerUnavailable
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ never sent from here: blocking commands, which have connections of their own.
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, TypeVar
 
 import redis
@@ -18,6 +18,7 @@ from minirq.connection.connect import safe_url
 from minirq.connection.faults import is_passing, translate
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 #: an application is not kept waiting for longer than this by a server that comes and goes, seconds
 PATIENCE = 3.0
@@ -82,7 +83,7 @@ class Sender:
         assert call.script is not None
         self.client.execute_command("SCRIPT", "LOAD", call.script.text)
 
-    def _persist(self, name: str, attempt: Any) -> Any:
+    def _persist(self, name: str, attempt: Callable[[], R]) -> R:
         deadline = time.monotonic() + self.patience
         pause = _FIRST_PAUSE
         while True:

@@ -71,7 +71,7 @@ _pool: Final[list[Packer]] = []
 def encode(value: object, *, where: Where = "value") -> bytes:
     """Return the bytes of `value`, which `where` names in errors.
 
-    A tuple as `where` names the items of `value`, a list. Raises SerializationError, which says
+    A tuple as `where` names the items of `value`. Raises SerializationError, which says
     the path to the fault, its type and the way out.
     """
     try:
@@ -80,7 +80,7 @@ def encode(value: object, *, where: Where = "value") -> bytes:
         packer = Packer(strict_types=True, default=to_extension, buf_size=1024)
     try:
         blob: bytes = packer.pack(value)
-    except Exception as error:  # ValueError, TypeError, UnicodeEncodeError, OverflowError ...
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
         raise refusal(value, _RULES, where, error) from None
     if len(blob) <= 65536:
         _pool.append(packer)

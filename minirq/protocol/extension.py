@@ -26,7 +26,8 @@ import struct
 from collections.abc import Callable
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Context, Decimal, InvalidOperation
-from typing import Any, Final
+from pickle import PicklingError
+from typing import Any, Final, cast
 from uuid import UUID, SafeUUID
 from zoneinfo import ZoneInfo
 
@@ -91,24 +92,21 @@ def _pack_zone(zone: tzinfo | None) -> bytes:
     if type(zone) is ZoneInfo:
         return b"Z" + _zone_key(zone)
     if type(zone) is timezone:
-        offset, *name = zone.__getinitargs__()  # type: ignore[attr-defined]
-        if name:
-            return b"N" + _OFFSET.pack(offset // _MICROSECOND) + name[0].encode()
-        return b"O" + _OFFSET.pack(offset // _MICROSECOND)
-    raise Unsupported(
-        f"its tzinfo is a {type(zone).__module__}.{type(zone).__qualname__}; use zoneinfo.ZoneInfo"
-    )
+        # the offset alone, or the offset and the name that was given
+        offset, *name = cast("Any", zone).__getinitargs__()
+        packed: bytes = _OFFSET.pack(offset // _MICROSECOND)
+        return b"N" + packed + name[0].encode() if name else b"O" + packed
+    kind = type(zone)
+    raise Unsupported(f"its tzinfo is a {kind.__module__}.{kind.__qualname__}; use zoneinfo.ZoneInfo")
 
 
 def _zone_key(zone: ZoneInfo) -> bytes:
     try:
         zone.__reduce__()
-    except Exception:  # pickle.PicklingError, which is not worth its import
+    except PicklingError:
         raise Unsupported("its ZoneInfo was read from a file; use ZoneInfo(key)") from None
     if not _ZONE_KEY.fullmatch(zone.key):
-        raise Unsupported(
-            f"the key of its ZoneInfo is {safe_repr(zone.key)}; use a key such as 'Europe/Paris'"
-        )
+        raise Unsupported(f"its zone is {safe_repr(zone.key)}; use one such as 'Europe/Paris'")
     return zone.key.encode()
 
 
@@ -145,9 +143,11 @@ def _pack_datetime(value: datetime) -> ExtType:
 
 
 def _unpack_datetime(data: bytes) -> datetime:
-    *head, fine = _DATETIME.unpack_from(data)
+    year, month, day, *clock, fine = _DATETIME.unpack_from(data)
     zone = _unpack_zone(data[_DATETIME.size :])
-    return datetime(*head, fine & 0x7FFFFFFF, zone, fold=fine >> 31)
+    hour, minute, second = clock
+    micro, fold = fine & 0x7FFFFFFF, fine >> 31
+    return datetime(year, month, day, hour, minute, second, micro, zone, fold=fold)
 
 
 def _pack_time(value: time) -> ExtType:
@@ -156,8 +156,9 @@ def _pack_time(value: time) -> ExtType:
 
 
 def _unpack_time(data: bytes) -> time:
-    *head, fine = _TIME.unpack_from(data)
-    return time(*head, fine & 0x7FFFFFFF, _unpack_zone(data[_TIME.size :]), fold=fine >> 31)
+    hour, minute, second, fine = _TIME.unpack_from(data)
+    zone = _unpack_zone(data[_TIME.size :])
+    return time(hour, minute, second, fine & 0x7FFFFFFF, zone, fold=fine >> 31)
 
 
 def _pack_uuid(value: UUID) -> ExtType:

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import pathlib
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from minirq.exceptions import SerializationError
 from minirq.text import safe_repr, safe_text
 
 __all__ = ["Rules", "Where", "describe_fault", "fits", "refusal"]
 
-#: what a value is called in messages; a tuple names the items of a list
+#: what a value is called in messages; a tuple names the items of a list or tuple
 Where = str | tuple[str, ...]
 
 _SEQUENCES = frozenset({list, tuple, set, frozenset})
@@ -25,7 +26,7 @@ _CONTAINERS = _SEQUENCES | {dict}
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What a serializer carries. `check` and `check_key` return why a value or key of these types is refused."""
+    """What a serializer carries. The checks say why a value or key of these types is refused all the same."""
 
     serializer: str
     types: frozenset[type]
@@ -48,11 +49,11 @@ def fits(value: object, types: frozenset[type], depth: int) -> bool:
     """
     if type(value) not in types:
         return False
-    level = [value] if type(value) in _CONTAINERS else []
+    level: list[Any] = [value] if type(value) in _CONTAINERS else []
     for _ in range(depth):
         inside: list[object] = []
         for container in level:
-            inside.extend(container)  # type: ignore[call-overload]
+            inside.extend(container)
             if type(container) is dict:
                 inside.extend(container.values())
         kinds = set(map(type, inside))
@@ -87,7 +88,7 @@ def refusal(value: object, rules: Rules, where: Where, error: Exception | None =
 def _find(value: object, rules: Rules, where: Where) -> _Fault | None:
     if isinstance(where, str):
         return _search(value, where, rules, ())
-    if type(value) is list and len(value) == len(where):
+    if isinstance(value, (list, tuple)) and len(value) == len(where):
         found = (_search(item, name, rules, (id(value),)) for item, name in zip(value, where, strict=True))
         return next((fault for fault in found if fault), None)
     return _search(value, "value", rules, ())
@@ -126,7 +127,7 @@ def _items(value: object, path: str, rules: Rules) -> Iterator[tuple[object, str
             yield item, f"{path}[{index}]"
     elif isinstance(value, Iterable):
         for item in value:
-            yield item, f"an element of {path}"
+            yield item, f"{path}{{element}}"
 
 
 def _kind(value: object) -> str:
@@ -138,8 +139,8 @@ def _kind(value: object) -> str:
 def _way_out(value: object, rules: Rules) -> str:
     if isinstance(value, enum.Enum):
         return "pass its .value or its .name"
-    if isinstance(value, pathlib.PurePath):
-        return "pass str(path)"
+    if isinstance(value, os.PathLike):
+        return "pass os.fspath(path)"
     if isinstance(value, tuple) and hasattr(value, "_asdict"):
         return "pass value._asdict() or list(value)"
     if isinstance(value, (bytearray, memoryview)) and bytes in rules.types:

@@ -55,6 +55,10 @@ def name_function(f: object, *, allow_instance: bool) -> tuple[str, object | Non
         if fault:
             raise UnnamedFunction(f"{_quoted(f)} {fault}; give 'package.module.function'")
         return f, None
+    return _name_callable(f, allow_instance)
+
+
+def _name_callable(f: Any, allow_instance: bool) -> tuple[str, object | None]:
     if isinstance(f, partial):
         raise UnnamedFunction(f"{_shown(f)} has no name; enqueue its function and pass its arguments along")
     if not callable(f):
@@ -62,11 +66,7 @@ def name_function(f: object, *, allow_instance: bool) -> tuple[str, object | Non
     owner = getattr(f, "__self__", None)
     if isinstance(owner, type):
         return _verified(f"{owner.__module__}.{owner.__qualname__}.{_last_name(f)}", f), None
-    if (
-        isinstance(f, (MethodType, BuiltinFunctionType))
-        and owner is not None
-        and type(owner) is not ModuleType
-    ):
+    if isinstance(f, (MethodType, BuiltinFunctionType)) and not isinstance(owner, ModuleType | None):
         return _name_of_method(f, owner, _last_name(f), allow_instance)
     if isinstance(getattr(f, "__qualname__", None), str):
         return _verified(_own_name(f), f), None
@@ -83,7 +83,7 @@ def resolve_function(name: str, *, allow: tuple[str, ...] = ()) -> Callable[...,
         raise FunctionNotFound(f"{_quoted(name)} {fault}")
     if not _may_import(name, allow):
         raise _refused(name, name if _is_guarded(name) else "")
-    f = _find(name)
+    f: Callable[..., Any] = _find(name)
     if not callable(f):
         raise FunctionNotFound(f"{_quoted(name)} is {_shown(f)}, which is not callable")
     definition = _definition(f)
@@ -153,7 +153,7 @@ def _name_of_method(f: object, instance: object, method: str, allow_instance: bo
     name = f"{kind.__module__}.{kind.__qualname__}.{method}"
     if not allow_instance:
         raise UnnamedFunction(
-            f"{_quoted(name)} is bound to an instance, which only a queue with serializer='pickle' can send along; "
+            f"{_quoted(name)} is bound to an instance, which only serializer='pickle' can send along; "
             "use that, or a plain function that takes an id or other plain data"
         )
     plain = getattr(f, "__func__", None)
@@ -189,7 +189,8 @@ def _verified(name: str, f: object) -> str:
 
 def _find(name: str) -> Any:
     segments = name.split(".")
-    found, used, missing = _import_longest(name, segments[:-1])
+    module, used, missing = _import_longest(name, segments[:-1])
+    found: Any = module
     for index in range(used, len(segments)):
         if not isinstance(found, type) and index > used:
             raise _blocked(name, ".".join(segments[:index]), found)
@@ -244,9 +245,8 @@ def _import(name: str, path: str) -> ModuleType | ImportError:
     except (Exception, SystemExit) as error:  # the module's own code runs, and a script may well exit
         if isinstance(error, ModuleNotFoundError) and error.name == path:
             return error
-        raise FunctionNotFound(
-            f"{_quoted(name)}: importing {_quoted(path)} raised {type(error).__name__}: {safe_text(str(error))}"
-        ) from error
+        told = f"{type(error).__name__}: {safe_text(str(error))}"
+        raise FunctionNotFound(f"{_quoted(name)}: importing {_quoted(path)} raised {told}") from error
 
 
 # --- what may run -----------------------------------------------------------------------------
@@ -287,6 +287,8 @@ def _definition(f: object) -> str:
 
 
 def _module_of(f: object) -> str:
+    if type(f) is FunctionType:
+        return f.__module__ or ""
     owner = getattr(f, "__self__", None)
     if isinstance(f, BuiltinFunctionType) and owner is not None and not isinstance(owner, ModuleType):
         # a method of C code, such as dict.fromkeys: that of the class that brought it in

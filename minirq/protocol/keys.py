@@ -105,7 +105,7 @@ class Keys:
 
     @property
     def workers(self) -> str:
-        """ZSET worker name -> its last beat, ms of Redis time as that worker reckons it. Nothing decides on it."""
+        """ZSET worker name -> its last beat, ms of Redis time as it reckons. Nothing decides on it."""
         return f"{self.namespace}:workers"
 
     def worker(self, name: str) -> str:
@@ -114,5 +114,5 @@ class Keys:
 
     @property
     def chores(self) -> str:
-        """Channel on which a queue's name is published when one of its delayed jobs becomes the earliest."""
+        """Channel: a queue's name is published here when one of its delayed jobs becomes the earliest."""
         return f"{self.namespace}:chores"

@@ -136,14 +136,16 @@ def _read_settled(reply: Any) -> Settled:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """The server's time, ms, the owners that are lost, and seconds until the next lease of anybody ends."""
+    """The server's time, ms; the owners that are lost; seconds until the next lease of others ends."""
 
     now_ms: int
     lost: frozenset[str]
     next_end: float | None
 
 
-def beat(queues: Sequence[QueueKeys], owners: Sequence[str], *, lease: float, new: Sequence[str] = ()) -> Call[Beat]:
+def beat(
+    queues: Sequence[QueueKeys], owners: Sequence[str], *, lease: float, new: Sequence[str] = ()
+) -> Call[Beat]:
     """Renew the leases of `owners`, and register `new` ones."""
     args: list[Argument] = [milliseconds(lease), len(new), *new, *owners]
     return _call("beat", queues, args, _read_beat)
@@ -186,7 +188,7 @@ def bury(
 def sweep(
     keys: QueueKeys, *, now_ms: float, tolerance: float, evidence: bytes, lease: float, pause: float
 ) -> Call[list[TakenBack] | None]:
-    """Take back what owners hold whose lease has run out. None: refused, `now_ms` is off the server's time."""
+    """Take back what owners hold whose lease has run out. None: `now_ms` is off, so it was refused."""
     args: list[Argument] = [
         "", int(now_ms), milliseconds(tolerance), milliseconds(pause), evidence, milliseconds(lease), "all",
     ]  # fmt: skip
@@ -210,9 +212,7 @@ class Promoted:
 def promote(keys: QueueKeys, *, most: int = 200, trim: bool = False) -> Call[Promoted]:
     """Move due jobs into the queue; with `trim`, also trim the indexes of ended jobs."""
     args: list[Argument] = [most, defaults.MOST_ENDED if trim else ""]
-    return _call(
-        "promote", [keys], args, lambda r: Promoted(r[0], None if r[1] < 0 else r[1] / 1000)
-    )
+    return _call("promote", [keys], args, lambda r: Promoted(r[0], None if r[1] < 0 else r[1] / 1000))
 
 
 # --- one job ----------------------------------------------------------------------------------

@@ -24,7 +24,9 @@ class JobOptions:
     def to_wire(self) -> dict[str, Any]:
         """Return the map that goes into the payload: only what differs from the defaults."""
         wire = {
-            field.name: value for field in fields(self) if (value := getattr(self, field.name)) != field.default
+            field.name: value
+            for field in fields(self)
+            if (value := getattr(self, field.name)) != field.default
         }
         if self.retry is not None:
             wire["retry"] = self.retry.to_wire()

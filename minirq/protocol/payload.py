@@ -54,11 +54,13 @@ def decode(raw: bytes) -> Payload:
     except Exception as error:  # msgpack raises a dozen types for broken input
         raise DeserializationError(f"the payload is not msgpack: {_reason(error)}") from None
     if not isinstance(items, list) or len(items) < _ITEMS:
-        raise DeserializationError("the payload is not a list [id, version, function, serializer, blob, options]")
+        raise DeserializationError(
+            "the payload is not a list [id, version, function, serializer, blob, options]"
+        )
     job_id, version, function, serializer, blob, options = items[:_ITEMS]
     if type(version) is int and version > VERSION:
         raise DeserializationError(
-            f"the payload has format version {version}, and this minirq reads up to {VERSION}: upgrade the worker"
+            f"the payload has format version {version}, and this worker reads up to {VERSION}: upgrade it"
         )
     if version != VERSION or type(version) is not int:
         raise DeserializationError("the payload has no readable format version")

@@ -82,7 +82,7 @@ def find_held(keys: QueueKeys, job_id: str, owner: str) -> Steps[bytes | None]:
 
 
 def cancel(keys: QueueKeys, job_id: str, *, keep: bool = True) -> Steps[str]:
-    """Cancel or delete a job; a waiting one is also taken out of the list. Returns the status it had, "" if none.
+    """Cancel or delete a job, a waiting one out of the list. Returns the status it had, "" without one.
 
     If this is cut short, or a worker takes the payload meanwhile, the claim that meets it clears it away.
     """
@@ -102,4 +102,4 @@ def empty(keys: QueueKeys, place: str) -> Steps[int]:
         seen, gone = yield operations.empty(keys, place)
         deleted += gone
         if not seen:
-            return deleted
+            return int(deleted)

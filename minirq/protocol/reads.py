@@ -24,7 +24,9 @@ def payload(keys: QueueKeys, job_id: str) -> Call[bytes | None]:
 
 def errors(keys: QueueKeys, job_id: str) -> Call[list[Failure]]:
     """The last failed attempts and deaths of a job, newest first."""
-    return Call(("LRANGE", _key(keys.errors(job_id)), 0, -1), lambda reply: [failure.decode(raw) for raw in reply])
+    return Call(
+        ("LRANGE", _key(keys.errors(job_id)), 0, -1), lambda reply: [failure.decode(raw) for raw in reply]
+    )
 
 
 def count(keys: QueueKeys) -> Call[int]:
@@ -42,6 +44,11 @@ def processing(keys: QueueKeys, owner: str) -> Call[list[bytes]]:
     return Call(("LRANGE", keys.processing(owner), 0, -1), list)
 
 
+def held_count(keys: QueueKeys, owner: str) -> Call[int]:
+    """How many payloads an owner holds."""
+    return Call(("LLEN", _key(keys.processing(owner))), int)
+
+
 def owners(keys: QueueKeys) -> Call[list[str]]:
     """All owners of a queue, buried ones included."""
     return Call(("ZRANGE", keys.owners, 0, -1), _texts)
@@ -50,6 +57,11 @@ def owners(keys: QueueKeys) -> Call[list[str]]:
 def index_count(keys: QueueKeys, status: str) -> Call[int]:
     """How many jobs are parked with this status."""
     return Call(("ZCARD", keys.index(status)), int)
+
+
+def index_count_from(keys: QueueKeys, status: str, from_ms: int) -> Call[int]:
+    """How many parked jobs leave their index then or later: without those that are forgotten already."""
+    return Call(("ZCOUNT", keys.index(status), from_ms, "+inf"), int)
 
 
 def index_ids(keys: QueueKeys, status: str, start: int = 0, stop: int = -1) -> Call[list[str]]:
@@ -107,6 +119,11 @@ def worker_names(keys: Keys) -> Call[list[str]]:
     return Call(("ZRANGE", keys.workers, 0, -1), lambda reply: sorted(_texts(reply)))
 
 
+def worker_beats(keys: Keys) -> Call[dict[str, float]]:
+    """The workers that were here lately, by name, and their last beats, ms of Redis time; 0 is unknown."""
+    return Call(("ZRANGE", keys.workers, 0, -1, "WITHSCORES"), _scores)
+
+
 def forget_workers(keys: Keys, *, before_ms: int) -> Call[Any]:
     """Take workers off the list that have not beaten since then."""
     return Call(("ZREMRANGEBYSCORE", keys.workers, "-inf", before_ms), int)
@@ -133,8 +150,8 @@ def take_one(keys: QueueKeys, owner: str, seconds: float) -> Call[bool]:
 
 def hear_bell(queues: Sequence[QueueKeys], seconds: float) -> Call[bool]:
     """Block until the bell of one of the queues rings; False after so many seconds."""
-    args = ("BZPOPMIN", *(keys.bell for keys in queues), max(seconds, 0.01))
-    return Call(args, lambda reply: bool(reply))
+    bells: list[Argument] = [keys.bell for keys in queues]
+    return Call(("BZPOPMIN", *bells, max(seconds, 0.01)), bool)
 
 
 def knock(keys: QueueKeys, waiter: str, seconds: float) -> Call[bool]:
@@ -152,6 +169,12 @@ def _same(reply: Any) -> Any:
 
 def _texts(reply: Any) -> list[str]:
     return [value.decode("utf-8", "surrogateescape") for value in reply]
+
+
+def _scores(reply: Any) -> dict[str, float]:
+    # redis-py pairs and converts the reply in some versions, and leaves it flat in others
+    pairs = reply if reply and isinstance(reply[0], (list, tuple)) else zip(reply[::2], reply[1::2], strict=True)
+    return {name.decode("utf-8", "surrogateescape"): float(score) for name, score in sorted(pairs)}
 
 
 def _mapping(reply: Any) -> dict[bytes, bytes]:

@@ -39,7 +39,11 @@ class Record:
 
         The claim that meets it will end it; readers change nothing.
         """
-        if self.status == JobStatus.QUEUED and self.expires_at and now_ms >= self.expires_at.timestamp() * 1000:
+        if (
+            self.status == JobStatus.QUEUED
+            and self.expires_at
+            and now_ms >= self.expires_at.timestamp() * 1000
+        ):
             return replace(self, status=JobStatus.EXPIRED)
         return self
 

@@ -23,7 +23,9 @@ DEFAULT_SERIALIZER: Final = "msgpack"
 class Serializer:
     """Values to bytes and back. `dumps` raises SerializationError, `loads` DeserializationError.
 
-    The second argument of `dumps` names the value in errors; a tuple names the items of a list.
+    The second argument of `dumps` names the value in errors. A tuple of names says that the value is
+    a call and names its parts, such as ("instance", "args", "kwargs"); JSON makes lists of a call and
+    of its parts if they are tuples, and refuses tuples anywhere else. Lists cost least with msgpack.
     """
 
     name: str
@@ -56,9 +58,7 @@ def _check_json(value: object) -> str | None:
 
 
 def _check_json_key(key: object) -> str | None:
-    return (
-        None if type(key) is str else "the keys of JSON are str; pass str(key), or use serializer='msgpack'"
-    )
+    return None if type(key) is str else "JSON has str keys only; pass str(key), or use serializer='msgpack'"
 
 
 _JSON_TYPES: Final = frozenset({type(None), bool, int, float, str, list, dict})
@@ -74,12 +74,10 @@ def _json_dumps(value: object, where: Where) -> bytes:
 
 
 def _listed(value: object, where: Where) -> object:
-    """Make a list of a tuple of arguments: by itself, or as one of the named items of a list."""
-    if type(value) is tuple:
-        return list(value)
-    if isinstance(where, tuple) and type(value) is list:
-        return [list(item) if type(item) is tuple else item for item in value]
-    return value
+    """Make lists of a call and of its arguments, which are known to be tuples; of nothing else."""
+    if isinstance(where, str) or not isinstance(value, (list, tuple)):
+        return value
+    return [list(part) if type(part) is tuple else part for part in value]
 
 
 def _json_loads(blob: bytes) -> object:

@@ -86,7 +86,7 @@ class Submission:
         name, instance = name_function(self.func, allow_instance=serializer.name == "pickle")
         if not isinstance(self.func, str) and defined_in_stdlib(self.func):
             warnings.warn(
-                f"workers refuse {name}, which is not the application's own, unless started with --allow {name!r}",
+                f"workers refuse {name}, which is not the application's own, without --allow {name!r}",
                 stacklevel=4,
             )
         job_id = str(uuid.uuid4()) if self.job_id is None else check_job_id(self.job_id)
@@ -118,9 +118,9 @@ class Submission:
             raise InvalidOption(f"retry is a minirq.Retry, not {type(self.retry).__name__}")
         if self.description is not None and not isinstance(self.description, str):
             raise InvalidOption(f"description is text, not {type(self.description).__name__}")
-        if timeout is None and self.result_ttl is None and self.failure_ttl is None:
-            if self.description is None and self.retry is None:
-                return _DEFAULT
+        given = (timeout, self.result_ttl, self.failure_ttl, self.description, self.retry)
+        if all(value is None for value in given):
+            return _DEFAULT
         return JobOptions(
             timeout=_DEFAULT.timeout if timeout is None else _timeout(timeout),
             result_ttl=_ttl(self.result_ttl, "result_ttl", _DEFAULT.result_ttl),
@@ -129,7 +129,9 @@ class Submission:
             retry=self.retry,
         )
 
-    def _fields(self, name: str, serializer: Serializer, options: JobOptions) -> tuple[tuple[str, Argument], ...]:
+    def _fields(
+        self, name: str, serializer: Serializer, options: JobOptions
+    ) -> tuple[tuple[str, Argument], ...]:
         fields: list[tuple[str, Argument]] = [("func", name)]
         if serializer.name != "msgpack":
             fields.append(("serializer", serializer.name))

@@ -1,10 +1,10 @@
 """What takes jobs and runs them: a supervisor with its children and chores, or a simple worker.
 
-    worker      what Python code starts
-    supervisor  keeps child processes running and ends those that hang; runs no user code
-    chores      beats, delayed jobs, the jobs of the dead
-    child       a process; loop: claim, run, settle; executor: runs; link: talks to Redis
-    board       what a child shows its supervisor
+worker      what Python code starts
+supervisor  keeps child processes running and ends those that hang; runs no user code
+chores      beats, delayed jobs, the jobs of the dead
+child       a process; loop: claim, run, settle; executor: runs; link: talks to Redis
+board       what a child shows its supervisor
 """
 
 from minirq.worker.worker import SimpleWorker, Worker

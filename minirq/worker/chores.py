@@ -63,7 +63,7 @@ class Chores:
         self._keys = settings.keys
         self._queues = settings.queue_keys
         self._sender = Sender(derive(client, socket_timeout=REPLY_TIMEOUT), patience=0)
-        self._ears = derive(client, socket_timeout=REPLY_TIMEOUT)
+        self._ears: Any = derive(client, socket_timeout=REPLY_TIMEOUT)
         self._pubsub: Any = None
         self._patience = Patience()
         self._owners: set[str] = set()
@@ -114,7 +114,7 @@ class Chores:
         return max(soonest - now, 0.0), lost
 
     def hurry(self) -> None:
-        """Hear what was published: delayed jobs that became the earliest. Call it when `fileno` is readable."""
+        """Hear what was published: delayed jobs that became the earliest. For when `fileno` is readable."""
         with suppress(Exception):  # a cut subscription is set up again with the next beat
             while message := self._pubsub.get_message(timeout=0):
                 if message["type"] == "message":
@@ -167,7 +167,11 @@ class Chores:
             now_ms=int(self._server_now(now) or 0),
             ttl=settings.lease * 2,
         )
-        calls: list[Any] = [operations.beat(self._queues, owners, lease=settings.lease, new=new), known, *seen]
+        calls: list[Any] = [
+            operations.beat(self._queues, owners, lease=settings.lease, new=new),
+            known,
+            *seen,
+        ]
         reply = self._sender.send_all(calls)[0]
         self._note_time(reply.now_ms, now)
         self._next_beat = now + settings.beat
@@ -200,7 +204,9 @@ class Chores:
     def _sweep(self, names: Any) -> None:
         now_ms = self._server_now(time.monotonic())
         assert now_ms is not None
-        evidence = Failure("WorkerLost", "the worker that ran the job stopped beating", worker="", kind="lost")
+        evidence = Failure(
+            "WorkerLost", "the worker that ran the job stopped beating", worker="", kind="lost"
+        )
         calls = [
             operations.sweep(
                 self._keys.of(name),
@@ -215,7 +221,9 @@ class Chores:
         self._next_sweep = time.monotonic() + self._settings.lease
         for name, taken in zip(names, self._sender.send_all(calls), strict=True):
             if taken is None:
-                logger.info("queue %s: leases prove nothing right now, the server's clock or answer was off", name)
+                logger.info(
+                    "queue %s: leases prove nothing right now, the server's clock or answer was off", name
+                )
                 self._steady_since = None
             else:
                 _log_taken_back(name, taken)
@@ -223,7 +231,10 @@ class Chores:
     def _look_after_others(self) -> None:
         now_ms = int(self._server_now(time.monotonic()) or 0)
         self._known, _ = self._sender.send_all(
-            [reads.queue_names(self._keys), reads.forget_workers(self._keys, before_ms=now_ms - FORGET_AFTER * 1000)]
+            [
+                reads.queue_names(self._keys),
+                reads.forget_workers(self._keys, before_ms=now_ms - FORGET_AFTER * 1000),
+            ]
         )
         others = [name for name in self._known if name not in self._settings.queues]
         if others and self._is_steady:

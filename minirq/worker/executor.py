@@ -63,7 +63,7 @@ class Executor:
         self._functions: dict[str, Callable[..., Any]] = {}
 
     def prepare(self, claimed: Claimed) -> Task | Failed:
-        """Make a job ready to run; Failed if that cannot be, whoever tried it. Its module is imported here."""
+        """Make a job ready to run, or say why that cannot be. Its module is imported here."""
         options = DEFAULT_OPTIONS
         try:
             envelope = payload.decode(claimed.payload)

@@ -9,11 +9,12 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from minirq.calls import Argument
 from minirq.current import Running, running
 from minirq.protocol.operations import DELETED, FENCED, Claim, Claimed
+from minirq.protocol.payload import MAX_ID_BYTES
 from minirq.protocol.submission import decisive_fields
 from minirq.text import safe_text
 from minirq.worker.board import BUSY, WAITING, Board
@@ -116,14 +117,25 @@ class Loop:
         started = time.monotonic()
         deadline = task.deadline(started) if isinstance(task, Task) else 0.0
         self._board.start(claimed.id, claimed.run, claimed.queue, started, deadline)
-        logger.info(
-            "job %s started: %s (queue %s, attempt %d)",
-            safe_text(claimed.id), safe_text(name), safe_text(queue), claimed.attempts + 1,
-        )  # fmt: skip
+        is_told = logger.isEnabledFor(logging.INFO)
+        if is_told:
+            _log_start(self._facts(claimed, name, queue))
         outcome: Outcome = task if isinstance(task, Failed) else self._run_as_current(task, queue)
         self._board.clear(failed=not isinstance(outcome, Finished))
-        _log_outcome(claimed, name, outcome, time.monotonic() - started)
+        if is_told or not isinstance(outcome, Finished):
+            seconds = time.monotonic() - started
+            _log_outcome(outcome, self._facts(claimed, name, queue) | {"seconds": round(seconds, 6)})
         return outcome
+
+    def _facts(self, claimed: Claimed, name: str, queue: str) -> dict[str, Any]:
+        """What a log line about a job says, for machines too."""
+        return {
+            "job_id": safe_text(claimed.id, MAX_ID_BYTES),
+            "queue": safe_text(queue),
+            "func": safe_text(name),
+            "attempt": claimed.attempts + 1,
+            "worker": self._settings.name,
+        }
 
     def _run_as_current(self, task: Task, queue: str) -> Outcome:
         token = running.set(
@@ -158,17 +170,25 @@ class Loop:
             self._link.settle(back, want=0)
 
 
-def _log_outcome(claimed: Claimed, name: str, outcome: Outcome, seconds: float) -> None:
-    job, shown = safe_text(claimed.id), safe_text(name)
+def _log_start(facts: dict[str, Any]) -> None:
+    logger.info(
+        "job %s started: %s (queue %s, attempt %d)",
+        facts["job_id"], facts["func"], facts["queue"], facts["attempt"], extra=facts,
+    )  # fmt: skip
+
+
+def _log_outcome(outcome: Outcome, facts: dict[str, Any]) -> None:
+    job, shown, seconds = facts["job_id"], facts["func"], facts["seconds"]
     match outcome:
         case Finished():
-            logger.info("job %s finished: %s in %.3f s", job, shown, seconds)
+            logger.info("job %s finished: %s in %.3f s", job, shown, seconds, extra=facts)
         case Failed(failure):
-            logger.error("job %s failed: %s after %.3f s: %s", job, shown, seconds, safe_text(failure.summary))
+            why = safe_text(failure.summary)
+            logger.error("job %s failed: %s after %.3f s: %s", job, shown, seconds, why, extra=facts)
         case Retrying(failure, delay):
             logger.warning(
                 "job %s failed and is tried again in %.1f s: %s after %.3f s: %s",
-                job, delay, shown, seconds, safe_text(failure.summary),
+                job, delay, shown, seconds, safe_text(failure.summary), extra=facts,
             )  # fmt: skip
 
 

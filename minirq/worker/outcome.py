@@ -45,7 +45,9 @@ class Released:
 Outcome = Finished | Failed | Retrying | Released
 
 
-def after_error(error: BaseException, failure: Failure, claimed: Claimed, options: JobOptions) -> Failed | Retrying:
+def after_error(
+    error: BaseException, failure: Failure, claimed: Claimed, options: JobOptions
+) -> Failed | Retrying:
     """Decide what follows a failed run. Deaths of the process do not use up retries."""
     failures = claimed.attempts - claimed.lost + 1
     retry = options.retry
@@ -86,7 +88,14 @@ def settlement(claimed: Claimed, outcome: Outcome) -> Settlement:
         case Failed(failure, ttl):
             return Settlement(claimed.queue, claimed.id, claimed.run, "failed", failure.encode(), ttl)
         case Retrying(failure, delay, at_front):
-            place = "front" if at_front else "queue"
-            return Settlement(claimed.queue, claimed.id, claimed.run, "retry", failure.encode(), delay, place)
+            return Settlement(
+                claimed.queue,
+                claimed.id,
+                claimed.run,
+                "retry",
+                failure.encode(),
+                delay,
+                "front" if at_front else "queue",
+            )
         case Released():
             return Settlement(claimed.queue, claimed.id, claimed.run, "release")

@@ -66,7 +66,9 @@ class Process:
             else:
                 if pid == 0:
                     return None
-                code, number = (0, os.WTERMSIG(status)) if os.WIFSIGNALED(status) else (os.WEXITSTATUS(status), 0)
+                code, number = (
+                    (0, os.WTERMSIG(status)) if os.WIFSIGNALED(status) else (os.WEXITSTATUS(status), 0)
+                )
                 self.death = Death(code, number, usage.ru_maxrss / 1024)
             self._sweep_group()
         return self.death

@@ -6,6 +6,7 @@ lease may be taken over by another worker, and nothing kills a job that ignores 
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -80,7 +81,10 @@ class SimpleWork:
             time.sleep(_RETRY)
         link = Link(self._client, self._settings, owner, is_quiet=True)
         executor = Executor(
-            self._settings.name, allow=self._settings.allow, accept=self._settings.accept, penalty=self._penalty
+            self._settings.name,
+            allow=self._settings.allow,
+            accept=self._settings.accept,
+            penalty=self._penalty,
         )
         loop = Loop(
             link,
@@ -106,15 +110,26 @@ class SimpleWork:
         wait = 0.0
         while not self._over.wait(wait):
             with self._chores_lock:
+                self._chores.report = self._report()
                 wait, _ = self._chores.tick()
                 # there is nobody to select on the subscription
                 self._chores.hurry()
             wait = min(wait, _RETRY)
 
+    def _report(self) -> dict[str, Any]:
+        """What people get to see of this worker: the next beat takes it along."""
+        slot = self._board.current
+        done, failed = self.counts
+        busy = []
+        if slot:
+            queue = self._settings.queues[slot.queue]
+            busy.append([slot.id, queue, round(time.monotonic() - slot.started, 3)])
+        return {"processes": [os.getpid()], "busy": busy, "done": done, "failed": failed}
+
     def _hear_signals(self) -> dict[int, Any]:
         if threading.current_thread() is not threading.main_thread():
             return {}
-        old = {}
+        old: dict[int, Any] = {}
         for number in (signal.SIGINT, signal.SIGTERM):
             old[number] = signal.signal(number, self._on_signal)
         return old

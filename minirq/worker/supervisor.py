@@ -92,6 +92,7 @@ class Supervisor:
 
     def _turn(self) -> bool:
         """Do what is due, then wait for what comes next. False when all is over."""
+        self._chores.report = self._report()
         wait, lost = self._chores.tick()
         for child in [child for child in self._children if child.owner in lost]:
             logger.warning("process %d has lost its lease and is replaced", child.pid)
@@ -108,6 +109,20 @@ class Supervisor:
             else:
                 self._watch(child)
         return True
+
+    def _report(self) -> dict[str, Any]:
+        """What people get to see of this worker: the next beat takes it along."""
+        now = time.monotonic()
+        slots = [slot for child in self._children if (slot := child.board.current)]
+        done, failed = self.counts
+        return {
+            "processes": [child.pid for child in self._children],
+            "busy": [
+                [slot.id, self._settings.queues[slot.queue], round(now - slot.started, 3)] for slot in slots
+            ],
+            "done": done,
+            "failed": failed,
+        }
 
     @property
     def _is_over(self) -> bool:
@@ -296,7 +311,9 @@ class Supervisor:
             error = JobTimeoutException(
                 f"the job ran longer than its timeout of {options.timeout:g} s, ignored it, and was killed"
             )
-            failure = Failure("minirq.exceptions.JobTimeoutException", str(error), "", self._settings.name, "timeout")
+            failure = Failure(
+                "minirq.exceptions.JobTimeoutException", str(error), "", self._settings.name, "timeout"
+            )
             claimed = Claimed(slot.queue, slot.id, raw, slot.run, attempts, lost)
             return settlement(claimed, after_error(error, failure, claimed, options))
         return None

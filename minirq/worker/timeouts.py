@@ -19,7 +19,9 @@ from minirq.exceptions import JobTimeoutException
 class BaseDeathPenalty:
     """A context manager: the block inside is interrupted after `timeout` seconds (-1 never)."""
 
-    def __init__(self, timeout: float, exception: type[BaseException] = JobTimeoutException, **kwargs: Any) -> None:
+    def __init__(
+        self, timeout: float, exception: type[BaseException] = JobTimeoutException, **kwargs: Any
+    ) -> None:
         self._timeout = timeout
         self._exception = exception
         self._is_under_way = False

@@ -49,6 +49,7 @@ class Worker:
         lease: float = 15.0,
         stop_timeout: float = 8.0,
         kill_grace: float = 5.0,
+        loss_pause: float = 3.0,
         namespace: str | None = None,
     ) -> None:
         given = [queues] if isinstance(queues, str) or hasattr(queues, "name") else list(queues)
@@ -67,6 +68,7 @@ class Worker:
             "lease": lease,
             "stop_timeout": stop_timeout,
             "kill_grace": kill_grace,
+            "loss_pause": loss_pause,
             **({"name": name} if name else {}),
         }
         self._work: SimpleWork | Supervisor | None = None

@@ -33,6 +33,7 @@ for _ = 1, tonumber(ARGV[1]) do
     elseif old[1] == "canceled" and redis.call("TTL", job) == -1
       and redis.call("EXISTS", prefix .. "payload:" .. id) == 0 then code = -1
     else -- ended: the id starts a new life; run goes on counting, so that no older run fits
+      redis.call("HSET", job, "status", old[1]) -- a first write that needs memory: a ZREM would be let through
       redis.call("ZREM", prefix .. old[1], id)
       redis.call("DEL", job, prefix .. "payload:" .. id, prefix .. "errors:" .. id)
       if old[3] then fields[#fields + 1] = "run" fields[#fields + 1] = old[3] end

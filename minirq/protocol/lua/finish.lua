@@ -12,7 +12,7 @@
 --       1 settled · 2 this run had been settled already · 3 the job was deleted meanwhile
 --       0 fenced: another run holds the job, or none; the outcome is dropped
 --
--- A run may settle if the payload is in its owner's processing list and the hash has its run number.
+-- A run may settle if the payload is in its owner's processing list and the hash says started, with its run number.
 -- A job that is asked to stop is not run again: a retry or a release ends it as canceled.
 --#include defaults time keys states park claim room
 
@@ -33,23 +33,24 @@ local function settle(number, id, run, verb, blob, ms, place)
   local prefix, list = prefix_of(KEYS[number]), held_in(number)
   local job, payload = prefix .. "job:" .. id, list.by_id[id]
   local f = redis.call("HMGET", job, "run", "attempts", "waiters", "lost", "stop", "owner", "status", "gone")
-  if not payload then
+  -- what BLMOVE has brought and nobody has claimed yet is queued: an old request must not settle that
+  if not payload or (f[7] and f[7] ~= "started") then
     return (f[1] == run and f[6] == owner and f[7] ~= "started") and 2 or 0
   end
-  if f[1] and f[1] ~= run then return 0 end
+  if f[7] and f[1] ~= run then return 0 end
   local attempts = tonumber(f[2] or 0)
   local blemished = attempts > 0 or tonumber(f[4] or 0) > 0
   list.gone[#list.gone + 1] = payload
   list.by_id[id] = nil
 
-  if not f[1] or f[8] then -- deleted while it ran
+  if not f[7] or f[8] then -- deleted while it ran
     tell(prefix, id, f[3])
     redis.call("DEL", job, prefix .. "errors:" .. id)
     return 3
   end
   if f[5] and (verb == "retry" or verb == "release") then
-    if blob ~= "" then note_error(prefix, id, blob) blemished = true end
-    park(prefix, id, payload, f[5], DEFAULT_FAILURE_TTL_MS, f[3], blemished, {})
+    if verb == "retry" then note_error(prefix, id, blob) attempts = attempts + 1 end
+    park(prefix, id, payload, f[5], DEFAULT_FAILURE_TTL_MS, f[3], blemished or attempts > 0, { "attempts", attempts })
   elseif verb == "finished" then
     local fields = { "attempts", attempts + 1 }
     if blob ~= "" and (ms ~= 0 or f[3]) then fields[3] = "result" fields[4] = blob end

@@ -57,15 +57,18 @@ local function take_back(owner, payload)
       fate = "failed"
     elseif guilty and lost > 1 and pause_ms > 0 then
       schedule(prefix, id, payload, now + pause_ms)
-      redis.call("HDEL", job, "owner")
       fate = "scheduled"
     else
       redis.call("RPUSH", KEYS[1], payload)
       redis.call("HSET", job, "status", "queued")
-      redis.call("HDEL", job, "owner")
     end
+    -- without an owner the run is fenced when it comes late, and not taken for settled
+    redis.call("HDEL", job, "owner")
   elseif not status or status == "queued" then -- brought by BLMOVE, never claimed
     redis.call("RPUSH", KEYS[1], payload)
+  elseif status == "canceled" or not KNOWN[status] then -- the claim that meets it clears it away
+    redis.call("RPUSH", KEYS[1], payload)
+    return
   else
     return -- a stale copy
   end

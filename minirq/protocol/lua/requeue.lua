@@ -6,7 +6,7 @@
 --       bytes were not kept
 --
 -- run is not reset: no earlier run of this job can settle the new one.
---#include time keys states park room
+--#include defaults time keys states park room
 
 local prefix = prefix_of(KEYS[1])
 
@@ -22,7 +22,8 @@ redis.call(ARGV[2] == "front" and "RPUSH" or "LPUSH", KEYS[1], payload)
 redis.call("HSET", job, "status", "queued", "enqueued_ms", now)
 redis.call("HDEL", job, "attempts", "lost", "result", "ended_ms", "started_ms", "stop", "owner", "expires_ms")
 redis.call("PERSIST", job)
-redis.call("PERSIST", prefix .. "errors:" .. id)
+-- the end of a job without attempts does not look for errors, so they keep a TTL
+redis.call("PEXPIRE", prefix .. "errors:" .. id, DEFAULT_FAILURE_TTL_MS)
 redis.call("ZREM", prefix .. status, id)
 redis.call("DEL", kept)
 ring(prefix)

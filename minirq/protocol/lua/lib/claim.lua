@@ -42,7 +42,9 @@ local function start(jobs, number, prefix, id, payload, job, owner)
   jobs[#jobs + 1] = { number, payload, job.run + 1, job.attempts, job.lost, job.status and 0 or 1 }
 end
 
+-- Returns whether a job is among them that has to run alone.
 local function adopt(jobs, number, prefix, owner, hand, paused)
+  local alone = false
   local processing = prefix .. "processing:" .. owner
   local held = redis.call("LRANGE", processing, 0, -1)
   for i = #held, 1, -1 do
@@ -53,11 +55,13 @@ local function adopt(jobs, number, prefix, owner, hand, paused)
       local runnable = not job.status or job.status == "queued"
       if job.status == "started" and job.owner == owner then
         jobs[#jobs + 1] = { number, payload, job.run, job.attempts, job.lost, 0 }
+        alone = alone or job.lost > 0
       elseif runnable and paused then
         redis.call("RPUSH", prefix .. "queue", payload)
         redis.call("LREM", processing, -1, payload)
       elseif runnable and not (job.expires_ms > 0 and job.expires_ms <= now) then
         start(jobs, number, prefix, id, payload, job, owner)
+        alone = alone or job.lost > 0
       else
         clear_away(prefix, id, payload, job)
         redis.call("LREM", processing, -1, payload)
@@ -65,11 +69,11 @@ local function adopt(jobs, number, prefix, owner, hand, paused)
       hand[id] = true
     end
   end
+  return alone
 end
 
-local function take(jobs, number, prefix, owner, want, hand_count, ended)
-  local queue, bytes = prefix .. "queue", 0
-  local alone = false
+local function take(jobs, number, prefix, owner, want, hand_count, ended, bytes)
+  local queue, alone = prefix .. "queue", false
   while #jobs < want and bytes < MOST_BYTES and ended < MOST_ENDED and not alone do
     local asked = math.min(want - #jobs, SLICE)
     local slice = redis.call("LRANGE", queue, -asked, -1)
@@ -103,7 +107,7 @@ local function take(jobs, number, prefix, owner, want, hand_count, ended)
     if consumed > 0 then redis.call("LTRIM", queue, 0, -consumed - 1) end
     if consumed < asked then break end
   end
-  return ended, alone
+  return ended, bytes, alone
 end
 
 -- Returns { state, jobs, pause_ms }:
@@ -121,7 +125,7 @@ local function claim(queues, owner, want, hand, hand_count)
   end
   if late then return { "late", {}, 0 } end
 
-  local jobs, ended, alone, all_paused, pause_ms = {}, 0, false, true, -1
+  local jobs, ended, bytes, alone, all_paused, pause_ms = {}, 0, 0, false, true, -1
   local paused = {}
   for number, queue in ipairs(queues) do
     local prefix = prefix_of(queue)
@@ -132,11 +136,11 @@ local function claim(queues, owner, want, hand, hand_count)
     elseif until_ms > 0 and (pause_ms == -1 or until_ms - now < pause_ms) then
       pause_ms = until_ms - now
     end
-    adopt(jobs, number, prefix, owner, hand, paused[number])
+    alone = adopt(jobs, number, prefix, owner, hand, paused[number]) or alone
   end
   for number, queue in ipairs(queues) do
     if not paused[number] and #jobs < want and not alone then
-      ended, alone = take(jobs, number, prefix_of(queue), owner, want, hand_count, ended)
+      ended, bytes, alone = take(jobs, number, prefix_of(queue), owner, want, hand_count, ended, bytes)
     end
     if not paused[number] and want > 0 and redis.call("EXISTS", queue) == 1 then ring(prefix_of(queue)) end
   end

@@ -1,0 +1,119 @@
+"""Measure every module of Python's standard library, one job a file, and report.
+
+    minirq worker -p 2 --path examples/stdlib_report     # in one terminal
+    python examples/stdlib_report/report.py              # in another
+
+Some of the library's test data is broken on purpose, so a few jobs fail; where the system's packages
+leave the test data out, none does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import sysconfig
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+from tasks import measure
+
+from minirq import Job, Queue
+from minirq.exceptions import JobFailedError, MinirqError
+
+#: with no result for so long, there is probably no worker, seconds
+PATIENCE = 30
+BAR = 40
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    files = list(sources(arguments.directory))
+    if not files:
+        sys.exit(f"{arguments.directory} holds no Python sources")
+
+    started = time.monotonic()
+    queue = Queue()
+    jobs = queue.enqueue_many(Queue.prepare_data(measure, [str(file)]) for file in files)
+    print(f"Enqueued {len(jobs)} jobs, one for each source file in {arguments.directory}.")
+
+    results: dict[Path, dict[str, int | str]] = {}
+    failed: list[Job] = []
+    for done, (file, job) in enumerate(zip(files, jobs, strict=True), start=1):
+        try:
+            results[file] = job.wait(timeout=PATIENCE)
+        except JobFailedError:
+            failed.append(job)
+        show_progress(done, len(jobs))
+    seconds = time.monotonic() - started
+
+    print(f"\n{len(jobs)} jobs in {seconds:.1f} s: {len(jobs) / seconds:.0f} jobs/s, {len(failed)} failed.")
+    print_largest(results, arguments.directory)
+    print_failures(failed)
+    print_next(failed, arguments.minirq)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Measure Python sources with minirq.")
+    library = Path(sysconfig.get_path("stdlib"))
+    parser.add_argument("directory", nargs="?", type=Path, default=library, help=f"default: {library}")
+    parser.add_argument("--minirq", default="minirq", help="how to call minirq in the commands that it shows")
+    return parser.parse_args()
+
+
+def sources(directory: Path) -> Iterator[Path]:
+    """The source files below this directory, without installed packages."""
+    for file in sorted(directory.rglob("*.py")):
+        if not {"site-packages", "dist-packages", "__pycache__"} & set(file.parts[len(directory.parts) :]):
+            yield file
+
+
+def show_progress(done: int, total: int) -> None:
+    """A bar that moves on a terminal, ten plain lines anywhere else."""
+    if sys.stdout.isatty():
+        bar = ("#" * (BAR * done // total)).ljust(BAR, ".")
+        print(f"\r[{bar}] {done}/{total}", end="" if done < total else "\n", flush=True)
+    elif done * 10 // total > (done - 1) * 10 // total:
+        print(f"{done}/{total}", flush=True)
+
+
+def print_largest(results: dict[Path, dict[str, int | str]], directory: Path) -> None:
+    print(f"\n{'lines':>7} {'functions':>9}  {'module':40}  longest function")
+    largest = sorted(results.items(), key=lambda item: item[1]["lines"], reverse=True)[:10]
+    for file, found in largest:
+        longest = f"{found['longest']} ({found['longest_lines']} lines)" if found["longest"] else "none"
+        print(f"{found['lines']:>7} {found['functions']:>9}  {file.relative_to(directory)!s:40}  {longest}")
+
+
+def print_failures(failed: list[Job]) -> None:
+    """How many jobs failed for each reason; the end of a SyntaxError's message names the place."""
+    groups: dict[str, list[Job]] = defaultdict(list)
+    for job in failed:
+        groups[re.sub(r" \([^()]*, line \d+\)$", "", job.errors[0].summary)].append(job)
+    if groups:
+        print("\nFailed, and why:")
+    for reason, jobs in sorted(groups.items(), key=lambda group: len(group[1]), reverse=True):
+        print(f"{len(jobs):>7}  {reason}")
+        for job in jobs:
+            print(f"{'':>9}{job.args[0]}")
+
+
+def print_next(failed: list[Job], minirq: str) -> None:
+    print(f"\nWhat to type next:\n  see the queue\n    {minirq} info")
+    if failed:
+        print(f"  see a failed job with its traceback\n    {minirq} job {failed[0].id}")
+        print(f"  put it back into the queue, and run what waits\n    {minirq} requeue {failed[0].id}")
+        print(f"    {minirq} worker --burst --path {Path(__file__).parent}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("\ninterrupted")
+    except TimeoutError as error:
+        sys.exit(f"\n{error}: is a worker running? minirq worker --path {Path(__file__).parent}")
+    except MinirqError as error:
+        sys.exit(f"\n{error}")

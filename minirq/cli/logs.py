@@ -1,0 +1,77 @@
+"""How a worker's log looks: lines for people, or objects for machines. On stderr.
+
+Only minirq's own loggers are set up. What the application logs is the application's to set up, and its
+`logging.basicConfig()` works as usual.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from datetime import UTC, datetime
+from typing import TextIO
+
+import click
+
+from minirq.text import safe_text
+
+#: what log lines carry beside their message, where it applies
+FIELDS = ("job_id", "queue", "func", "attempt", "worker", "seconds")
+
+_COLORS = {logging.WARNING: "yellow", logging.ERROR: "red", logging.CRITICAL: "red"}
+#: longest message that is shown, characters
+_LONGEST = 5000
+
+
+def set_up_logs(*, level: int, as_json: bool, stream: TextIO | None = None) -> None:
+    """Send minirq's log to `stream` (stderr)."""
+    stream = stream or sys.stderr
+    handler = logging.StreamHandler(stream)
+    is_colored = stream.isatty() and not os.environ.get("NO_COLOR")
+    handler.setFormatter(JsonLines() if as_json else TextLines(is_colored=is_colored))
+    logger = logging.getLogger("minirq")
+    logger.handlers[:] = [handler]
+    logger.setLevel(level)
+    logger.propagate = False  # the application may set up the root logger too
+
+
+class TextLines(logging.Formatter):
+    """Time, level unless it is INFO, message. A traceback follows on lines of its own."""
+
+    def __init__(self, *, is_colored: bool = False) -> None:
+        super().__init__()
+        self._is_colored = is_colored
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Make one line; what could forge another one is escaped."""
+        time = datetime.fromtimestamp(record.created).strftime("%Y-%m-%d %H:%M:%S")
+        words = [time, safe_text(record.getMessage(), _LONGEST)]
+        if record.levelno != logging.INFO:
+            words.insert(1, self._level(record))
+        lines = [" ".join(words)]
+        if record.exc_info:
+            lines += [safe_text(line, _LONGEST) for line in self.formatException(record.exc_info).split("\n")]
+        return "\n".join(lines)
+
+    def _level(self, record: logging.LogRecord) -> str:
+        color = _COLORS.get(record.levelno)
+        return click.style(record.levelname, fg=color) if color and self._is_colored else record.levelname
+
+
+class JsonLines(logging.Formatter):
+    """One object a line: ts, level, logger, message, and those of FIELDS that the line carries."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Make one line."""
+        fields: dict[str, object] = {
+            "ts": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        fields |= {name: getattr(record, name) for name in FIELDS if hasattr(record, name)}
+        if record.exc_info:
+            fields["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(fields)

@@ -1,0 +1,241 @@
+"""An overview: how queues and workers fare at one moment, as `minirq info` shows it.
+
+It is read in three round trips however many queues and workers there are, and changes nothing. Ended jobs
+are counted and never read, so thousands of them cost nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any
+
+from minirq.protocol import reads
+from minirq.protocol.keys import Keys
+from minirq.protocol.names import check_queue_name
+from minirq.protocol.payload import id_of
+from minirq.protocol.procedures import Steps
+from minirq.protocol.record import Record
+from minirq.protocol.states import ENDED, JobStatus
+from minirq.store import Store
+
+__all__ = ["BusyJob", "Overview", "QueueView", "WorkerView", "overview"]
+
+_AHEAD = (JobStatus.SCHEDULED, JobStatus.DEFERRED)
+
+
+@dataclass(frozen=True, slots=True)
+class QueueView:
+    """The jobs of a queue, counted by where they are.
+
+    `oldest_seconds` is the age of the job that runs next, since it came into the queue; None if nothing
+    waits. `paused_until` is None for a queue that is not paused, and for one paused until it is resumed.
+    """
+
+    name: str
+    waiting: int
+    running: int
+    scheduled: int
+    deferred: int
+    failed: int
+    finished: int
+    canceled: int
+    stopped: int
+    expired: int
+    oldest_seconds: float | None = None
+    is_paused: bool = False
+    paused_until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BusyJob:
+    """A job that runs, and for how long. `func` is empty if its record does not say."""
+
+    id: str
+    func: str
+    queue: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerView:
+    """A worker as it described itself at its last beat: it may know more by now."""
+
+    name: str
+    host: str
+    pid: int
+    queues: tuple[str, ...]
+    started: datetime | None
+    last_beat: datetime | None
+    processes: tuple[int, ...]
+    busy: tuple[BusyJob, ...]
+    done: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """Queues and workers, by name, at a time of Redis' clock."""
+
+    at: datetime
+    queues: tuple[QueueView, ...]
+    workers: tuple[WorkerView, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data with times as ISO 8601."""
+        plain: dict[str, Any] = _plain(asdict(self))
+        return plain
+
+
+def overview(store: Store, queues: Sequence[str] | None = None) -> Overview:
+    """Look at all queues and workers, or at these queues and at the workers that serve one of them.
+
+    Workers whose last beat is too long ago are left out. Raises InvalidOption for a name that no queue
+    can have; one that was never used is shown as empty.
+    """
+    names = None if queues is None else [check_queue_name(name) for name in dict.fromkeys(queues)]
+    return store.sender.run(_look(store.keys, names))
+
+
+def _look(keys: Keys, names: list[str] | None) -> Steps[Overview]:
+    now_ms, known, beats = yield [reads.server_time(), reads.queue_names(keys), reads.worker_beats(keys)]
+    if names is None:
+        names = [name for name in known if _can_be_key(name)]
+    beats = {name: beat for name, beat in beats.items() if _can_be_key(name)}
+
+    of_queues = [call for name in names for call in _counts(keys, name, now_ms)]
+    portraits = [reads.worker_portrait(keys, name) for name in beats]
+    replies = iter((yield [*of_queues, *portraits]))
+    counted = [list(islice(replies, len(of_queues) // len(names))) for name in names]
+    workers = [
+        _worker(name, beat, portrait, now_ms)
+        for (name, beat), portrait in zip(beats.items(), replies, strict=True)
+        if portrait
+    ]
+
+    owners = [(name, owner) for name, reply in zip(names, counted, strict=True) for owner in reply[0]]
+    next_ids = {name: id_of(reply[1][0]) for name, reply in zip(names, counted, strict=True) if reply[1]}
+    busy = [(job.queue, job.id) for worker in workers for job in worker.busy]
+    records: list[Any] = [reads.record(keys.of(name), job_id) for name, job_id in (*next_ids.items(), *busy)]
+    replies = iter((yield [*(reads.held_count(keys.of(name), owner) for name, owner in owners), *records]))
+    running = dict.fromkeys(names, 0)
+    for (name, _), count in zip(owners, islice(replies, len(owners)), strict=True):
+        running[name] += count
+    next_records = dict(zip(next_ids, islice(replies, len(next_ids)), strict=True))
+    functions = {
+        place: record.function if record else "" for place, record in zip(busy, replies, strict=True)
+    }
+    return Overview(
+        _time(now_ms) or datetime.now(UTC),
+        tuple(
+            _queue(name, reply, running[name], next_records.get(name), now_ms)
+            for name, reply in zip(names, counted, strict=True)
+        ),
+        tuple(
+            replace(
+                worker, busy=tuple(replace(job, func=functions[job.queue, job.id]) for job in worker.busy)
+            )
+            for worker in workers
+            if not set(names).isdisjoint(worker.queues) or names == known
+        ),
+    )
+
+
+def _counts(keys: Keys, name: str, now_ms: int) -> list[Any]:
+    queue = keys.of(name)
+    return [
+        reads.owners(queue),
+        reads.waiting(queue, -1, -1),
+        reads.count(queue),
+        reads.paused(queue),
+        *(reads.index_count(queue, status) for status in _AHEAD),
+        # what has been forgotten stays in the index until some worker trims it
+        *(reads.index_count_from(queue, status, now_ms) for status in ENDED),
+    ]
+
+
+def _queue(name: str, reply: list[Any], running: int, following: Record | None, now_ms: int) -> QueueView:
+    _, _, waiting, paused_ms, *counts = reply
+    since = following.enqueued_at if following else None
+    return QueueView(
+        name=name,
+        waiting=waiting,
+        running=running,
+        **dict(zip((*_AHEAD, *ENDED), counts, strict=True)),
+        oldest_seconds=max(now_ms / 1000 - since.timestamp(), 0.0) if since else None,
+        is_paused=paused_ms == -1 or paused_ms > now_ms,
+        paused_until=_time(paused_ms) if paused_ms > now_ms else None,
+    )
+
+
+def _worker(name: str, beat_ms: float, portrait: dict[str, str], now_ms: int) -> WorkerView:
+    since_beat = max(now_ms - beat_ms, 0) / 1000 if beat_ms > 0 else 0.0
+    return WorkerView(
+        name=name,
+        host=portrait.get("host", ""),
+        pid=int(_number(portrait.get("pid", ""))),
+        queues=tuple(text for text in _items(portrait, "queues") if isinstance(text, str)),
+        started=_time(_number(portrait.get("started", "")) * 1000),
+        last_beat=_time(beat_ms),
+        processes=tuple(pid for pid in _items(portrait, "processes") if isinstance(pid, int)),
+        busy=tuple(_busy_jobs(_items(portrait, "busy"), since_beat)),
+        done=int(_number(portrait.get("done", ""))),
+        failed=int(_number(portrait.get("failed", ""))),
+    )
+
+
+def _busy_jobs(items: list[Any], since_beat: float) -> list[BusyJob]:
+    jobs = []
+    for item in items:
+        match item:
+            case [str(job_id), str(queue), int() | float() as seconds] if _can_be_key(queue):
+                jobs.append(BusyJob(job_id, "", queue, seconds + since_beat))
+    return jobs
+
+
+# What a portrait says is written by whoever can write to Redis: read what is readable.
+
+
+def _items(portrait: dict[str, str], field: str) -> list[Any]:
+    try:
+        value = json.loads(portrait.get(field, "[]"))
+    except ValueError:
+        return []
+    return value if isinstance(value, list) else []
+
+
+def _number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        return 0.0
+    return value if abs(value) < 1e15 else 0.0
+
+
+def _can_be_key(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # it was not UTF-8 in Redis
+        return False
+    return True
+
+
+def _time(ms: float) -> datetime | None:
+    try:
+        return datetime.fromtimestamp(ms / 1000, UTC) if ms > 0 else None
+    except (OverflowError, ValueError, OSError):
+        return None
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case dict():
+            return {name: _plain(item) for name, item in value.items()}
+        case list() | tuple():
+            return [_plain(item) for item in value]
+        case datetime():
+            return value.isoformat(timespec="milliseconds")
+    return value

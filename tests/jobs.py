@@ -1,0 +1,161 @@
+"""Functions that the tests run as jobs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from minirq import get_current_job
+
+
+def add(a: int, b: int = 0) -> int:
+    return a + b
+
+
+def echo(*args: Any, **kwargs: Any) -> Any:
+    return [list(args), kwargs]
+
+
+def fail(message: str = "no") -> None:
+    raise ValueError(message)
+
+
+def nap(seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
+
+
+async def async_add(a: int, b: int) -> int:
+    await asyncio.sleep(0.001)
+    return a + b
+
+
+async def async_nap(seconds: float) -> None:
+    await asyncio.sleep(seconds)
+
+
+async def leave_tasks() -> str:
+    asyncio.get_running_loop().create_task(asyncio.sleep(60))
+    return "left"
+
+
+def append(path: str, line: str) -> None:
+    """Leave a trace that counts: one short append is atomic."""
+    with Path(path).open("a") as file:
+        file.write(line + "\n")
+
+
+def append_and_nap(path: str, line: str, seconds: float) -> None:
+    append(path, line)
+    time.sleep(seconds)
+
+
+def append_and_die(path: str, line: str, number: int = signal.SIGKILL) -> None:
+    append(path, line)
+    os.kill(os.getpid(), number)
+    time.sleep(60)
+
+
+def die_once(path: str) -> str:
+    append(path, "run")
+    if len(Path(path).read_text().splitlines()) == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "survived"
+
+
+def fail_times(path: str, times: int) -> int:
+    append(path, "run")
+    runs = len(Path(path).read_text().splitlines())
+    if runs <= times:
+        raise ConnectionError(f"run {runs}")
+    return runs
+
+
+def quick_exit(code: int) -> None:
+    os._exit(code)
+
+
+def leave(code: int) -> None:
+    sys.exit(code)
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def ignore_everything(seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        with contextlib.suppress(BaseException):
+            time.sleep(until - time.monotonic())
+
+
+def block_alarm_and_nap(seconds: float) -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
+    time.sleep(seconds)
+
+
+def unserializable() -> object:
+    return object()
+
+
+def recurse() -> None:
+    recurse()
+
+
+def progress(gate: str) -> str:
+    job = get_current_job()
+    assert job is not None
+    job.meta["percent"] = 50
+    job.save_meta()
+    until = time.monotonic() + 20
+    while not Path(gate).exists() and time.monotonic() < until:
+        time.sleep(0.01)
+    return job.id
+
+
+def current_id() -> str | None:
+    job = get_current_job()
+    return job.id if job else None
+
+
+class Greeter:
+    def __init__(self, greeting: str = "hello") -> None:
+        self.greeting = greeting
+
+    def greet(self, name: str) -> str:
+        self.greeting += "!"
+        return f"{self.greeting} {name}"
+
+    def __call__(self, name: str) -> str:
+        return f"called {name}"
+
+    @staticmethod
+    def shout(name: str) -> str:
+        return name.upper()
+
+    @classmethod
+    def whisper(cls, name: str) -> str:
+        return f"{cls.__name__} {name.lower()}"
+
+
+def start_a_sleeper_and_die(path: str) -> None:
+    import subprocess
+
+    sleeper = subprocess.Popen(["sleep", "60"])
+    append(path, str(sleeper.pid))
+    os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(60)
+
+
+def ignore_nothing(seconds: float) -> None:
+    """Take time in small steps, so that an exception from another thread gets in."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        time.sleep(0.01)

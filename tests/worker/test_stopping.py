@@ -1,0 +1,103 @@
+"""Stopping: warm, cold, and what becomes of the jobs."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+
+import jobs
+import pytest
+from waits import until
+from worker.conftest import StartWorker, lines
+
+from minirq import JobStatus, Queue
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_first_signal_lets_the_running_job_end(
+    queue: Queue, start_worker: StartWorker, tmp_path: Path, number: int
+) -> None:
+    worker = start_worker()
+    trace = tmp_path / "trace"
+    running = queue.enqueue(jobs.append_and_nap, str(trace), "run", 0.5)
+    waiting = queue.enqueue(jobs.add, 1, 2)
+    until(lambda: len(lines(trace)) == 1)
+    worker.signal(number)
+    assert worker.wait() == 0
+    assert running.get_status() == JobStatus.FINISHED
+    assert waiting.get_status() == JobStatus.QUEUED
+
+
+def test_the_second_signal_cuts_the_job_off_and_it_goes_back_to_the_front_without_blame(
+    queue: Queue, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    worker = start_worker()
+    trace = tmp_path / "trace"
+    running = queue.enqueue(jobs.append_and_nap, str(trace), "run", 30)
+    queue.enqueue(jobs.add, 1, 2)
+    until(lambda: len(lines(trace)) == 1)
+    worker.signal(signal.SIGTERM)
+    until(lambda: "stopping" in worker.log)
+    worker.signal(signal.SIGTERM)
+    assert worker.wait(5) == 0
+    assert running.get_status() == JobStatus.QUEUED
+    assert (running.attempts, running.lost) == (0, 0)
+    assert queue.job_ids[0] == running.id
+
+
+def test_a_job_longer_than_the_stop_timeout_is_cut_off(
+    queue: Queue, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    worker = start_worker(stop_timeout=0.5)
+    trace = tmp_path / "trace"
+    job = queue.enqueue(jobs.append_and_nap, str(trace), "run", 30)
+    until(lambda: len(lines(trace)) == 1)
+    worker.signal(signal.SIGTERM)
+    began = time.monotonic()
+    assert worker.wait() == 0
+    assert 0.4 < time.monotonic() - began < 2.5
+    assert job.get_status() == JobStatus.QUEUED
+
+
+def test_an_idle_worker_stops_at_once(queue: Queue, start_worker: StartWorker) -> None:
+    worker = start_worker(processes=2)
+    queue.enqueue(jobs.add, 1).wait(10)
+    until(lambda: len(worker.children) == 2)
+    worker.signal(signal.SIGTERM)
+    began = time.monotonic()
+    assert worker.wait() == 0
+    assert time.monotonic() - began < 1.5
+
+
+def test_a_stopped_worker_leaves_nothing_behind(queue: Queue, start_worker: StartWorker) -> None:
+    worker = start_worker()
+    queue.enqueue(jobs.add, 1).wait(10)
+    worker.signal(signal.SIGTERM)
+    worker.wait()
+    assert queue.connection.zcard("minirq:workers") == 0
+    assert not queue.connection.keys("minirq:{default}:processing:*")
+
+
+def test_max_jobs_are_run_and_no_more(queue: Queue, start_worker: StartWorker) -> None:
+    for n in range(10):
+        queue.enqueue(jobs.add, n)
+    worker = start_worker(processes=2, work={"max_jobs": 5})
+    assert worker.wait() == 0
+    assert queue.count == 5
+
+
+def test_burst_ends_when_the_queues_are_empty(queue: Queue, start_worker: StartWorker) -> None:
+    done = [queue.enqueue(jobs.add, n) for n in range(20)]
+    worker = start_worker(processes=2, work={"burst": True})
+    assert worker.wait() == 0
+    assert all(job.is_finished for job in done)
+
+
+def test_burst_runs_the_job_of_a_process_that_died(
+    queue: Queue, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    job = queue.enqueue(jobs.die_once, str(tmp_path / "trace"))
+    worker = start_worker(processes=2, work={"burst": True})
+    assert worker.wait() == 0
+    assert job.return_value() == "survived"
