@@ -10,11 +10,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 from minirq.protocol import reads
-from minirq.protocol.keys import Keys
+from minirq.protocol.keys import Keys, QueueKeys
 from minirq.protocol.names import check_queue_name
 from minirq.protocol.payload import id_of
 from minirq.protocol.procedures import Steps
@@ -102,50 +102,38 @@ def overview(store: Store, queues: Sequence[str] | None = None) -> Overview:
 
 def _look(keys: Keys, names: list[str] | None) -> Steps[Overview]:
     now_ms, known, beats = yield [reads.server_time(), reads.queue_names(keys), reads.worker_beats(keys)]
-    if names is None:
-        names = [name for name in known if _can_be_key(name)]
-    beats = {name: beat for name, beat in beats.items() if _can_be_key(name)}
-
-    of_queues = [call for name in names for call in _counts(keys, name, now_ms)]
-    portraits = [reads.worker_portrait(keys, name) for name in beats]
-    replies = iter((yield [*of_queues, *portraits]))
-    counted = [list(islice(replies, len(of_queues) // len(names))) for name in names]
+    asked = [name for name in known if _can_be_key(name)] if names is None else names
+    counts = {name: _counts(keys.of(name), now_ms) for name in asked}
+    portraits = {name: reads.worker_portrait(keys, name) for name in beats if _can_be_key(name)}
+    replies = iter((yield [*chain.from_iterable(counts.values()), *portraits.values()]))
+    counted = {name: list(islice(replies, len(calls))) for name, calls in counts.items()}
     workers = [
-        _worker(name, beat, portrait, now_ms)
-        for (name, beat), portrait in zip(beats.items(), replies, strict=True)
+        _worker(name, beats[name], portrait, now_ms)
+        for name, portrait in zip(portraits, replies, strict=True)
         if portrait
     ]
+    if names is not None:
+        workers = [worker for worker in workers if not set(names).isdisjoint(worker.queues)]
 
-    owners = [(name, owner) for name, reply in zip(names, counted, strict=True) for owner in reply[0]]
-    next_ids = {name: id_of(reply[1][0]) for name, reply in zip(names, counted, strict=True) if reply[1]}
+    held = {name: [reads.held_count(keys.of(name), o) for o in reply[0]] for name, reply in counted.items()}
+    following = {name: id_of(reply[1][0]) for name, reply in counted.items() if reply[1]}
     busy = [(job.queue, job.id) for worker in workers for job in worker.busy]
-    records: list[Any] = [reads.record(keys.of(name), job_id) for name, job_id in (*next_ids.items(), *busy)]
-    replies = iter((yield [*(reads.held_count(keys.of(name), owner) for name, owner in owners), *records]))
-    running = dict.fromkeys(names, 0)
-    for (name, _), count in zip(owners, islice(replies, len(owners)), strict=True):
-        running[name] += count
-    next_records = dict(zip(next_ids, islice(replies, len(next_ids)), strict=True))
-    functions = {
-        place: record.function if record else "" for place, record in zip(busy, replies, strict=True)
-    }
+    records: list[Any] = [reads.record(keys.of(name), job_id) for name, job_id in (*following.items(), *busy)]
+    replies = iter((yield [*chain.from_iterable(held.values()), *records]))
+    running = {name: sum(islice(replies, len(calls))) for name, calls in held.items()}
+    next_records = dict(zip(following, islice(replies, len(following)), strict=True))
+    functions = {place: record.function for place, record in zip(busy, replies, strict=True) if record}
     return Overview(
         _time(now_ms) or datetime.now(UTC),
         tuple(
             _queue(name, reply, running[name], next_records.get(name), now_ms)
-            for name, reply in zip(names, counted, strict=True)
+            for name, reply in counted.items()
         ),
-        tuple(
-            replace(
-                worker, busy=tuple(replace(job, func=functions[job.queue, job.id]) for job in worker.busy)
-            )
-            for worker in workers
-            if not set(names).isdisjoint(worker.queues) or names == known
-        ),
+        tuple(_with_functions(worker, functions) for worker in workers),
     )
 
 
-def _counts(keys: Keys, name: str, now_ms: int) -> list[Any]:
-    queue = keys.of(name)
+def _counts(queue: QueueKeys, now_ms: int) -> list[Any]:
     return [
         reads.owners(queue),
         reads.waiting(queue, -1, -1),
@@ -185,6 +173,11 @@ def _worker(name: str, beat_ms: float, portrait: dict[str, str], now_ms: int) ->
         done=int(_number(portrait.get("done", ""))),
         failed=int(_number(portrait.get("failed", ""))),
     )
+
+
+def _with_functions(worker: WorkerView, functions: dict[tuple[str, str], str]) -> WorkerView:
+    jobs = (replace(job, func=functions.get((job.queue, job.id), "")) for job in worker.busy)
+    return replace(worker, busy=tuple(jobs))
 
 
 def _busy_jobs(items: list[Any], since_beat: float) -> list[BusyJob]:

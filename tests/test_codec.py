@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import functools
 import math
@@ -13,7 +14,7 @@ import threading
 import time
 import tracemalloc
 from collections import Counter, OrderedDict, defaultdict, namedtuple
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from datetime import time as clock
@@ -113,6 +114,15 @@ _values = st.recursive(
 )
 
 
+@pytest.fixture
+def eager_switches() -> Iterator[None]:
+    """Let threads take turns at every chance."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
 # --- exact ------------------------------------------------------------------------------------
 
 
@@ -201,11 +211,13 @@ def test_the_codes_on_the_wire_do_not_change() -> None:
 
 
 def test_a_timestamp_of_another_writer_comes_as_a_datetime() -> None:
-    blob = msgpack.packb([msgpack.Timestamp(1_600_000_000, 5_000)])
-    assert decode(blob) == [datetime.fromtimestamp(1_600_000_000, UTC) + timedelta(microseconds=5)]
+    stamp = msgpack.Timestamp(1_600_000_000, 5_000)
+    moment = datetime.fromtimestamp(1_600_000_000, UTC) + timedelta(microseconds=5)
+    assert decode(msgpack.packb([stamp, {1: stamp}])) == [moment, {1: moment}]
+    assert decode(msgpack.packb([stamp])) == [moment]
 
 
-def test_threads_do_not_mix_their_values() -> None:
+def test_threads_do_not_mix_their_values(eager_switches: None) -> None:
     found: list[bool] = []
 
     def work(number: int) -> None:
@@ -414,20 +426,14 @@ BOMBS = {
 def test_a_bomb_costs_little_memory_and_time(name: str) -> None:
     blob = BOMBS[name]
     started = time.process_time()
-    try:
+    with contextlib.suppress(DeserializationError):
         decode(blob)
-    except DeserializationError as error:
-        assert len(str(error)) < 400
-        assert "\n" not in str(error)
     assert time.process_time() - started < 3
     tracemalloc.start()
-    try:
+    with contextlib.suppress(DeserializationError):
         decode(blob)
-    except DeserializationError:
-        pass
-    finally:
-        _, peak = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
     assert peak < 128 * len(blob) + 65536
 
 
@@ -476,6 +482,7 @@ def test_limits_are_the_callers() -> None:
         b"\x81\xc7\x00\x01\x00",
         b"\x92\xc7\x00\x02\xc7\x00\x03",
         b"\xd4\x01x",
+        b"\x92\xd4\x01x\x05",
         b"\xd4\x63x",
         b"\xd4\x80x",
         b"\xd6\xff\xff\xff\xff",
@@ -540,6 +547,14 @@ def test_mutated_values_are_a_value_or_a_deserialization_error(value: object, rn
             case _:
                 wire[place:place] = wire[: rng.randint(0, 8)]
     value_or_refusal(bytes(wire))
+
+
+@pytest.mark.parametrize(
+    "key", ["../../etc/passwd", "/etc/passwd", "a/../b", "Europe//Berlin", "tz.zi", "a" * 999]
+)
+def test_the_key_of_a_zone_is_no_path(key: str) -> None:
+    with pytest.raises(DeserializationError, match="no time zone has the key"):
+        decode(ext(4, b"\x07\xe4\x01\x01\0\0\0\0\0\0\0Z" + key.encode()))
 
 
 def test_decoding_imports_nothing() -> None:

@@ -97,7 +97,7 @@ def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     [
         (lambda app: app.plain, "shop.tasks.plain"),
         (lambda app: app._single, "shop.tasks._single"),
-        (lambda app: getattr(app, "größe"), "shop.tasks.größe"),
+        (lambda app: app.größe, "shop.tasks.größe"),
         (lambda app: app.decorated, "shop.tasks.decorated"),
         (lambda app: app.cached, "shop.tasks.cached"),
         (lambda app: app.Tasks, "shop.tasks.Tasks"),
@@ -272,7 +272,7 @@ def test_what_is_not_found_says_why_and_keeps_the_cause(
     "name", ["shop.tasks.number", "shop.tasks.number.real", "shop.tasks.instance.method"]
 )
 def test_only_callables_in_modules_and_classes_are_found(app: Any, name: str) -> None:
-    with pytest.raises(FunctionNotFound, match="which is not callable|neither a module nor a class"):
+    with pytest.raises(FunctionNotFound, match=r"which is not callable|neither a module nor a class"):
         resolve_function(name)
 
 

@@ -51,7 +51,7 @@ def main() -> None:
 
     print(f"\n{len(jobs)} jobs in {seconds:.1f} s: {len(jobs) / seconds:.0f} jobs/s, {len(failed)} failed.")
     print_largest(results, arguments.directory)
-    print_failures(failed)
+    print_failures(failed, arguments.directory)
     print_next(failed, arguments.minirq)
 
 
@@ -87,7 +87,7 @@ def print_largest(results: dict[Path, dict[str, int | str]], directory: Path) ->
         print(f"{found['lines']:>7} {found['functions']:>9}  {file.relative_to(directory)!s:40}  {longest}")
 
 
-def print_failures(failed: list[Job]) -> None:
+def print_failures(failed: list[Job], directory: Path) -> None:
     """How many jobs failed for each reason; the end of a SyntaxError's message names the place."""
     groups: dict[str, list[Job]] = defaultdict(list)
     for job in failed:
@@ -97,7 +97,7 @@ def print_failures(failed: list[Job]) -> None:
     for reason, jobs in sorted(groups.items(), key=lambda group: len(group[1]), reverse=True):
         print(f"{len(jobs):>7}  {reason}")
         for job in jobs:
-            print(f"{'':>9}{job.args[0]}")
+            print(f"{'':>9}{Path(job.args[0]).relative_to(directory)}")
 
 
 def print_next(failed: list[Job], minirq: str) -> None:
@@ -106,6 +106,7 @@ def print_next(failed: list[Job], minirq: str) -> None:
         print(f"  see a failed job with its traceback\n    {minirq} job {failed[0].id}")
         print(f"  put it back into the queue, and run what waits\n    {minirq} requeue {failed[0].id}")
         print(f"    {minirq} worker --burst --path {Path(__file__).parent}")
+    print(f"  end the server, if it is minirq's own\n    {minirq} server stop")
 
 
 if __name__ == "__main__":

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
 from datetime import UTC, datetime
-from typing import TextIO
 
 import click
 
@@ -25,11 +23,10 @@ _COLORS = {logging.WARNING: "yellow", logging.ERROR: "red", logging.CRITICAL: "r
 _LONGEST = 5000
 
 
-def set_up_logs(*, level: int, as_json: bool, stream: TextIO | None = None) -> None:
-    """Send minirq's log to `stream` (stderr)."""
-    stream = stream or sys.stderr
-    handler = logging.StreamHandler(stream)
-    is_colored = stream.isatty() and not os.environ.get("NO_COLOR")
+def set_up_logs(*, level: int, as_json: bool, may_color: bool) -> None:
+    """Send minirq's log to stderr; colours only where it is a terminal."""
+    handler = logging.StreamHandler(sys.stderr)
+    is_colored = may_color and sys.stderr.isatty()
     handler.setFormatter(JsonLines() if as_json else TextLines(is_colored=is_colored))
     logger = logging.getLogger("minirq")
     logger.handlers[:] = [handler]

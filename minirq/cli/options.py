@@ -1,17 +1,38 @@
-"""The options that most commands have: which Redis, which namespace."""
+"""What options have in common: which Redis and which namespace, and how a span of time is given."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import click
 
 from minirq.connection import Config, load_config
+from minirq.durations import parse_duration
+from minirq.exceptions import TimeoutFormatError
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+class DurationType(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.5
+    """Seconds, or text such as "10m", from `least` on."""
+
+    name = "seconds"
+
+    def __init__(self, least: float = 0.0) -> None:
+        self._least = least
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the seconds, or say what is wrong with the value."""
+        try:
+            seconds = parse_duration(value, what=param.human_readable_name if param else "duration")
+        except TimeoutFormatError as error:
+            self.fail(str(error), param, ctx)
+        if seconds < self._least:
+            self.fail(f"{value!r} is too short: give {self._least:g} s or more", param, ctx)
+        return seconds
 
 
 def config_options(command: Callable[Concatenate[Config, P], R]) -> Callable[P, R]:

@@ -8,7 +8,10 @@ from minirq.store import Store
 
 
 def open_store(config: Config) -> Store:
-    """Connect and look whether the server can be used. Raises ServerUnavailable, AccessDenied, UnsuitableServer."""
+    """Connect, and look whether the server can be used.
+
+    Raises ServerUnavailable, AccessDenied or UnsuitableServer.
+    """
     client = connect(config=config)
     with server_says(client, "INFO"):
         check_server(client)

@@ -51,7 +51,7 @@ def is_passing(error: Exception) -> bool:
 
 def is_out_of_memory(error: Exception) -> bool:
     """Whether the server refused because `maxmemory` is reached."""
-    return isinstance(error, theirs.OutOfMemoryError) or "OOM" in str(error)[:80]
+    return isinstance(error, theirs.OutOfMemoryError) or "OOM command not allowed" in str(error)
 
 
 def translate(error: Exception, what: str, where: str) -> MinirqError:

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 
-from msgpack import ExtraData, Packer, Unpacker, unpackb
+from msgpack import Packer, Unpacker, unpackb
 
 from minirq.exceptions import DeserializationError, SerializationError
 from minirq.protocol.extension import SCALARS, Marker, Unsupported, from_extension, to_extension
@@ -137,8 +137,6 @@ def _check_complete(blob: bytes) -> None:
     unpacker = Unpacker(None, max_buffer_size=len(blob))
     unpacker.feed(blob)
     unpacker.skip()
-    if unpacker.tell() != len(blob):
-        raise ExtraData(None, b"")
 
 
 def _revive(items: list[Any]) -> object:

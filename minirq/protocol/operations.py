@@ -87,12 +87,12 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """The outcome of one run. `seconds` is a TTL or a delay, as the verb says."""
+    """The outcome of one run. `seconds` is a TTL, a delay or a window, as the verb says."""
 
     queue: int
     id: str
     run: int
-    verb: Literal["finished", "failed", "retry", "release"]
+    verb: Literal["finished", "failed", "retry", "miss", "release"]
     blob: bytes = b""
     seconds: float = 0
     place: Literal["queue", "front"] = "queue"

@@ -173,7 +173,8 @@ def _texts(reply: Any) -> list[str]:
 
 def _scores(reply: Any) -> dict[str, float]:
     # redis-py pairs and converts the reply in some versions, and leaves it flat in others
-    pairs = reply if reply and isinstance(reply[0], (list, tuple)) else zip(reply[::2], reply[1::2], strict=True)
+    is_paired = bool(reply) and isinstance(reply[0], (list, tuple))
+    pairs = reply if is_paired else zip(reply[::2], reply[1::2], strict=True)
     return {name.decode("utf-8", "surrogateescape"): float(score) for name, score in sorted(pairs)}
 
 

@@ -65,7 +65,9 @@ def run_child(
 
 def _run(settings: WorkerSettings, client: redis.Redis, owner: str, board: Board, quota: int | None) -> int:
     link = Link(client, settings, owner, is_quiet=True)
-    executor = Executor(settings.name, allow=settings.allow, accept=settings.accept)
+    executor = Executor(
+        settings.name, allow=settings.allow, accept=settings.accept, miss_window=settings.miss_window
+    )
     loop = Loop(
         link,
         executor,

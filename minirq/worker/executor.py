@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from minirq.exceptions import DeserializationError, FunctionRefused, MinirqError
+from minirq.exceptions import DeserializationError, FunctionNotFound, FunctionRefused, MinirqError
 from minirq.protocol import payload
 from minirq.protocol.function import resolve_function
 from minirq.protocol.operations import Claimed
@@ -16,7 +17,7 @@ from minirq.protocol.options import DEFAULT_OPTIONS, JobOptions
 from minirq.protocol.payload import Payload
 from minirq.protocol.serializers import Serializer, resolve_serializer
 from minirq.worker.coroutines import CoroutineRunner
-from minirq.worker.outcome import Failed, Finished, Outcome, after_error, describe
+from minirq.worker.outcome import Failed, Finished, Missed, Outcome, after_error, describe
 from minirq.worker.timeouts import BaseDeathPenalty, get_default_death_penalty_class
 
 
@@ -36,15 +37,12 @@ class Task:
         """The options that the payload carries."""
         return self.envelope.options
 
-    def deadline(self, now: float) -> float:
-        """When the run is over time, on the clock of `now`; 0 for never."""
-        return 0.0 if self.options.timeout == -1 else now + self.options.timeout
-
 
 class Executor:
     """Runs jobs one after the other in this thread.
 
     `allow` opens functions beyond the application's own, `accept` names the serializers that are read.
+    A function that is not known here is left to other workers for `miss_window` seconds.
     """
 
     def __init__(
@@ -54,27 +52,34 @@ class Executor:
         allow: tuple[str, ...] = (),
         accept: tuple[str, ...] = (),
         penalty: type[BaseDeathPenalty] | None = None,
+        miss_window: float = 0.0,
     ) -> None:
         self._worker = worker
         self._allow = allow
         self._accept = accept
         self._penalty = penalty or get_default_death_penalty_class()
+        self._miss_window = miss_window
         self._coroutines = CoroutineRunner()
+        self._pid = os.getpid()
         self._functions: dict[str, Callable[..., Any]] = {}
 
-    def prepare(self, claimed: Claimed) -> Task | Failed:
-        """Make a job ready to run, or say why that cannot be. Its module is imported here."""
-        options = DEFAULT_OPTIONS
+    def read(self, claimed: Claimed) -> Payload | Failed:
+        """Read the envelope, or say why that cannot be. Nothing of the application is run or imported."""
         try:
-            envelope = payload.decode(claimed.payload)
-            options = envelope.options
+            return payload.decode(claimed.payload)
+        except DeserializationError as error:
+            return Failed(describe(error, self._worker), DEFAULT_OPTIONS.failure_ttl)
+
+    def prepare(self, claimed: Claimed, envelope: Payload) -> Task | Failed | Missed:
+        """Make a job ready to run, or say why that cannot be. Its module is imported here."""
+        try:
             serializer = self._serializer(envelope.serializer)
             function = self._function(envelope.function)
             instance, args, kwargs = _read_call(serializer.loads(envelope.blob))
-        except MinirqError as error:
-            return Failed(describe(error, self._worker), options.failure_ttl)
-        except BaseException as error:  # a module or an unpickled class of the application raised
-            return Failed(describe(error, self._worker), options.failure_ttl)
+        except FunctionNotFound as error:
+            return Missed(describe(error, self._worker), self._miss_window)
+        except BaseException as error:  # bad bytes, or an unpickled class of the application raised
+            return Failed(describe(error, self._worker), envelope.options.failure_ttl)
         if instance is not None:
             args = (instance, *args)
         return Task(claimed, envelope, serializer, function, args, kwargs)
@@ -84,7 +89,11 @@ class Executor:
         try:
             try:
                 result = self._call(task)
+                if os.getpid() != self._pid:
+                    os._exit(0)  # the job has forked, and its copy must not go on as a worker
             except BaseException as error:
+                if os.getpid() != self._pid:
+                    os._exit(1)
                 return after_error(error, describe(error, self._worker), task.claimed, task.options)
             return self._finished(task, result)
         except BaseException as late:  # an interruption that was on its way when the job ended

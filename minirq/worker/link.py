@@ -18,7 +18,7 @@ from minirq.connection.connect import derive
 from minirq.connection.sender import Sender
 from minirq.exceptions import QueueFull, ServerFault, ServerUnavailable
 from minirq.protocol import operations, reads
-from minirq.protocol.operations import Claim, Settled, Settlement
+from minirq.protocol.operations import Settled, Settlement
 from minirq.worker.patience import Patience
 from minirq.worker.settings import WorkerSettings
 
@@ -36,7 +36,7 @@ _PAUSED_LOOK = 5.0
 
 
 class Link:
-    """An owner's way to Redis: `settle` what ended, `claim` what is next, `wait` when there is nothing.
+    """An owner's way to Redis: `settle` what ended and claim what is next, `wait` when there is nothing.
 
     Raises AccessDenied; everything else is waited out.
     """
@@ -50,21 +50,18 @@ class Link:
         self._sender = Sender(derive(client, socket_timeout=REPLY_TIMEOUT), patience=0)
         self._blocking = Sender(derive(client, socket_timeout=settings.block + 2), patience=0)
         self._patience = Patience(is_quiet=is_quiet)
-        self._lock = threading.Lock()
+        #: held around every call: who decides from shared state what to send holds it from there on
+        self.lock = threading.RLock()
 
     def settle(self, settlements: Sequence[Settlement], *, want: int, in_hand: Iterable[str] = ()) -> Settled:
         """Settle outcomes and claim up to `want` jobs, in one round trip. Sent until the answer is known."""
         call = operations.finish(self._queues, self.owner, settlements, want=want, in_hand=in_hand)
-        with self._lock:
+        with self.lock:
             return self._persist(call)
-
-    def claim(self, want: int, *, in_hand: Iterable[str] = ()) -> Claim:
-        """Claim up to `want` jobs, and whatever this owner holds without knowing."""
-        return self.settle((), want=want, in_hand=in_hand).claim
 
     def introduce(self, queue: int, job_id: str, run: int, fields: dict[str, Argument]) -> None:
         """Complete the record of a job that a foreign producer pushed."""
-        with self._lock:
+        with self.lock:
             self._persist(operations.note(self._queues[queue], job_id, fields, run=run))
 
     def wait(self) -> None:

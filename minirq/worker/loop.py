@@ -5,28 +5,28 @@ The same loop serves a child process of a supervised worker and a SimpleWorker.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from minirq.calls import Argument
 from minirq.current import Running, running
-from minirq.protocol.operations import DELETED, FENCED, Claim, Claimed
-from minirq.protocol.payload import MAX_ID_BYTES
+from minirq.protocol.defaults import JOB_TIMEOUT
+from minirq.protocol.operations import Claim, Claimed
+from minirq.protocol.payload import Payload
 from minirq.protocol.submission import decisive_fields
-from minirq.text import safe_text
+from minirq.worker.batch import Batch
 from minirq.worker.board import BUSY, WAITING, Board
 from minirq.worker.executor import Executor, Task
+from minirq.worker.journal import Journal
 from minirq.worker.link import Link
-from minirq.worker.outcome import Failed, Finished, Outcome, Released, Retrying, settlement
+from minirq.worker.outcome import Finished, Outcome, settlement
+from minirq.worker.pace import MOST, Pace
 from minirq.worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
     import redis
-
-logger = logging.getLogger(__name__)
 
 #: why a loop ended
 STOPPED, DRAINED, QUOTA, LOST = "stopped", "drained", "quota", "lost"
@@ -57,21 +57,31 @@ class Loop:
         self._is_stopping = is_stopping
         self._quota = quota
         self._ran = 0
+        self._journal = Journal(settings)
+        self._batch = Batch(link, self._journal)
+        self._pace = Pace(MOST if settings.is_batching else 1)
 
     def run(self) -> str:
         """Run jobs; return why it ended. What was claimed and not run has been given back by then."""
-        claim = self._link.claim(1)
+        try:
+            return self._run()
+        finally:
+            self._batch.rest()
+
+    def _run(self) -> str:
+        claim = self._claim()
         while True:
             if claim.state == "lost":
                 return LOST
             if self._is_done:
-                self._give_back(claim.jobs)
+                self._batch.send(give_back=True)
                 return QUOTA if self._quota == self._ran else STOPPED
-            if claim.jobs:
-                claim = self._run(claim.jobs[0], claim.jobs[1:])
+            if len(self._batch):
+                self._run_batch()
+                claim = self._claim()
             elif claim.state == "late":
                 time.sleep(_LATE_PAUSE)
-                claim = self._link.claim(1)
+                claim = self._claim()
             elif claim.state == "ok" and self._settings.is_burst:
                 return DRAINED
             else:
@@ -81,69 +91,65 @@ class Loop:
     def _is_done(self) -> bool:
         return self._is_stopping() or self._quota == self._ran
 
+    def _claim(self) -> Claim:
+        """Send what is unsent and claim what is next, unless the end has come."""
+        want = 0 if self._is_done else self._pace.want()
+        if self._quota is not None:
+            want = min(want, self._quota - self._ran)
+        claim = self._batch.send(want=want)
+        self._batch.add(claim.jobs)
+        return claim
+
     def _wait(self, claim: Claim) -> Claim:
+        self._batch.rest()
         self._board.set_state(WAITING)
         if claim.state == "paused":
             self._link.wait_while_paused(claim.pause)
         elif claim.state == "ok":
             self._link.wait()
-        claim = self._link.claim(1)
+        claim = self._claim()
         self._board.set_state(BUSY)
         return claim
 
-    def _run(self, claimed: Claimed, rest: list[Claimed]) -> Claim:
-        """Run one job and settle it; the rest, which adoption may bring, stays in hand for the next turn."""
-        outcome = self._outcome(claimed)
-        self._ran += 1
-        want = 0 if rest or self._is_done else 1
-        settled = self._link.settle(
-            [settlement(claimed, outcome)], want=want, in_hand=[job.id for job in rest] if want else ()
-        )
-        if settled.codes[0] == FENCED:
-            logger.warning(
-                "job %s run %d: the result was dropped, another run holds the job by now",
-                safe_text(claimed.id), claimed.run,
-            )  # fmt: skip
-        elif settled.codes[0] == DELETED:
-            logger.info("job %s was deleted while it ran", safe_text(claimed.id))
-        return Claim(settled.claim.state, rest + settled.claim.jobs, settled.claim.pause)
+    def _run_batch(self) -> None:
+        while (claimed := self._batch.next()) is not None:
+            started = time.monotonic()
+            function, outcome = self._run_one(claimed, started)
+            ended = time.monotonic()
+            self._batch.ended(settlement(claimed, outcome), ended)
+            self._ran += 1
+            self._pace.ran(function, ended - started)
+            if self._is_done:
+                return
 
-    def _outcome(self, claimed: Claimed) -> Outcome:
-        queue = self._settings.queues[claimed.queue]
-        task = self._executor.prepare(claimed)
-        if not claimed.has_record:
-            self._introduce(claimed, task)
-        name = task.envelope.function if isinstance(task, Task) else "?"
-        started = time.monotonic()
-        deadline = task.deadline(started) if isinstance(task, Task) else 0.0
-        self._board.start(claimed.id, claimed.run, claimed.queue, started, deadline)
-        is_told = logger.isEnabledFor(logging.INFO)
-        if is_told:
-            _log_start(self._facts(claimed, name, queue))
-        outcome: Outcome = task if isinstance(task, Failed) else self._run_as_current(task, queue)
+    def _run_one(self, claimed: Claimed, started: float) -> tuple[str, Outcome]:
+        envelope = self._executor.read(claimed)
+        function = envelope.function if isinstance(envelope, Payload) else ""
+        self._batch.starts(started, is_short=self._pace.is_short(function))
+        # from here on the job may take the process down: preparing it may import its module
+        self._board.start(claimed.id, claimed.run, claimed.queue, started, started + JOB_TIMEOUT)
+        task = self._executor.prepare(claimed, envelope) if isinstance(envelope, Payload) else envelope
+        if self._journal.is_told:
+            self._journal.started(claimed, function)
+        outcome = self._run_task(task, started) if isinstance(task, Task) else task
         self._board.clear(failed=not isinstance(outcome, Finished))
-        if is_told or not isinstance(outcome, Finished):
-            seconds = time.monotonic() - started
-            _log_outcome(outcome, self._facts(claimed, name, queue) | {"seconds": round(seconds, 6)})
-        return outcome
+        if self._journal.is_told or not isinstance(outcome, Finished):
+            self._journal.ended(claimed, function, outcome, time.monotonic() - started)
+        return function, outcome
 
-    def _facts(self, claimed: Claimed, name: str, queue: str) -> dict[str, Any]:
-        """What a log line about a job says, for machines too."""
-        return {
-            "job_id": safe_text(claimed.id, MAX_ID_BYTES),
-            "queue": safe_text(queue),
-            "func": safe_text(name),
-            "attempt": claimed.attempts + 1,
-            "worker": self._settings.name,
-        }
-
-    def _run_as_current(self, task: Task, queue: str) -> Outcome:
+    def _run_task(self, task: Task, started: float) -> Outcome:
+        claimed, options = task.claimed, task.envelope.options
+        if not claimed.has_record:
+            self._introduce(task)
+        if options.timeout != JOB_TIMEOUT:
+            deadline = 0.0 if options.timeout == -1 else started + options.timeout
+            self._board.start(claimed.id, claimed.run, claimed.queue, started, deadline)
         token = running.set(
             Running(
-                id=task.claimed.id,
-                queue=queue,
-                run=task.claimed.run,
-                payload=task.claimed.payload,
+                id=claimed.id,
+                queue=self._settings.queues[claimed.queue],
+                run=claimed.run,
+                payload=claimed.payload,
                 connection=self._client,
                 namespace=self._settings.namespace,
                 serializer=task.serializer.name,
@@ -154,42 +160,15 @@ class Loop:
         finally:
             running.reset(token)
 
-    def _introduce(self, claimed: Claimed, task: Task | Failed) -> None:
+    def _introduce(self, task: Task) -> None:
         """Write what a script may have to decide on into the record of a job that came without one."""
-        if isinstance(task, Failed):
-            return
-        fields: dict[str, Argument] = {"func": task.envelope.function, **dict(decisive_fields(task.options))}
+        fields: dict[str, Argument] = {
+            "func": task.envelope.function,
+            **dict(decisive_fields(task.envelope.options)),
+        }
         if task.serializer.name != "msgpack":
             fields["serializer"] = task.serializer.name
-        self._link.introduce(claimed.queue, claimed.id, claimed.run, fields)
-
-    def _give_back(self, jobs: list[Claimed]) -> None:
-        # the newest first, each to the front: they end up in their order
-        back = [settlement(job, Released()) for job in reversed(jobs)]
-        if back:
-            self._link.settle(back, want=0)
-
-
-def _log_start(facts: dict[str, Any]) -> None:
-    logger.info(
-        "job %s started: %s (queue %s, attempt %d)",
-        facts["job_id"], facts["func"], facts["queue"], facts["attempt"], extra=facts,
-    )  # fmt: skip
-
-
-def _log_outcome(outcome: Outcome, facts: dict[str, Any]) -> None:
-    job, shown, seconds = facts["job_id"], facts["func"], facts["seconds"]
-    match outcome:
-        case Finished():
-            logger.info("job %s finished: %s in %.3f s", job, shown, seconds, extra=facts)
-        case Failed(failure):
-            why = safe_text(failure.summary)
-            logger.error("job %s failed: %s after %.3f s: %s", job, shown, seconds, why, extra=facts)
-        case Retrying(failure, delay):
-            logger.warning(
-                "job %s failed and is tried again in %.1f s: %s after %.3f s: %s",
-                job, delay, shown, seconds, safe_text(failure.summary), extra=facts,
-            )  # fmt: skip
+        self._link.introduce(task.claimed.queue, task.claimed.id, task.claimed.run, fields)
 
 
 def close_quietly(link: Link, executor: Executor) -> None:

@@ -38,11 +38,19 @@ class Retrying:
 
 
 @dataclass(frozen=True, slots=True)
+class Missed:
+    """This worker does not know the function; another may. Failed once nobody has for `window` seconds."""
+
+    failure: Failure
+    window: float
+
+
+@dataclass(frozen=True, slots=True)
 class Released:
     """The job was not started: it goes back to the front of the queue."""
 
 
-Outcome = Finished | Failed | Retrying | Released
+Outcome = Finished | Failed | Retrying | Missed | Released
 
 
 def after_error(
@@ -97,5 +105,7 @@ def settlement(claimed: Claimed, outcome: Outcome) -> Settlement:
                 delay,
                 "front" if at_front else "queue",
             )
+        case Missed(failure, window):
+            return Settlement(claimed.queue, claimed.id, claimed.run, "miss", failure.encode(), window)
         case Released():
             return Settlement(claimed.queue, claimed.id, claimed.run, "release")

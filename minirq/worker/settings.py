@@ -14,6 +14,9 @@ from minirq.protocol.names import check_queue_name
 #: what a worker reads without being asked; pickle can run code
 SAFE_SERIALIZERS = ("msgpack", "json")
 
+#: how long a deploy may take to bring a new function to all workers, seconds
+MISS_WINDOW = 60.0
+
 
 def _default_name() -> str:
     return f"{socket.gethostname().partition('.')[0]}.{os.getpid()}"
@@ -27,6 +30,7 @@ class WorkerSettings:
     idle process before it asks again. `stop_timeout`: how long running jobs may go on after a stop was
     asked for. `kill_grace`: how long after its timeout a job's process is killed. `loss_pause`: pause
     before a job runs again whose process has died twice. `max_jobs`: stop after so many in all.
+    `is_batching`: claim short jobs in batches.
     """
 
     queues: tuple[str, ...] = ("default",)
@@ -34,6 +38,7 @@ class WorkerSettings:
     namespace: str = DEFAULT_NAMESPACE
     processes: int = 1
     is_burst: bool = False
+    is_batching: bool = True
     max_jobs: int | None = None
     allow: tuple[str, ...] = ()
     accept: tuple[str, ...] = SAFE_SERIALIZERS
@@ -62,6 +67,11 @@ class WorkerSettings:
     def beat(self) -> float:
         """Seconds between two beats: a lease outlives four missed ones."""
         return self.lease / 5
+
+    @property
+    def miss_window(self) -> float:
+        """How long a job whose function is not known here is left to other workers; not at all in a burst."""
+        return 0.0 if self.is_burst else MISS_WINDOW
 
     @property
     def keys(self) -> Keys:

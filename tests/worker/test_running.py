@@ -11,7 +11,7 @@ import jobs
 import pytest
 import redis as redis_py
 from waits import until
-from worker.conftest import StartWorker
+from worker.conftest import StartWorker, lines
 
 from minirq import Job, JobStatus, Queue, Retry, SimpleWorker
 from minirq.exceptions import JobCanceledError, JobFailedError, NoSuchJobError
@@ -243,14 +243,13 @@ def test_waiting_for_a_job_that_never_was_is_an_error(queue: Queue) -> None:
         job.wait(1)
 
 
-def test_queues_are_served_in_strict_order(redis: redis_py.Redis) -> None:
+def test_queues_are_served_in_strict_order(redis: redis_py.Redis, tmp_path: Path) -> None:
     low, high = Queue("low", connection=redis), Queue("high", connection=redis)
-    names = [low.enqueue(jobs.add, 1), high.enqueue(jobs.add, 2), low.enqueue(jobs.add, 3)]
+    trace = tmp_path / "trace"
+    for queue, line in ((low, "low 1"), (high, "high 1"), (low, "low 2"), (high, "high 2")):
+        queue.enqueue(jobs.append, str(trace), line)
     SimpleWorker([high, low]).work(burst=True)
-    for job in names:
-        job.refresh()
-    started = sorted(names, key=lambda job: (job.started_at, names.index(job)))
-    assert started[0].origin == "high"
+    assert lines(trace) == ["high 1", "high 2", "low 1", "low 2"]
 
 
 def test_a_worker_of_several_queues_wakes_up_for_each(

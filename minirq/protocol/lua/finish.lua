@@ -6,6 +6,8 @@
 --         finished  blob the result ("" for none), ms its TTL (-1 for ever, 0 keep nothing)
 --         failed    blob the error, ms the TTL of the record
 --         retry     blob the error, ms the delay, place (queue or front) when there is no delay
+--         miss      the function is not known here: scheduled with growing delays and no attempt counted, until
+--                   the first miss is ms ago; then failed. blob the error
 --         release   given back unstarted to the front; no attempt is counted
 --       then the ids in hand that this call does not settle
 -- Returns { codes, { state, jobs, pause_ms } } (lib/claim.lua), a code for each settlement:
@@ -16,6 +18,7 @@
 -- A job that is asked to stop is not run again: a retry or a release ends it as canceled.
 --#include defaults time keys states park claim room
 
+local FIRST_MISS_MS = 500
 local owner, want, count = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local held, codes = {}, {}
 
@@ -27,6 +30,25 @@ local function held_in(number)
     held[number] = { by_id = by_id, size = #list, gone = {} }
   end
   return held[number]
+end
+
+-- A deploy may be under way, and another worker may know the function already. The field `missed` holds
+-- the time of the first miss and the attempts by then: a run in between starts the count anew.
+local function miss(prefix, id, payload, blob, window_ms, attempts, waiters)
+  local job = prefix .. "job:" .. id
+  local f = redis.call("HMGET", job, "missed", "failure_ttl_ms")
+  local first_ms, at_attempts = string.match(f[1] or "", "^(%d+) (%d+)$")
+  if not first_ms or tonumber(at_attempts) ~= attempts then
+    first_ms = now
+    redis.call("HSET", job, "missed", string.format("%.0f %d", now, attempts))
+  end
+  local elapsed = now - tonumber(first_ms)
+  if elapsed < window_ms then
+    schedule(prefix, id, payload, now + math.max(FIRST_MISS_MS, elapsed))
+    return
+  end
+  note_error(prefix, id, blob)
+  park(prefix, id, payload, "failed", tonumber(f[2] or DEFAULT_FAILURE_TTL_MS), waiters, true, {})
 end
 
 local function settle(number, id, run, verb, blob, ms, place)
@@ -48,7 +70,7 @@ local function settle(number, id, run, verb, blob, ms, place)
     redis.call("DEL", job, prefix .. "errors:" .. id)
     return 3
   end
-  if f[5] and (verb == "retry" or verb == "release") then
+  if f[5] and (verb == "retry" or verb == "release" or verb == "miss") then
     if verb == "retry" then note_error(prefix, id, blob) attempts = attempts + 1 end
     park(prefix, id, payload, f[5], DEFAULT_FAILURE_TTL_MS, f[3], blemished or attempts > 0, { "attempts", attempts })
   elseif verb == "finished" then
@@ -67,6 +89,8 @@ local function settle(number, id, run, verb, blob, ms, place)
       redis.call("HSET", job, "status", "queued", "attempts", attempts + 1, "enqueued_ms", now)
       ring(prefix)
     end
+  elseif verb == "miss" then
+    miss(prefix, id, payload, blob, ms, attempts, f[3])
   else
     redis.call("RPUSH", KEYS[number], payload)
     redis.call("HSET", job, "status", "queued")

@@ -44,7 +44,7 @@ end
 
 -- Returns whether a job is among them that has to run alone.
 local function adopt(jobs, number, prefix, owner, hand, paused)
-  local alone = false
+  local alone, back = false, {}
   local processing = prefix .. "processing:" .. owner
   local held = redis.call("LRANGE", processing, 0, -1)
   for i = #held, 1, -1 do
@@ -57,8 +57,7 @@ local function adopt(jobs, number, prefix, owner, hand, paused)
         jobs[#jobs + 1] = { number, payload, job.run, job.attempts, job.lost, 0 }
         alone = alone or job.lost > 0
       elseif runnable and paused then
-        redis.call("RPUSH", prefix .. "queue", payload)
-        redis.call("LREM", processing, -1, payload)
+        back[#back + 1] = payload
       elseif runnable and not (job.expires_ms > 0 and job.expires_ms <= now) then
         start(jobs, number, prefix, id, payload, job, owner)
         alone = alone or job.lost > 0
@@ -68,6 +67,10 @@ local function adopt(jobs, number, prefix, owner, hand, paused)
       end
       hand[id] = true
     end
+  end
+  for i = #back, 1, -1 do -- the oldest ends up in front
+    redis.call("RPUSH", prefix .. "queue", back[i])
+    redis.call("LREM", processing, 1, back[i])
   end
   return alone
 end

@@ -1,0 +1,155 @@
+"""`minirq worker`: runs jobs until it is told to stop."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from minirq import __version__
+from minirq.cli.logs import set_up_logs
+from minirq.cli.options import DurationType, config_options
+from minirq.connection import Config, connect, safe_url
+from minirq.exceptions import ConfigError, InvalidOption
+from minirq.protocol.serializers import resolve_serializer
+from minirq.text import safe_repr, safe_text
+from minirq.worker import Worker
+
+logger = logging.getLogger(__name__)
+
+#: what pyproject.toml cannot set: it would be the same for every worker, or is no setting
+_NOT_IN_PROJECT = ("help", "name", "namespace", "url", "with_scheduler")
+
+
+@click.command()
+@click.argument("queues", nargs=-1, envvar="MINIRQ_WORKER_QUEUES")
+@click.option(
+    "-p", "--processes", type=click.IntRange(1, 1000), default=1, show_default=True,
+    help="Jobs that run at once.",
+)  # fmt: skip
+@click.option("-b", "--burst", is_flag=True, help="Stop when the queues are empty.")
+@click.option("--max-jobs", type=click.IntRange(min=1), metavar="N", help="Stop after N jobs in all.")
+@click.option("-n", "--name", metavar="NAME", help="Shown by `minirq info`; host and pid without it.")
+@click.option(
+    "-P", "--path", multiple=True, type=click.Path(exists=True, file_okay=False), default=["."],
+    show_default=True, help="Where jobs import from first; repeatable.",
+)  # fmt: skip
+@click.option(
+    "--allow", multiple=True, metavar="PATTERN",
+    help="Functions to run beyond the application's own, as in os.getpid or 'myapp.*'; repeatable.",
+)  # fmt: skip
+@click.option(
+    "--accept", multiple=True, metavar="SERIALIZER",
+    help="Read this beside msgpack and json. pickle runs code of whoever can write to Redis; repeatable.",
+)  # fmt: skip
+@click.option("-v", "--verbose", is_flag=True, help="Log more.")
+@click.option("-q", "--quiet", is_flag=True, help="Log warnings and errors only.")
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option("-s", "--with-scheduler", is_flag=True, help="Always on: every worker sees to delayed jobs.")
+@click.option(
+    "--stop-timeout", type=DurationType(), default=8, show_default=True,
+    help="How long running jobs may go on after a stop was asked for.",
+)  # fmt: skip
+@click.option(
+    "--lease", type=DurationType(), default=15, show_default=True,
+    help="A worker not heard of for so long is taken for dead, and its jobs are run by others.",
+)  # fmt: skip
+@config_options
+@click.pass_context
+def worker(ctx: click.Context, config: Config, /, **_: Any) -> None:
+    """Run jobs of QUEUES, in this order: the first one that has any. Without QUEUES, of "default".
+
+    SIGINT (Ctrl-C) or SIGTERM lets running jobs end; a second one cuts them off, and they run again
+    later. Exits with 0 after that. A Redis that is away is waited for.
+
+    Options can also be set by MINIRQ_WORKER_... in the environment (MINIRQ_WORKER_MAX_JOBS, lists
+    separated by spaces, paths by colons), and in the table [tool.minirq.worker] of pyproject.toml.
+    """
+    options = {**ctx.params, **_from_project(ctx, config.worker_defaults)}
+    if options["verbose"] and options["quiet"]:
+        raise click.UsageError("--verbose and --quiet exclude each other")
+    level = logging.DEBUG if options["verbose"] else logging.WARNING if options["quiet"] else logging.INFO
+    set_up_logs(level=level, as_json=options["log_format"] == "json", may_color=ctx.color is not False)
+    _exit_when_told_to()
+    _run(config, options)
+
+
+def _run(config: Config, options: Mapping[str, Any]) -> None:
+    for name in options["accept"]:
+        resolve_serializer(name)
+    client = connect(config=config)
+    made = Worker(
+        options["queues"] or ("default",),
+        _checked_name(options["name"]),
+        client,
+        processes=options["processes"],
+        allow=options["allow"],
+        accept=options["accept"],
+        paths=[str(Path(path).absolute()) for path in options["path"]],
+        lease=options["lease"],
+        stop_timeout=options["stop_timeout"],
+        namespace=config.namespace,
+    )
+    logger.info("minirq %s listens to %s at %s", __version__, ", ".join(made.queue_names), safe_url(client))
+    made.work(burst=options["burst"], max_jobs=options["max_jobs"])
+
+
+def _from_project(ctx: click.Context, table: Mapping[str, object]) -> dict[str, Any]:
+    """The options that pyproject.toml sets, and neither the command line nor the environment does."""
+    known = {param.human_readable_name.lower().replace("-", "_"): param for param in _settable(ctx.command)}
+    found = {}
+    for key, value in table.items():
+        source = f"pyproject.toml: tool.minirq.worker.{safe_text(key)}"
+        if key not in known:
+            raise ConfigError(f"{source}: no such key; known are {', '.join(sorted(known))}")
+        param = known[key]
+        if not _fits(param, value):
+            raise ConfigError(f"{source} is {safe_repr(value)}: write {_kind(param)}")
+        assert param.name is not None
+        if ctx.get_parameter_source(param.name) is click.core.ParameterSource.DEFAULT:
+            try:
+                found[param.name] = param.type_cast_value(ctx, value)
+            except click.BadParameter as error:
+                raise ConfigError(f"{source}: {error.message}") from None
+    return found
+
+
+def _settable(command: click.Command) -> list[click.Parameter]:
+    return [param for param in command.params if param.name not in _NOT_IN_PROJECT]
+
+
+def _fits(param: click.Parameter, value: object) -> bool:
+    if _is_list(param):
+        return isinstance(value, list) and all(isinstance(item, str) for item in value)
+    if isinstance(param, click.Option) and param.is_flag:
+        return isinstance(value, bool)
+    return isinstance(value, (str, int, float)) and not isinstance(value, bool)
+
+
+def _kind(param: click.Parameter) -> str:
+    if _is_list(param):
+        return 'a list of texts, ["…"]'
+    return "true or false" if isinstance(param, click.Option) and param.is_flag else "a number or a text"
+
+
+def _is_list(param: click.Parameter) -> bool:
+    return param.multiple or param.nargs == -1
+
+
+def _checked_name(name: str | None) -> str | None:
+    if name is not None and (not name or safe_text(name) != name or ":" in name):
+        raise InvalidOption(
+            f"{safe_repr(name)} cannot name a worker: give up to 200 characters, none of them special or ':'"
+        )
+    return name
+
+
+def _exit_when_told_to() -> None:
+    """A stop that is asked for while Redis is waited for. Once the worker works, it hears for itself."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda received, frame: sys.exit(0))

@@ -1,0 +1,71 @@
+"""The journal: what the log says about jobs. One line when a run starts, one when it ends.
+
+Names and messages come from jobs, so they are escaped. Arguments are never logged.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from minirq.protocol.operations import DELETED, FENCED, Claimed
+from minirq.protocol.payload import MAX_ID_BYTES
+from minirq.text import safe_text
+from minirq.worker.outcome import Failed, Finished, Missed, Outcome, Retrying
+from minirq.worker.settings import WorkerSettings
+
+logger = logging.getLogger("minirq.worker.jobs")
+
+
+class Journal:
+    """Writes the lines of one owner. `is_told`: runs that go well get lines at the level that is set."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self._settings = settings
+        self.is_told = logger.isEnabledFor(logging.INFO)
+
+    def started(self, claimed: Claimed, function: str) -> None:
+        """A run starts."""
+        facts = self._facts(claimed, function)
+        logger.info(
+            "job %s started: %s (queue %s, attempt %d)",
+            facts["job_id"], facts["func"], facts["queue"], facts["attempt"], extra=facts,
+        )  # fmt: skip
+
+    def ended(self, claimed: Claimed, function: str, outcome: Outcome, seconds: float) -> None:
+        """A run has ended."""
+        facts = self._facts(claimed, function) | {"seconds": round(seconds, 6)}
+        job, shown = facts["job_id"], facts["func"]
+        match outcome:
+            case Finished():
+                logger.info("job %s finished: %s in %.3f s", job, shown, seconds, extra=facts)
+            case Failed(failure):
+                why = safe_text(failure.summary)
+                logger.error("job %s failed: %s after %.3f s: %s", job, shown, seconds, why, extra=facts)
+            case Missed(failure):
+                why = safe_text(failure.summary, 500)
+                logger.error("job %s cannot be run here: %s", job, why, extra=facts)
+            case Retrying(failure, delay):
+                logger.warning(
+                    "job %s failed and is tried again in %.1f s: %s after %.3f s: %s",
+                    job, delay, shown, seconds, safe_text(failure.summary), extra=facts,
+                )  # fmt: skip
+
+    def answered(self, job_id: str, run: int, code: int) -> None:
+        """A settlement was answered; only what is out of the ordinary is worth a line."""
+        if code == FENCED:
+            logger.warning(
+                "job %s run %d: the result was dropped, another run holds the job by now",
+                safe_text(job_id), run,
+            )  # fmt: skip
+        elif code == DELETED:
+            logger.info("job %s was deleted while it ran", safe_text(job_id))
+
+    def _facts(self, claimed: Claimed, function: str) -> dict[str, Any]:
+        return {
+            "job_id": safe_text(claimed.id, MAX_ID_BYTES),
+            "queue": safe_text(self._settings.queues[claimed.queue]),
+            "func": safe_text(function),
+            "attempt": claimed.attempts + 1,
+            "worker": self._settings.name,
+        }

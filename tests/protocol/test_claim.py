@@ -1,0 +1,332 @@
+"""Claiming: what an owner gets, what it is refused, and what it finds in its list without knowing."""
+
+from __future__ import annotations
+
+import pytest
+from stage import Stage, ids, payload
+
+from minirq.protocol import operations
+
+KIB = 1024
+
+
+def test_a_claimed_job_is_started_and_in_the_owners_list(stage: Stage) -> None:
+    stage.enqueue("x")
+    claim = stage.claim("a")
+    assert claim.state == "ok"
+    (job,) = claim.jobs
+    assert (job.id, job.payload, job.queue) == ("x", payload("x"), 0)
+    assert (job.run, job.attempts, job.lost, job.has_record) == (1, 0, 0, True)
+    assert (stage.waiting(), stage.held("a")) == ([], ["x"])
+    assert (stage.status("x"), stage.job("x")["owner"]) == ("started", "a")
+
+
+def test_a_claim_takes_as_many_as_are_wanted(stage: Stage) -> None:
+    stage.enqueue(*(str(n) for n in range(50)))
+    assert ids(stage.claim("a", 40)) == [str(n) for n in range(40)]
+    assert stage.held("a") == [str(n) for n in range(40)]
+    assert stage.waiting() == [str(n) for n in range(40, 50)]
+
+
+def test_queues_are_served_in_strict_order(two: Stage) -> None:
+    two.enqueue("low-1", "low-2", queue=1)
+    two.enqueue("high-1", "high-2", queue=0)
+    claim = two.claim("a", 3)
+    assert [(job.queue, job.id) for job in claim.jobs] == [(0, "high-1"), (0, "high-2"), (1, "low-1")]
+
+
+def test_the_bell_goes_on_ringing_while_jobs_remain(two: Stage) -> None:
+    two.enqueue("1", "2", queue=1)
+    assert two.bell_rings(1)
+    two.claim("a", 1)
+    assert two.bell_rings(1)
+    two.claim("a", 1, in_hand=["1"])
+    assert not two.bell_rings(1)
+
+
+def test_an_unregistered_owner_gets_nothing(stage: Stage) -> None:
+    stage.enqueue("x")
+    assert stage.claim("stranger").state == "lost"
+    assert stage.waiting() == ["x"]
+    assert stage.held("stranger") == []
+
+
+def test_an_owner_unknown_to_one_of_its_queues_gets_nothing(two: Stage) -> None:
+    two.enqueue("x")
+    two.client.zrem(two.queues[1].owners, "a")
+    assert two.claim("a").state == "lost"
+    assert two.waiting() == ["x"]
+
+
+def test_a_buried_owner_gets_nothing(stage: Stage) -> None:
+    stage.enqueue("x")
+    stage.bury("a")
+    assert stage.claim("a").state == "lost"
+    assert stage.waiting() == ["x"]
+
+
+def test_a_late_owner_gets_nothing_until_it_beats(stage: Stage) -> None:
+    stage.enqueue("x")
+    stage.let_lease_run_out("a")
+    assert stage.claim("a").state == "late"
+    assert stage.waiting() == ["x"]
+    stage.beat("a")
+    assert ids(stage.claim("a")) == ["x"]
+
+
+def test_what_blmove_brought_is_adopted(stage: Stage) -> None:
+    stage.enqueue("x", "y")
+    stage.bring("a")
+    (job,) = stage.claim("a", 1).jobs[:1]
+    assert (job.id, job.run) == ("x", 1)
+    assert stage.status("x") == "started"
+
+
+def test_adopted_jobs_count_as_wanted(stage: Stage) -> None:
+    stage.enqueue("x", "y", "z")
+    stage.bring("a")
+    assert ids(stage.claim("a", 2)) == ["x", "y"]
+
+
+def test_a_claim_whose_reply_was_lost_is_answered_again_with_the_same_run(stage: Stage) -> None:
+    stage.enqueue("x", "y")
+    lost = stage.claim("a", 2)
+    again = stage.claim("a", 2)
+    assert again.jobs == lost.jobs
+    assert stage.counters("x") == (1, 0, 0)
+
+
+def test_what_is_in_hand_is_not_handed_out_again(stage: Stage) -> None:
+    stage.enqueue("x", "y")
+    stage.claim("a", 1)
+    assert ids(stage.claim("a", 1, in_hand=["x"])) == ["y"]
+
+
+@pytest.mark.parametrize("ended", ["finished", "failed", "retry", "elsewhere"])
+def test_a_stale_copy_is_dropped_from_hands_and_queue(stage: Stage, ended: str) -> None:
+    stage.enqueue("x")
+    stage.claim("a")
+    if ended == "elsewhere":
+        stage.register("b")
+        stage.settle("a", "x", 1, "release")
+        stage.claim("b")
+    else:
+        stage.settle("a", "x", 1, ended, seconds=60)
+    before = stage.job("x")
+    stage.client.lpush(stage.keys.processing("a"), payload("x"))
+    stage.client.lpush(stage.keys.queue, payload("x"))
+    assert stage.claim("a").jobs == []
+    assert (stage.held("a"), stage.waiting()) == ([], [])
+    assert stage.job("x") == before
+
+
+def test_two_copies_in_the_queue_run_once(stage: Stage) -> None:
+    stage.enqueue("x")
+    stage.client.lpush(stage.keys.queue, payload("x"))
+    assert ids(stage.claim("a")) == ["x"]
+    assert (stage.held("a"), stage.waiting()) == (["x"], [])
+
+
+def test_a_job_of_a_foreign_producer_runs_without_a_record(stage: Stage) -> None:
+    stage.client.lpush(stage.keys.queue, payload("x"))
+    (job,) = stage.claim("a").jobs
+    assert (job.id, job.run, job.has_record) == ("x", 1, False)
+    assert stage.status("x") == "started"
+
+
+def test_bytes_without_an_id_are_claimed_under_their_digest(stage: Stage) -> None:
+    stage.client.lpush(stage.keys.queue, b"\xffgarbage")
+    (job,) = stage.claim("a").jobs
+    assert len(job.id) == 40
+    assert stage.settle("a", job.id, 1, "failed") == 1
+    assert stage.index("failed") == [job.id]
+
+
+def test_a_payload_with_a_status_of_a_newer_version_is_kept_in_sight(stage: Stage) -> None:
+    stage.enqueue("x")
+    stage.client.hset(stage.keys.job("x"), "status", "levitating")
+    assert stage.claim("a").jobs == []
+    assert stage.client.get(stage.keys.payload("x")) == payload("x")
+    assert stage.index("unknown") == ["x"]
+
+
+def lose(stage: Stage, job_id: str) -> None:
+    """Enqueue a job and have it take its process down."""
+    stage.enqueue(job_id)
+    stage.register("dead-" + job_id)
+    assert ids(stage.claim("dead-" + job_id)) == [job_id]
+    stage.bury("dead-" + job_id)
+
+
+def test_a_job_that_took_a_process_down_is_claimed_alone(stage: Stage) -> None:
+    lose(stage, "x")
+    stage.enqueue("y", "z")
+    assert ids(stage.claim("a")) == ["x"]
+    assert stage.waiting() == ["y", "z"]
+
+
+def test_a_job_that_took_a_process_down_does_not_join_others(stage: Stage) -> None:
+    lose(stage, "x")
+    stage.enqueue("y", place="front")
+    assert ids(stage.claim("a")) == ["y"]
+    assert ids(stage.claim("a", in_hand=["y"])) == []
+    assert stage.bell_rings()
+    stage.settle("a", "y", 1)
+    assert ids(stage.claim("a")) == ["x"]
+
+
+def test_a_job_that_took_a_process_down_is_adopted_alone(stage: Stage) -> None:
+    lose(stage, "x")
+    stage.enqueue("y")
+    stage.bring("a")
+    assert ids(stage.claim("a")) == ["x"]
+    assert ids(stage.claim("a")) == ["x"]
+
+
+def test_a_job_that_took_a_process_down_is_alone_among_all_queues(two: Stage) -> None:
+    lose(two, "x")
+    two.enqueue("y", queue=1)
+    assert ids(two.claim("a")) == ["x"]
+
+
+def test_a_claim_stops_at_a_mebibyte(stage: Stage) -> None:
+    for n in range(5):
+        stage.enqueue(str(n), blob=bytes(400 * KIB))
+    assert ids(stage.claim("a")) == ["0", "1", "2"]
+    assert ids(stage.claim("a", in_hand=["0", "1", "2"])) == ["3", "4"]
+
+
+def test_a_claim_that_stopped_at_a_mebibyte_leaves_the_lower_queues_alone(two: Stage) -> None:
+    for n in range(4):
+        two.enqueue(str(n), blob=bytes(400 * KIB))
+    two.enqueue("low", queue=1)
+    assert ids(two.claim("a")) == ["0", "1", "2"]
+
+
+def test_one_payload_above_the_limit_is_claimed_all_the_same(stage: Stage) -> None:
+    stage.enqueue("huge", blob=bytes(3 * KIB * KIB))
+    stage.enqueue("y")
+    assert ids(stage.claim("a")) == ["huge"]
+
+
+def test_past_its_ttl_a_job_ends_at_claim(stage: Stage) -> None:
+    stage.enqueue("x", ttl_ms=60_000)
+    stage.wait("x", "w")
+    stage.let_ttl_pass("x")
+    assert stage.claim("a").jobs == []
+    assert (stage.status("x"), stage.index("expired"), stage.waiting()) == ("expired", ["x"], [])
+    assert stage.mailbox("w") == ["x"]
+    assert stage.ttl_ms(stage.keys.job("x")) > 0
+
+
+def test_past_its_ttl_a_job_that_was_brought_ends_too(stage: Stage) -> None:
+    stage.enqueue("x", ttl_ms=60_000)
+    stage.bring("a")
+    stage.let_ttl_pass("x")
+    assert stage.claim("a").jobs == []
+    assert (stage.status("x"), stage.held("a")) == ("expired", [])
+
+
+def test_before_its_ttl_has_passed_a_job_runs(stage: Stage) -> None:
+    stage.enqueue("x", ttl_ms=60_000)
+    assert ids(stage.claim("a")) == ["x"]
+
+
+def test_canceled_payloads_are_cleared_away(stage: Stage) -> None:
+    stage.enqueue("kept", "deleted", "y")
+    stage.mark_canceled("kept")
+    stage.mark_canceled("deleted", keep=False)
+    assert ids(stage.claim("a")) == ["y"]
+    assert stage.waiting() == []
+    assert (stage.status("kept"), stage.index("canceled")) == ("canceled", ["kept"])
+    assert stage.ttl_ms(stage.keys.job("kept")) > 0
+    assert stage.client.get(stage.keys.payload("kept")) == payload("kept")
+    assert stage.job("deleted") == {}
+
+
+def test_one_claim_clears_away_a_hundred_at_most(stage: Stage) -> None:
+    names = [str(n) for n in range(130)]
+    stage.enqueue(*names, "last")
+    for name in names:
+        stage.mark_canceled(name)
+    first = stage.claim("a")
+    assert (first.state, first.jobs) == ("more", [])
+    assert len(stage.waiting()) == 31
+    assert ids(stage.claim("a")) == ["last"]
+
+
+def test_a_paused_queue_hands_out_nothing(stage: Stage) -> None:
+    stage.enqueue("x")
+    stage.pause()
+    claim = stage.claim("a")
+    assert (claim.state, claim.jobs, claim.pause) == ("paused", [], None)
+    stage.bell_rings()
+    stage.claim("a")
+    assert not stage.bell_rings()
+
+
+def test_a_pause_for_a_time_says_how_long(stage: Stage) -> None:
+    stage.enqueue("x")
+    stage.pause(30)
+    pause = stage.claim("a").pause
+    assert pause is not None
+    assert 25 < pause <= 30
+    stage.client.hset(stage.keys.meta, "paused", stage.now_ms() - 1)
+    assert ids(stage.claim("a")) == ["x"]
+
+
+def test_what_blmove_brought_from_a_paused_queue_goes_back_to_the_front(stage: Stage) -> None:
+    stage.enqueue("x", "y", "z")
+    stage.bring("a")
+    stage.bring("a")
+    stage.pause()
+    assert stage.claim("a").state == "paused"
+    assert (stage.waiting(), stage.held("a")) == (["x", "y", "z"], [])
+    assert stage.counters("x") == (0, 0, 0)
+
+
+def test_what_was_claimed_before_the_pause_is_redelivered(stage: Stage) -> None:
+    stage.enqueue("x")
+    stage.claim("a")
+    stage.pause()
+    assert ids(stage.claim("a")) == ["x"]
+
+
+def test_resuming_rings(stage: Stage) -> None:
+    stage.enqueue("x")
+    stage.pause()
+    stage.bell_rings()
+    assert stage.resume()
+    assert stage.bell_rings()
+    assert ids(stage.claim("a")) == ["x"]
+    assert not stage.resume()
+
+
+def test_one_paused_queue_does_not_stop_the_other(two: Stage) -> None:
+    two.enqueue("x", queue=0)
+    two.enqueue("y", queue=1)
+    two.pause(queue=0)
+    claim = two.claim("a")
+    assert (claim.state, ids(claim)) == ("ok", ["y"])
+
+
+def test_of_two_pauses_the_shorter_counts(two: Stage) -> None:
+    two.pause(60, queue=0)
+    two.pause(20, queue=1)
+    pause = two.claim("a").pause
+    assert pause is not None
+    assert 15 < pause <= 20
+
+
+def test_a_note_is_written_for_the_run_that_holds_the_job(stage: Stage) -> None:
+    stage.enqueue("x")
+    stage.claim("a")
+    assert stage.send(operations.note(stage.keys, "x", {"meta": "1"}, run=1))
+    assert not stage.send(operations.note(stage.keys, "x", {"meta": "2"}, run=2))
+    assert stage.send(operations.note(stage.keys, "x", {"progress": "3"}))
+    assert (stage.job("x")["meta"], stage.job("x")["progress"]) == ("1", "3")
+
+
+def test_a_note_never_creates_a_record(stage: Stage) -> None:
+    assert not stage.send(operations.note(stage.keys, "x", {"meta": "1"}))
+    assert stage.job("x") == {}

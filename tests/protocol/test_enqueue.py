@@ -1,0 +1,192 @@
+"""Enqueueing: once per call, never over a live job, and an ended job's id starts anew."""
+
+from __future__ import annotations
+
+import pytest
+import redis as redis_py
+from stage import Stage, ids, new_job, payload
+
+from minirq.exceptions import QueueFull
+from minirq.protocol import operations
+from minirq.protocol.operations import Enqueued
+
+
+def test_a_job_waits_and_says_so(stage: Stage) -> None:
+    (enqueued,) = stage.enqueue("x", fields={"func": "app.function"})
+    assert enqueued == Enqueued(is_new=True)
+    assert stage.waiting() == ["x"]
+    job = stage.job("x")
+    assert (job["status"], job["func"]) == ("queued", "app.function")
+    assert abs(int(job["created_ms"]) - stage.now_ms()) < 5000
+    assert stage.bell_rings()
+
+
+def test_the_same_call_sent_twice_enqueues_once(stage: Stage) -> None:
+    stage.enqueue("x", nonce="call-1")
+    (again,) = stage.enqueue("x", nonce="call-1")
+    assert again.is_new
+    assert stage.waiting() == ["x"]
+
+
+def test_a_generated_id_needs_no_nonce_to_be_sent_twice(stage: Stage) -> None:
+    stage.enqueue("x")
+    (again,) = stage.enqueue("x")
+    assert again.is_new
+    assert stage.waiting() == ["x"]
+
+
+def test_a_call_sent_again_after_its_job_has_ended_does_not_run_it_again(stage: Stage) -> None:
+    stage.enqueue("x", nonce="call-1")
+    stage.claim("a")
+    stage.settle("a", "x", 1)
+    (again,) = stage.enqueue("x", nonce="call-1")
+    assert again.is_new
+    assert stage.status("x") == "finished"
+    assert stage.waiting() == []
+
+
+@pytest.mark.parametrize("live", ["queued", "started", "scheduled"])
+def test_a_live_id_is_left_alone(stage: Stage, live: str) -> None:
+    stage.enqueue("x", nonce="call-1", blob=b"old", place="delay", ms=60_000 if live == "scheduled" else 0)
+    if live == "started":
+        stage.claim("a")
+    before = stage.job("x")
+    (enqueued,) = stage.enqueue("x", nonce="call-2", blob=b"new")
+    assert enqueued == Enqueued(is_new=False, status=live)
+    assert stage.job("x") == before
+    assert len(stage.waiting()) == (live == "queued")
+
+
+def test_an_ended_id_is_replaced_and_its_run_goes_on(stage: Stage) -> None:
+    stage.fail("x", nonce="call-1", fields={"meta": "old"})
+    (enqueued,) = stage.enqueue("x", nonce="call-2", blob=b"new")
+    assert enqueued.is_new
+    assert stage.counters("x") == (1, 0, 0)
+    assert "meta" not in stage.job("x")
+    assert stage.index("failed") == []
+    assert stage.errors("x") == []
+    assert stage.ttl_ms(stage.keys.job("x")) == -1
+    assert stage.ttl_ms(stage.keys.payload("x")) == -2
+    (job,) = stage.claim("a").jobs
+    assert (job.payload, job.run) == (payload("x", b"new"), 2)
+
+
+def test_a_late_request_of_the_earlier_life_cannot_settle_the_new_one(stage: Stage) -> None:
+    stage.fail("x", nonce="call-1")
+    stage.enqueue("x", nonce="call-2")
+    stage.claim("a")
+    assert stage.settle("a", "x", 1) == 0
+    assert stage.status("x") == "started"
+
+
+def test_an_id_canceled_while_it_waits_is_free_only_once_its_payload_is_gone(stage: Stage) -> None:
+    stage.enqueue("x", nonce="call-1")
+    stage.mark_canceled("x")
+    (refused,) = stage.enqueue("x", nonce="call-2")
+    assert refused == Enqueued(is_new=False, status="canceled", is_being_cleared=True)
+    stage.cancel("x")
+    (accepted,) = stage.enqueue("x", nonce="call-3")
+    assert accepted.is_new
+    assert stage.waiting() == ["x"]
+
+
+def test_jobs_run_in_the_order_in_which_they_came(stage: Stage) -> None:
+    stage.enqueue("1", "2")
+    stage.enqueue("3")
+    assert ids(stage.claim("a")) == ["1", "2", "3"]
+
+
+def test_at_front_comes_next(stage: Stage) -> None:
+    stage.enqueue("1", "2")
+    stage.enqueue("urgent", place="front")
+    assert ids(stage.claim("a")) == ["urgent", "1", "2"]
+
+
+def test_a_delayed_job_is_parked_until_its_time(stage: Stage) -> None:
+    before_ms = stage.now_ms()
+    stage.enqueue("x", place="delay", ms=60_000)
+    assert stage.status("x") == "scheduled"
+    assert stage.waiting() == []
+    assert stage.client.get(stage.keys.payload("x")) == payload("x")
+    due_ms = stage.client.zscore(stage.keys.index("scheduled"), "x")
+    assert before_ms + 60_000 <= due_ms <= stage.now_ms() + 60_000
+    assert not stage.bell_rings()
+
+
+def test_a_time_in_the_past_is_now(stage: Stage) -> None:
+    stage.enqueue("x", place="at", ms=stage.now_ms() - 1000)
+    assert stage.waiting() == ["x"]
+
+
+def test_the_chores_are_told_of_a_delayed_job_only_when_it_is_the_earliest(stage: Stage) -> None:
+    with stage.client.pubsub(ignore_subscribe_messages=True) as ears:
+        ears.subscribe("minirq-test:chores")
+        ears.get_message(timeout=1)
+        for name, ms in (("later", 90_000), ("latest", 99_000), ("earliest", 60_000)):
+            stage.enqueue(name, place="delay", ms=ms)
+        heard = [ears.get_message(timeout=0.2) for _ in range(3)]
+    assert [message["data"] for message in heard if message] == [b"q", b"q"]
+
+
+def test_a_ttl_counts_from_when_the_job_may_run(stage: Stage) -> None:
+    before_ms = stage.now_ms()
+    stage.enqueue("x", place="delay", ms=60_000, ttl_ms=5000)
+    assert 0 <= int(stage.job("x")["expires_ms"]) - before_ms - 65_000 < 5000
+
+
+def test_many_jobs_are_enqueued_in_one_call(stage: Stage) -> None:
+    stage.enqueue("known")
+    jobs = [new_job("1"), new_job("known", nonce="other"), new_job("2", place="delay", ms=60_000)]
+    replies = stage.send(operations.enqueue(stage.keys, jobs))
+    assert [reply.is_new for reply in replies] == [True, False, True]
+    assert stage.waiting() == ["known", "1"]
+    assert stage.index("scheduled") == ["2"]
+
+
+@pytest.fixture
+def full(stage: Stage, redis: redis_py.Redis) -> redis_py.Redis:
+    """A server that has reached maxmemory; release it with `config_set("maxmemory", 0)`."""
+    stage.fail("ended", nonce="call-1")
+    stage.enqueue("1", "2", "3", "4", "canceled")
+    stage.enqueue("due", place="delay", ms=60_000)
+    stage.make_due("due")
+    stage.claim("a", 2)
+    stage.register("dead")
+    stage.bring("dead")
+    redis.config_set("maxmemory", 1)
+    yield redis
+    redis.config_set("maxmemory", 0)
+
+
+@pytest.mark.parametrize("jobs", [("new",), ("new", "ended"), ("ended", "new")])
+def test_at_maxmemory_enqueue_is_refused_whole(
+    stage: Stage, full: redis_py.Redis, jobs: tuple[str, ...]
+) -> None:
+    before = stage.job("ended")
+    with pytest.raises(QueueFull):
+        stage.enqueue(*jobs, nonce="call-2")
+    assert stage.waiting() == ["4", "canceled"]
+    assert stage.status("new") is None
+    assert stage.job("ended") == before
+
+
+@pytest.mark.usefixtures("full")
+def test_at_maxmemory_every_other_script_works(stage: Stage) -> None:
+    assert stage.wait("1", "w") == "started"
+    assert stage.send(operations.note(stage.keys, "1", {"meta": "m"}, run=1))
+    assert stage.settle("a", "1", 1, blob=b"result") == 1
+    assert stage.mailbox("w") == ["1"]
+    assert stage.settle("a", "2", 1, "retry") == 1
+    assert stage.promote().moved == 1
+    assert stage.cancel("canceled") == "queued"
+    assert [job.fate for job in stage.bury("dead")] == ["queued"]
+    assert stage.sweep() == []
+    assert stage.requeue("ended") == "requeued"
+    assert stage.register("b").lost == frozenset()
+    assert stage.beat("a").lost == frozenset()
+    assert stage.pause()
+    assert stage.claim("a").state == "paused"
+    assert stage.resume()
+    assert ids(stage.claim("b", 1)) == ["3"]
+    assert stage.empty("queue") == 4
+    assert stage.empty("canceled") == 1

@@ -1,0 +1,75 @@
+"""Promotion: delayed jobs go to the queue when their time has come, and not before."""
+
+from __future__ import annotations
+
+from stage import Stage, ids
+
+
+def test_a_delayed_job_is_never_early(stage: Stage) -> None:
+    stage.enqueue("x", place="delay", ms=60_000)
+    promoted = stage.promote()
+    assert promoted.moved == 0
+    assert promoted.next_in is not None
+    assert 55 < promoted.next_in <= 60
+    assert (stage.status("x"), stage.waiting()) == ("scheduled", [])
+
+
+def test_a_due_job_goes_to_the_end_of_the_queue(stage: Stage) -> None:
+    stage.enqueue("x", place="delay", ms=60_000)
+    stage.enqueue("y")
+    stage.bell_rings()
+    stage.make_due("x")
+    promoted = stage.promote()
+    assert (promoted.moved, promoted.next_in) == (1, None)
+    assert (stage.waiting(), stage.status("x"), stage.index("scheduled")) == (["y", "x"], "queued", [])
+    assert stage.ttl_ms(stage.keys.payload("x")) == -2
+    assert stage.bell_rings()
+
+
+def test_due_jobs_go_in_the_order_of_their_times(stage: Stage) -> None:
+    for name, ms in (("later", 70_000), ("earlier", 60_000)):
+        stage.enqueue(name, place="delay", ms=ms)
+    stage.client.zadd(stage.keys.index("scheduled"), {"later": 2, "earlier": 1})
+    stage.promote()
+    assert ids(stage.claim("a")) == ["earlier", "later"]
+
+
+def test_promotion_sent_twice_moves_once(stage: Stage) -> None:
+    stage.enqueue("x", place="delay", ms=60_000)
+    stage.make_due("x")
+    stage.promote()
+    assert stage.promote().moved == 0
+    assert stage.waiting() == ["x"]
+
+
+def test_one_call_moves_so_many_at_most(stage: Stage) -> None:
+    names = [str(n) for n in range(5)]
+    stage.enqueue(*names, place="delay", ms=60_000)
+    stage.make_due(*names)
+    first = stage.promote(most=3)
+    assert (first.moved, first.next_in) == (3, 0)
+    assert stage.promote(most=3).moved == 2
+
+
+def test_an_entry_without_its_job_is_dropped(stage: Stage) -> None:
+    stage.client.zadd(stage.keys.index("scheduled"), {"ghost": 1})
+    stage.promote()
+    assert (stage.waiting(), stage.index("scheduled"), stage.job("ghost")) == ([], [], {})
+
+
+def test_a_canceled_delayed_job_is_not_promoted(stage: Stage) -> None:
+    stage.enqueue("x", place="delay", ms=60_000)
+    stage.make_due("x")
+    assert stage.cancel("x") == "scheduled"
+    stage.promote()
+    assert (stage.waiting(), stage.status("x")) == ([], "canceled")
+
+
+def test_trimming_forgets_what_has_been_forgotten(stage: Stage) -> None:
+    stage.fail("gone")
+    stage.fail("kept")
+    stage.client.zadd(stage.keys.index("failed"), {"gone": stage.now_ms() - 1})
+    stage.promote()
+    assert set(stage.index("failed")) == {"gone", "kept"}
+    stage.promote(trim=True)
+    assert stage.index("failed") == ["kept"]

@@ -1,0 +1,119 @@
+"""A job: found by its id, canceled, requeued, deleted."""
+
+from __future__ import annotations
+
+import jobs
+import pytest
+import redis as redis_py
+
+from minirq import Job, JobStatus, Queue, SimpleWorker, cancel_job, requeue_job
+from minirq.exceptions import InvalidJobOperation, NoSuchJobError
+
+
+@pytest.fixture
+def queue(redis: redis_py.Redis) -> Queue:
+    return Queue(connection=redis)
+
+
+def run_all(queue: Queue) -> None:
+    SimpleWorker([queue]).work(burst=True)
+
+
+def test_a_job_is_found_by_its_id_in_whichever_queue(redis: redis_py.Redis) -> None:
+    made = [Queue(name, connection=redis).enqueue(jobs.add, 1) for name in ("a", "b", "c")]
+    found = Job.fetch_many([job.id for job in made] + ["nobody"], redis)
+    assert [job and job.origin for job in found] == ["a", "b", "c", None]
+    assert Job.exists(made[1].id, redis)
+    assert not Job.exists("nobody", redis)
+
+
+def test_an_unknown_id_is_named(redis: redis_py.Redis) -> None:
+    with pytest.raises(NoSuchJobError, match="nobody"):
+        Job.fetch("nobody", redis)
+
+
+def test_a_canceled_job_does_not_run(queue: Queue) -> None:
+    job, other = queue.enqueue(jobs.add, 1), queue.enqueue(jobs.add, 2)
+    job.cancel()
+    assert job.is_canceled
+    assert queue.job_ids == [other.id]
+    run_all(queue)
+    assert job.is_canceled
+    assert job.attempts == 0
+    assert other.is_finished
+
+
+def test_a_delayed_job_can_be_canceled_and_requeued(queue: Queue) -> None:
+    job = queue.enqueue_in(60, jobs.add, 1, 2)
+    cancel_job(job.id, queue.connection)
+    assert job.is_canceled
+    requeue_job(job.id, queue.connection)
+    run_all(queue)
+    assert job.result == 3
+
+
+def test_an_ended_job_cannot_be_canceled(queue: Queue) -> None:
+    job = queue.enqueue(jobs.add, 1)
+    run_all(queue)
+    with pytest.raises(InvalidJobOperation, match="finished"):
+        job.cancel()
+
+
+def test_a_job_that_waits_cannot_be_requeued(queue: Queue) -> None:
+    job = queue.enqueue(jobs.add, 1)
+    with pytest.raises(InvalidJobOperation, match="queued"):
+        job.requeue()
+
+
+def test_requeued_at_the_front_a_job_is_next(queue: Queue) -> None:
+    job = queue.enqueue(jobs.fail)
+    run_all(queue)
+    queue.enqueue(jobs.add, 1)
+    job.requeue(at_front=True)
+    assert queue.job_ids[0] == job.id
+
+
+@pytest.mark.parametrize("state", ["queued", "scheduled", "failed", "finished", "canceled"])
+def test_a_deleted_job_is_gone_without_trace(queue: Queue, redis: redis_py.Redis, state: str) -> None:
+    job = queue.enqueue_in(60, jobs.add, 1) if state == "scheduled" else queue.enqueue(jobs.fail)
+    if state == "failed":
+        run_all(queue)
+    if state == "finished":
+        job = queue.enqueue(jobs.add, 1)
+        run_all(queue)
+    if state == "canceled":
+        job.cancel()
+    assert job.get_status() == state
+    job.delete()
+    assert not Job.exists(job.id, redis)
+    assert not redis.keys(f"*{job.id}*")
+    assert not redis.zscore(f"minirq:{{default}}:{state}", job.id)
+    with pytest.raises(NoSuchJobError):
+        job.refresh()
+
+
+def test_meta_of_a_deleted_job_cannot_be_saved(queue: Queue, redis: redis_py.Redis) -> None:
+    job = queue.enqueue(jobs.add, 1, meta={"a": 1})
+    assert job.meta == {"a": 1}
+    job.delete()
+    with pytest.raises(NoSuchJobError):
+        job.save_meta()
+    assert not redis.exists(f"minirq:{{default}}:job:{job.id}")
+
+
+def test_a_job_shows_no_arguments_unless_asked(queue: Queue) -> None:
+    job = queue.enqueue(jobs.echo, "secret")
+    assert "secret" not in repr(job)
+    assert job.description == "jobs.echo"
+
+
+def test_reading_changes_nothing(queue: Queue, redis: redis_py.Redis) -> None:
+    job = queue.enqueue(jobs.add, 1, ttl=0.01)
+    redis.wait(0, 20)
+    before = {key: redis.dump(key) for key in redis.keys()}
+    assert job.get_status() in (JobStatus.EXPIRED, JobStatus.QUEUED)
+    assert len(queue.get_jobs()) <= 1
+    job.get_position()
+    job.get_meta()
+    _ = (job.args, job.errors, job.result)
+    assert {key: redis.dump(key) for key in redis.keys()} == before
