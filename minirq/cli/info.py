@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import sys
 import time
@@ -28,6 +29,8 @@ _WIDE = 110
 _MOST_BUSY = 10
 #: a worker beats every few seconds, and one that has not for so long may be gone
 _LATE_BEAT = 10.0
+#: for the names of queues in what to type next, characters
+_ROOM_FOR_WORDS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +140,7 @@ def _queue_cells(queue: QueueView) -> list[Cell]:
 
 def _queue_notes(queue: QueueView) -> Iterator[str]:
     if queue.is_paused:
-        until = f"{queue.paused_until.astimezone():%Y-%m-%d %H:%M:%S}" if queue.paused_until else "resumed"
+        until = f"{queue.paused_until.astimezone():%Y-%m-%d %H:%M:%S}" if queue.paused_until else "it is resumed"
         yield click.style(f"  paused until {until}", fg="yellow")
     others = {
         "deferred": queue.deferred,
@@ -205,14 +208,18 @@ def _by_queue(seen: Overview) -> Iterator[str]:
 def _unserved(seen: Overview) -> Iterator[str]:
     """What to type where nobody works."""
     served = {name for worker in seen.workers for name in worker.queues}
-    unserved = [queue.name for queue in seen.queues if queue.name not in served]
     waiting = [queue.name for queue in seen.queues if queue.waiting and queue.name not in served]
     if not seen.workers:
-        yield f"No workers: start one with  minirq worker {_words(unserved or ['default'])}"
+        yield f"No workers: start one with  minirq worker {_words(waiting or ['default'])}"
     elif waiting:
-        yield f"No worker serves {', '.join(map(safe_text, waiting))}: minirq worker {_words(waiting)}"
+        yield ""
+        yield f"Jobs wait where no worker serves: start one with  minirq worker {_words(waiting)}"
 
 
 def _words(names: list[str]) -> str:
-    plain = [name for name in names if name.isascii() and name.replace("-", "").replace("_", "").isalnum()]
-    return " ".join(plain[:5]) or "QUEUE"
+    """As many names as fit on the line, of those that a shell takes as they are."""
+    words = ""
+    for name in names:
+        if name == shlex.quote(name) and len(words) + len(name) < _ROOM_FOR_WORDS:
+            words += f"{name} "
+    return words.rstrip() or "QUEUE"

@@ -95,7 +95,7 @@ class Submission:
             id=job_id,
             function=name,
             serializer=serializer.name,
-            blob=serializer.dumps((instance, tuple(self.args), dict(self.kwargs)), "the call"),
+            blob=serializer.dumps([instance, list(self.args), dict(self.kwargs)], _ITEMS),
             options=options,
         ).encode()
         if len(payload) > defaults.MAX_PAYLOAD_BYTES:
@@ -168,6 +168,8 @@ def delayed(job: NewJob, when: timedelta | datetime | float) -> NewJob:
 
 
 _DEFAULT = JobOptions()
+# what an argument that cannot be carried is called in the error
+_ITEMS = ("instance", "args", "kwargs")
 
 
 def _timeout(value: Duration) -> float:

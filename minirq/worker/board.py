@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import mmap
 import struct
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from minirq.protocol.payload import MAX_ID_BYTES
 
@@ -106,3 +109,11 @@ class Board:
     def close(self) -> None:
         """Give the memory back."""
         self._memory.close()
+
+
+def portrait(board: Board, queues: Sequence[str]) -> list[Any] | None:
+    """What people get to see of a running job: id, queue and seconds; None while nothing runs."""
+    slot = board.current
+    if slot is None:
+        return None
+    return [slot.id, queues[slot.queue], round(time.monotonic() - slot.started, 3)]

@@ -6,17 +6,20 @@ import ctypes
 import logging
 import os
 import random
+import resource
 import signal
 import sys
 import traceback
 from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from minirq.exceptions import AccessDenied
 from minirq.worker.board import Board
 from minirq.worker.executor import Executor
 from minirq.worker.link import Link
-from minirq.worker.loop import LOST, Loop, close_quietly
+from minirq.worker.loop import DRAINED, LOST, Loop, close_quietly
 from minirq.worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 #: exit codes that tell the supervisor more than "ended"
-EXIT_LOST, EXIT_DENIED, EXIT_BROKEN = 75, 77, 70
+EXIT_DRAINED, EXIT_BROKEN, EXIT_LOST, EXIT_RECYCLED, EXIT_DENIED = 0, 70, 75, 76, 77
 
 _PR_SET_PDEATHSIG = 1
 
@@ -35,7 +38,7 @@ def run_child(
     client: redis.Redis,
     owner: str,
     board: Board,
-    quota: int | None,
+    share: int | None,
     supervisor: int,
     release: Callable[[], None],
 ) -> NoReturn:
@@ -48,7 +51,7 @@ def run_child(
         _set_up(supervisor)
         release()
         sys.path[:0] = [path for path in settings.paths if path not in sys.path]
-        code = _run(settings, client, owner, board, quota)
+        code = _run(settings, client, owner, board, share)
     except AccessDenied as error:
         logger.error("%s", error)
         code = EXIT_DENIED
@@ -63,23 +66,37 @@ def run_child(
         os._exit(code)
 
 
-def _run(settings: WorkerSettings, client: redis.Redis, owner: str, board: Board, quota: int | None) -> int:
+def _run(settings: WorkerSettings, client: redis.Redis, owner: str, board: Board, share: int | None) -> int:
+    for module in settings.preload:
+        import_module(module)
     link = Link(client, settings, owner, is_quiet=True)
     executor = Executor(
         settings.name, allow=settings.allow, accept=settings.accept, miss_window=settings.miss_window
     )
+    quotas = [quota for quota in (share, settings.max_jobs_per_child) if quota is not None]
     loop = Loop(
         link,
         executor,
         board,
         settings,
         client=client,
-        is_stopping=lambda: board.is_asked_to_stop,
-        quota=quota,
+        is_stopping=lambda: board.is_asked_to_stop or _is_too_large(settings.max_memory_per_child),
+        quota=min(quotas, default=None),
     )
     reason = loop.run()
     close_quietly(link, executor)
-    return EXIT_LOST if reason == LOST else 0
+    return {LOST: EXIT_LOST, DRAINED: EXIT_DRAINED}.get(reason, EXIT_RECYCLED)
+
+
+def _is_too_large(limit: int | None) -> bool:
+    """Whether this process uses more memory than it may, bytes."""
+    if limit is None:
+        return False
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:  # not Linux: what it has used at most is the next best thing
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > limit
+    return pages * resource.getpagesize() > limit
 
 
 def _set_up(supervisor: int) -> None:

@@ -22,6 +22,7 @@ from minirq.protocol import operations, procedures, reads
 from minirq.protocol.failure import Failure
 from minirq.protocol.operations import Settlement, TakenBack
 from minirq.text import safe_text
+from minirq.worker import evidence
 from minirq.worker.patience import Patience
 from minirq.worker.settings import WorkerSettings
 
@@ -204,15 +205,13 @@ class Chores:
     def _sweep(self, names: Any) -> None:
         now_ms = self._server_now(time.monotonic())
         assert now_ms is not None
-        evidence = Failure(
-            "WorkerLost", "the worker that ran the job stopped beating", worker="", kind="lost"
-        )
+        proof = evidence.of_silence().encode()
         calls = [
             operations.sweep(
                 self._keys.of(name),
                 now_ms=now_ms,
                 tolerance=self._settings.beat,
-                evidence=evidence.encode(),
+                evidence=proof,
                 lease=self._settings.lease,
                 pause=self._settings.loss_pause,
             )
@@ -275,7 +274,7 @@ class Chores:
                 _log_taken_back(name, taken or [])
             self._burials.pop(0)
 
-    def payload_of(self, owner: str, queue: int, job_id: str) -> tuple[bytes | None, int, int]:
+    def held_by(self, owner: str, queue: int, job_id: str) -> tuple[bytes | None, int, int]:
         """Return the payload of a job that an owner holds, its attempts and losses. Raises MinirqError."""
         keys = self._queues[queue]
         record = self._sender.send(reads.record(keys, job_id))

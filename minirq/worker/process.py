@@ -24,18 +24,18 @@ class Death:
     def __str__(self) -> str:
         if self.signal:
             with suppress(ValueError):
-                return f"killed by {signal.Signals(self.signal).name}"
-            return f"killed by signal {self.signal}"
+                return f"was killed by {signal.Signals(self.signal).name}"
+            return f"was killed by signal {self.signal}"
         return f"exited with code {self.code}"
 
 
 class Process:
-    """A forked child with its board, the owner that it works as, and how many jobs it may run."""
+    """A forked child with its board, the owner that it works as, and its share of the jobs to run."""
 
-    def __init__(self, owner: str, board: Board) -> None:
+    def __init__(self, owner: str, board: Board, share: int | None = None) -> None:
         self.owner = owner
         self.board = board
-        self.quota: int | None = None
+        self.share = share
         self.pid = 0
         self.pidfd: int | None = None
         self.started = time.monotonic()

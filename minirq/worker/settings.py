@@ -17,6 +17,17 @@ SAFE_SERIALIZERS = ("msgpack", "json")
 #: how long a deploy may take to bring a new function to all workers, seconds
 MISS_WINDOW = 60.0
 
+_RANGES = (
+    ("processes", 1, 1000),
+    ("max_jobs", 1, 10**12),
+    ("max_jobs_per_child", 1, 10**12),
+    ("max_memory_per_child", 1, 2**50),
+    ("lease", 0.3, 300),
+    ("stop_timeout", 0, 86400),
+    ("kill_grace", 0, 86400),
+    ("loss_pause", 0, 86400),
+)
+
 
 def _default_name() -> str:
     return f"{socket.gethostname().partition('.')[0]}.{os.getpid()}"
@@ -30,7 +41,9 @@ class WorkerSettings:
     idle process before it asks again. `stop_timeout`: how long running jobs may go on after a stop was
     asked for. `kill_grace`: how long after its timeout a job's process is killed. `loss_pause`: pause
     before a job runs again whose process has died twice. `max_jobs`: stop after so many in all.
-    `is_batching`: claim short jobs in batches.
+    `is_batching`: claim short jobs in batches. A child is replaced after `max_jobs_per_child` jobs, and
+    after a job that leaves it with more than `max_memory_per_child` bytes. `preload`: modules that a
+    child imports before it takes its first job.
     """
 
     queues: tuple[str, ...] = ("default",)
@@ -40,6 +53,9 @@ class WorkerSettings:
     is_burst: bool = False
     is_batching: bool = True
     max_jobs: int | None = None
+    max_jobs_per_child: int | None = None
+    max_memory_per_child: int | None = None
+    preload: tuple[str, ...] = ()
     allow: tuple[str, ...] = ()
     accept: tuple[str, ...] = SAFE_SERIALIZERS
     paths: tuple[str, ...] = ()
@@ -56,12 +72,10 @@ class WorkerSettings:
             check_queue_name(queue)
         if len(set(self.queues)) < len(self.queues):
             raise InvalidOption("a queue is named twice")
-        if not 1 <= self.processes <= 1000:
-            raise InvalidOption(f"processes is {self.processes}: give a number from 1 to 1000")
-        if self.max_jobs is not None and self.max_jobs < 1:
-            raise InvalidOption(f"max_jobs is {self.max_jobs}: give a number above 0")
-        if not 0.3 <= self.lease <= 300:
-            raise InvalidOption(f"lease is {self.lease:g} s: give from 0.3 to 300")
+        for what, least, most in _RANGES:
+            value = getattr(self, what)
+            if value is not None and not least <= value <= most:
+                raise InvalidOption(f"{what} is {value:g}: give from {least:g} to {most:g}")
 
     @property
     def beat(self) -> float:

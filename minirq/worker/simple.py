@@ -12,8 +12,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from minirq.protocol.failure import Failure
-from minirq.worker.board import WAITING, Board
+from minirq.worker import evidence
+from minirq.worker.board import WAITING, Board, portrait
 from minirq.worker.chores import Burial, Chores
 from minirq.worker.executor import Executor
 from minirq.worker.link import Link
@@ -100,7 +100,7 @@ class SimpleWork:
         finally:
             close_quietly(link, executor)
             with self._chores_lock:
-                self._chores.bury(Burial(owner, Failure("WorkerLost", "the worker was stopped", kind="lost")))
+                self._chores.bury(Burial(owner, evidence.of_stop(self._settings.name)))
 
     def _register(self, owner: str) -> bool:
         with self._chores_lock:
@@ -118,13 +118,9 @@ class SimpleWork:
 
     def _report(self) -> dict[str, Any]:
         """What people get to see of this worker: the next beat takes it along."""
-        slot = self._board.current
         done, failed = self.counts
-        busy = []
-        if slot:
-            queue = self._settings.queues[slot.queue]
-            busy.append([slot.id, queue, round(time.monotonic() - slot.started, 3)])
-        return {"processes": [os.getpid()], "busy": busy, "done": done, "failed": failed}
+        line = portrait(self._board, self._settings.queues)
+        return {"processes": [os.getpid()], "busy": [line] if line else [], "done": done, "failed": failed}
 
     def _hear_signals(self) -> dict[int, Any]:
         if threading.current_thread() is not threading.main_thread():

@@ -32,7 +32,8 @@ class Worker:
     `queues` are names or Queue objects, served in strict order. `connection` is a redis.Redis, a URL or
     None: that of the first Queue, else the configuration decides. `processes` jobs run at once.
     `allow` opens functions by pattern ("os.getpid", "myapp.*"); `accept` names serializers to read
-    beyond msgpack and json. `lease` seconds after its last beat a worker is dead to the others.
+    beyond msgpack and json. The other options are those of `minirq worker` and described in
+    `WorkerSettings`; `batch=False` claims jobs one by one.
     Raises InvalidOption.
     """
 
@@ -50,6 +51,10 @@ class Worker:
         stop_timeout: float = 8.0,
         kill_grace: float = 5.0,
         loss_pause: float = 3.0,
+        max_jobs_per_child: int | None = None,
+        max_memory_per_child: int | None = None,
+        preload: Sequence[str] = (),
+        batch: bool = True,
         namespace: str | None = None,
     ) -> None:
         given = [queues] if isinstance(queues, str) or hasattr(queues, "name") else list(queues)
@@ -69,6 +74,10 @@ class Worker:
             "stop_timeout": stop_timeout,
             "kill_grace": kill_grace,
             "loss_pause": loss_pause,
+            "max_jobs_per_child": max_jobs_per_child,
+            "max_memory_per_child": max_memory_per_child,
+            "preload": tuple(preload),
+            "is_batching": batch,
             **({"name": name} if name else {}),
         }
         self._work: SimpleWork | Supervisor | None = None

@@ -118,8 +118,8 @@ class Stage:
     def empty(self, place: str, *, queue: int = 0) -> int:
         return self.sender.run(procedures.empty(self.queues[queue], place))
 
-    def wait(self, job_id: str, waiter: str, *, here: bool = True) -> str:
-        return self.send(operations.wait(self.keys, job_id, waiter, here=here))
+    def wait(self, job_id: str, waiter: str, *, here: bool = True, queue: int = 0) -> str:
+        return self.send(operations.wait(self.queues[queue], job_id, waiter, here=here))
 
     def fail(self, job_id: str, owner: str = "a", **options: Any) -> None:
         """Enqueue a job, run it and have it fail."""

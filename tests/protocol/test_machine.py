@@ -1,0 +1,431 @@
+"""Any sequence of events against the real server: nothing is lost, nothing runs or settles twice.
+
+Workers crash, freeze, lose replies and are cut off; old requests are served late; people cancel, delete
+and requeue meanwhile. `mirror` says what should have happened. MINIRQ_PROPERTY_EXAMPLES=5000 runs longer,
+with new sequences each time.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import redis as redis_py
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test,
+)  # fmt: skip
+from mirror import BURIED, ENDED, LATE, QUEUE, Key, Mirror
+from stage import Stage, payload, settlement
+
+from minirq.protocol.operations import Settled, Settlement
+
+EXAMPLES = int(os.environ.get("MINIRQ_PROPERTY_EXAMPLES", "0"))
+IDS = ("u", "v", "x", "y")
+MOST_LETTERS = 8
+
+numbers = st.integers(0, 99)
+queues = st.integers(0, 1)
+job_ids = st.sampled_from(IDS)
+pauses = st.sampled_from([0, 60])
+flags = st.booleans()
+
+
+@dataclass
+class Request:
+    """A finish that was sent, as it may be served again."""
+
+    owner: str
+    settlements: tuple[Settlement, ...]
+    want: int
+    in_hand: tuple[str, ...]
+
+
+@dataclass
+class Process:
+    """A worker's child as it sees itself: the runs it holds, and the request whose answer it waits for."""
+
+    hand: dict[Key, int] = field(default_factory=dict)
+    unanswered: Request | None = None
+
+
+class Machine(RuleBasedStateMachine):
+    client: redis_py.Redis
+    saw: Counter[str]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.client.flushall()
+        self.stage = Stage(self.client, "p", "q")
+        self.mirror = Mirror(2, self.saw)
+        self.alive: dict[str, Process] = {}
+        self.letters: list[Request] = []
+        self.posted: dict[Key, Callable[[], Any]] = {}
+        self.count = 0
+
+    # --- producing ----------------------------------------------------------------------------
+
+    @rule(
+        queue=queues, job_id=job_ids, place=st.sampled_from(["queue", "queue", "front", "delay"]),
+        loss_limit=st.sampled_from([2, 2, 0]), reply_lost=flags,
+    )  # fmt: skip
+    def enqueue(self, queue: int, job_id: str, place: str, loss_limit: int, reply_lost: bool) -> None:
+        key, nonce, blob = (queue, job_id), self.fresh("call"), b"%d" % self.count
+        fields = {} if loss_limit == 2 else {"loss_limit": loss_limit}
+
+        def post() -> Any:
+            (reply,) = self.stage.enqueue(
+                job_id, queue=queue, nonce=nonce, place=place, ms=60_000, blob=blob, fields=fields
+            )
+            return reply
+
+        for _ in range(1 + reply_lost):
+            reply = post()
+            code = self.mirror.enqueue(key, payload(job_id, blob), nonce, place, loss_limit)
+            assert (reply.is_new, reply.is_being_cleared) == (code > 0, code < 0)
+            if code == 1:
+                self.posted[key] = post
+                # A record that was deleted starts at run 1 again: requests older than that can fit
+                if self.mirror.jobs[key].run == 0:
+                    self.forget_letters(key)
+
+    @precondition(lambda self: self.posted)
+    @rule(n=numbers)
+    def old_enqueue(self, n: int) -> None:
+        """A request to enqueue is served late, while the record still tells."""
+        key = pick(self.posted, n)
+        if key in self.mirror.jobs:
+            assert self.posted[key]().is_new
+            self.saw["an old enqueue"] += 1
+
+    # --- workers ------------------------------------------------------------------------------
+
+    @initialize()
+    def begin(self) -> None:
+        self.born()
+        self.born()
+
+    @precondition(lambda self: len(self.alive) < 3)
+    @rule()
+    def start_process(self) -> None:
+        self.born()
+
+    def born(self) -> str:
+        owner = self.fresh("o")
+        assert self.stage.register(owner).lost == frozenset()
+        self.mirror.register(owner)
+        self.alive[owner] = Process()
+        return owner
+
+    @precondition(lambda self: self.free)
+    @rule(n=numbers, want=st.integers(1, 4), reply_lost=flags)
+    def claim(self, n: int, want: int, reply_lost: bool) -> None:
+        self.work(pick(self.free, n), (), want, reply_lost)
+
+    @precondition(lambda self: self.busy)
+    @rule(
+        n=numbers, count=st.integers(1, 3), want=st.integers(0, 2), reply_lost=flags,
+        verbs=st.lists(st.sampled_from(["finished", "failed", "retry", "release"]), min_size=3, max_size=3),
+        seconds=st.sampled_from([0, 60]),
+    )  # fmt: skip
+    def settle(
+        self, n: int, count: int, want: int, verbs: Sequence[str], seconds: int, reply_lost: bool
+    ) -> None:
+        owner = pick(self.busy, n)
+        self.saw["settled by a buried owner"] += BURIED in self.mirror.leases[owner]
+        hand = sorted(self.alive[owner].hand.items())[:count]
+        outcomes = tuple(
+            settlement(job_id, run, verb, queue=queue, **({} if verb in ("failed", "release") else {"seconds": seconds}))
+            for ((queue, job_id), run), verb in zip(hand, verbs, strict=False)
+        )
+        self.work(owner, outcomes, want, reply_lost)
+
+    @precondition(lambda self: self.waiting_for_an_answer)
+    @rule(n=numbers)
+    def send_again(self, n: int) -> None:
+        owner = pick(self.waiting_for_an_answer, n)
+        request = self.alive[owner].unanswered
+        assert request is not None
+        self.saw["sent again"] += 1
+        self.answer(request, self.serve(request))
+
+    @precondition(lambda self: self.letters)
+    @rule(n=numbers)
+    def late_duplicate(self, n: int) -> None:
+        """What was sent over a connection that was cut is served now; nobody hears the answer."""
+        self.saw["late duplicate"] += 1
+        self.serve(self.letters[n % len(self.letters)])
+
+    @rule(n=numbers, queue=queues)
+    def bring(self, n: int, queue: int) -> None:
+        """A BLMOVE is served, maybe for an owner that died long ago."""
+        owners = sorted(self.mirror.leases)[-4:]
+        self.bring_to(owners[n % len(owners)], queue)
+
+    @precondition(lambda self: self.busy)
+    @rule(n=numbers, verb=st.sampled_from(["retry", "release"]), is_lost=flags)
+    def brought_back(self, n: int, verb: str, is_lost: bool) -> None:
+        """A job that was given back returns to the same owner before the old request is served again."""
+        owner = pick(self.busy, n)
+        (queue, job_id), run = sorted(self.alive[owner].hand.items())[0]
+        outcome = settlement(job_id, run, verb, queue=queue, **({"place": "front"} if verb == "retry" else {}))
+        self.work(owner, (outcome,), 0, is_lost)
+        self.bring_to(owner, queue)
+        self.saw["late duplicate"] += 1
+        self.serve(self.letters[-1])
+
+    @precondition(lambda self: self.alive)
+    @rule(n=numbers)
+    def beat(self, n: int) -> None:
+        owner = pick(self.alive, n)
+        is_lost = self.mirror.beat(owner)
+        assert self.stage.beat(owner).lost == ({owner} if is_lost else set())
+        if is_lost:
+            del self.alive[owner]
+
+    # --- faults -------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.alive)
+    @rule(
+        n=numbers, evidence=st.sampled_from(["all", "named", "none"]), pause=pauses,
+        guilty=st.integers(0, 3), is_cut_short=flags,
+    )  # fmt: skip
+    def crash(self, n: int, evidence: str, pause: float, guilty: int, is_cut_short: bool) -> None:
+        """A process dies, and its supervisor buries it, unless it dies in the middle of that."""
+        owner = pick(self.busy or self.alive, n)
+        hand = sorted(self.alive.pop(owner).hand.items())[:guilty]
+        for queue in range(2 - is_cut_short):
+            named = [(job_id, run) for (q, job_id), run in hand if q == queue]
+            blamed = {"all": None, "named": named, "none": []}[evidence]
+            self.bury(owner, queue, blamed, pause)
+        self.let_lease_run_out(owner)
+
+    @precondition(lambda self: self.alive)
+    @rule(n=numbers)
+    def freeze(self, n: int) -> None:
+        self.let_lease_run_out(pick(self.busy or self.alive, n))
+
+    @rule(queue=queues, pause=pauses)
+    def sweep(self, queue: int, pause: float) -> None:
+        taken = self.stage.sweep(queue=queue, pause=pause)
+        assert fates(taken) == self.mirror.sweep(queue, pause)
+
+    @rule(pause=pauses)
+    def outage(self, pause: float) -> None:
+        """All leases run out and are swept, while the processes live on with what they hold."""
+        for owner in self.mirror.leases:
+            self.let_lease_run_out(owner)
+        for queue in range(2):
+            self.sweep(queue, pause)
+
+    @rule(times=st.integers(1, 3), want=st.integers(1, 3), pause=pauses)
+    def crash_loop(self, times: int, want: int, pause: float) -> None:
+        """One process after the other claims, and dies."""
+        for _ in range(times):
+            owner = self.born()
+            self.work(owner, (), want, reply_lost=False)
+            self.alive.pop(owner, None)
+            for queue in range(2):
+                self.bury(owner, queue, None, pause)
+            self.promote(0)
+
+    @rule()
+    def script_flush(self) -> None:
+        self.client.script_flush()
+
+    # --- chores and people --------------------------------------------------------------------
+
+    @rule(queue=queues)
+    def promote(self, queue: int) -> None:
+        scheduled = [i for (q, i), job in self.mirror.jobs.items() if (q, job.status) == (queue, "scheduled")]
+        if scheduled:
+            self.stage.make_due(*scheduled, queue=queue)
+        assert self.stage.promote(queue=queue).moved == self.mirror.promote(queue)
+
+    @rule(queue=queues, job_id=job_ids, keep=flags, is_found=flags)
+    def cancel(self, queue: int, job_id: str, keep: bool, is_found: bool) -> None:
+        expected = self.mirror.cancel((queue, job_id), keep=keep, is_found=is_found)
+        act = self.stage.cancel if is_found else self.stage.mark_canceled
+        assert act(job_id, keep=keep, queue=queue) == expected
+
+    @precondition(lambda self: self.ended)
+    @rule(n=numbers, at_front=flags)
+    def requeue(self, n: int, at_front: bool) -> None:
+        queue, job_id = pick(self.ended, n)
+        expected = self.mirror.requeue((queue, job_id))
+        assert self.stage.requeue(job_id, at_front=at_front, queue=queue) == expected
+
+    @rule(queue=queues, job_id=job_ids)
+    def wait(self, queue: int, job_id: str) -> None:
+        job = self.mirror.jobs.get((queue, job_id))
+        assert self.stage.wait(job_id, job_id, queue=queue) == (job.status if job else "")
+        if job and job.status not in ENDED:
+            job.waited_for = True
+
+    @rule(queue=queues, paused=flags)
+    def pause_or_resume(self, queue: int, paused: bool) -> None:
+        self.stage.pause(queue=queue) if paused else self.stage.resume(queue=queue)
+        self.mirror.paused[queue] = paused
+
+    @rule(queue=queues, n=st.integers(0, 9))
+    def empty(self, queue: int, n: int) -> None:
+        if n == 0:  # it ends many stories
+            assert self.stage.empty("queue", queue=queue) == self.mirror.empty(queue)
+
+    # --- what must always hold ----------------------------------------------------------------
+
+    @invariant()
+    def every_job_is_in_one_place(self) -> None:
+        self.mirror.check(self.client, [keys.prefix for keys in self.stage.queues])
+
+    def teardown(self) -> None:
+        """Everything that was accepted comes to an end."""
+        for queue in range(2):
+            self.pause_or_resume(queue, paused=False)
+        self.outage(0)
+        closer = self.fresh("closer")
+        self.stage.register(closer)
+        self.mirror.register(closer)
+        for _ in range(40):
+            self.promote(0)
+            self.promote(1)
+            settled = self.serve(Request(closer, (), 10, ()))
+            got = settled.claim.jobs
+            outcomes = tuple(settlement(job.id, job.run, queue=job.queue) for job in got)
+            assert self.serve(Request(closer, outcomes, 0, ())).codes == [1] * len(got)
+            if not got:
+                break
+        self.every_job_is_in_one_place()
+        assert {job.status for job in self.mirror.jobs.values()} <= ENDED
+        assert not any(job.is_tombstone for job in self.mirror.jobs.values())
+
+    # --- how it is done -----------------------------------------------------------------------
+
+    def work(self, owner: str, outcomes: tuple[Settlement, ...], want: int, reply_lost: bool) -> None:
+        process = self.alive[owner]
+        settled_here = {(outcome.queue, outcome.id) for outcome in outcomes}
+        in_hand = tuple(job_id for queue, job_id in process.hand if (queue, job_id) not in settled_here)
+        request = Request(owner, outcomes, want, in_hand)
+        self.letters = [*self.letters, request][-MOST_LETTERS:]
+        settled = self.serve(request)
+        if reply_lost:
+            process.unanswered = request
+            self.saw["reply lost"] += 1
+        else:
+            self.answer(request, settled)
+
+    def serve(self, request: Request) -> Settled:
+        """The server runs a request, whoever hears the answer."""
+        expected = [self.mirror.settle(request.owner, outcome) for outcome in request.settlements]
+        settled = self.stage.finish(
+            request.owner, *request.settlements, want=request.want, in_hand=request.in_hand
+        )
+        assert settled.codes == expected
+        self.saw.update(("fenced", "settled", "settled before", "deleted while it ran")[code] for code in expected)
+        if request.want:
+            self.mirror.claim(request.owner, request.want, request.in_hand, settled.claim, self.is_cleared)
+        return settled
+
+    def answer(self, request: Request, settled: Settled) -> None:
+        """The process hears the answer."""
+        process = self.alive[request.owner]
+        process.unanswered = None
+        for outcome in request.settlements:
+            del process.hand[outcome.queue, outcome.id]
+        for job in settled.claim.jobs:
+            assert (job.queue, job.id) not in process.hand, "handed out twice"
+            process.hand[job.queue, job.id] = job.run
+        if settled.claim.state == "lost":
+            del self.alive[request.owner]
+
+    def bring_to(self, owner: str, queue: int) -> None:
+        keys = self.stage.queues[queue]
+        raw = self.client.lmove(keys.queue, keys.processing(owner), "RIGHT", "LEFT")
+        if raw is not None:
+            self.mirror.bring(owner, queue, raw)
+
+    def bury(
+        self, owner: str, queue: int, blamed: Sequence[tuple[str, int]] | None, pause: float
+    ) -> None:
+        taken = self.stage.bury(owner, blamed=blamed, pause=pause, queue=queue)
+        assert fates(taken) == self.mirror.bury(owner, queue, blamed, pause)
+
+    def let_lease_run_out(self, owner: str) -> None:
+        self.mirror.let_lease_run_out(owner)
+        for keys, lease in zip(self.stage.queues, self.mirror.leases[owner], strict=True):
+            if lease == LATE:
+                self.client.zadd(keys.owners, {owner: 1}, xx=True)
+
+    def is_cleared(self, key: Key) -> bool:
+        return self.stage.ttl_ms(self.stage.queues[key[0]].job(key[1])) != -1
+
+    def forget_letters(self, key: Key) -> None:
+        self.letters = [
+            letter
+            for letter in self.letters
+            if key not in [(outcome.queue, outcome.id) for outcome in letter.settlements]
+        ]
+
+    def fresh(self, what: str) -> str:
+        self.count += 1
+        return f"{what}{self.count:04}"
+
+    @property
+    def free(self) -> list[str]:
+        return [owner for owner, process in self.alive.items() if process.unanswered is None]
+
+    @property
+    def busy(self) -> list[str]:
+        return [owner for owner in self.free if self.alive[owner].hand]
+
+    @property
+    def waiting_for_an_answer(self) -> list[str]:
+        return [owner for owner, process in self.alive.items() if process.unanswered]
+
+    @property
+    def ended(self) -> list[Key]:
+        return [key for key, job in self.mirror.jobs.items() if job.status in ENDED and job.place != QUEUE]
+
+
+def pick(items: Any, n: int) -> Any:
+    return sorted(items)[n % len(items)]
+
+
+def fates(taken: Any) -> set[tuple[str, str, str, int]]:
+    assert taken is not None
+    return {(job.id, job.owner, job.fate, job.lost) for job in taken}
+
+
+#: what a run must have met to say anything
+STORIES = (
+    "a late owner was renewed", "a tombstone was cleared", "a tombstone was left", "adopted",
+    "an ended id was replaced", "an old enqueue", "brought to a buried owner", "claimed alone", "deleted",
+    "deleted while it ran", "failed", "fenced", "finished", "given back by a paused queue",
+    "late duplicate", "lost", "lost too often", "paused after a loss", "promoted", "redelivered", "release",
+    "reply lost", "requeued", "retry", "sent again", "settled", "settled before",
+    "settled by a buried owner", "taken back without blame", "told",
+)  # fmt: skip
+
+
+@pytest.mark.timeout(0 if EXAMPLES else 120)
+def test_whatever_happens_no_job_is_lost_or_settled_twice(redis: redis_py.Redis) -> None:
+    Machine.client, Machine.saw = redis, Counter()
+    run_state_machine_as_test(
+        Machine,
+        settings=settings(
+            max_examples=EXAMPLES or 100,
+            stateful_step_count=50,
+            deadline=None,
+            database=None,
+            derandomize=not EXAMPLES,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+    print(*(f"{count:6} {what}" for what, count in sorted(Machine.saw.items())), sep="\n")
+    seldom = {what: Machine.saw[what] for what in STORIES if Machine.saw[what] < 10}
+    assert not seldom, "the sequences do not reach this often enough"
