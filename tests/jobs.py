@@ -159,3 +159,39 @@ def ignore_nothing(seconds: float) -> None:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         time.sleep(0.01)
+
+
+def my_pid() -> int:
+    return os.getpid()
+
+
+_kept: list[bytes] = []
+
+
+def grow(size: int) -> None:
+    _kept.append(b"x" * size)
+
+
+def fork_and_return(path: str) -> str:
+    os.fork()
+    append(path, str(os.getpid()))
+    return "returned"
+
+
+def spin(seconds: float) -> None:
+    """Keep the interpreter busy, as a job that computes does."""
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        pass
+
+
+def nothing() -> None:
+    pass
+
+
+def sometimes_long(path: str, seconds: float) -> None:
+    """Short, unless the file exists."""
+    if Path(path).exists():
+        Path(path).unlink()
+        append(path + ".started", "x")
+        time.sleep(seconds)

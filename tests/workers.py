@@ -1,4 +1,4 @@
-"""`python -m minirq` in processes of its own: any command, and workers that a test talks to while they run."""
+"""`python -m minirq` in processes of its own: any command, and workers that run while a test goes on."""
 
 from __future__ import annotations
 
@@ -77,6 +77,14 @@ class WorkerProcess:
         with suppress(ProcessLookupError):
             self.process.send_signal(signal.SIGKILL)
         self.process.wait(10)
+
+
+class Run(Protocol):
+    def __call__(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]: ...
+
+
+class OnTerminal(Protocol):
+    def __call__(self, *arguments: str, **environ: str) -> str: ...
 
 
 class StartWorker(Protocol):

@@ -12,13 +12,11 @@ from pathlib import Path
 
 import pytest
 import redis as redis_py
-from workers import folder, minirq, start_worker
+from workers import OnTerminal, Run, folder, minirq, start_worker
 
 from minirq import Queue, SimpleWorker
 
 __all__ = ["folder", "start_worker"]
-
-Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
@@ -43,7 +41,7 @@ def work(redis: redis_py.Redis) -> Callable[..., None]:
 
 
 @pytest.fixture
-def on_terminal(redis_url: str, folder: Path) -> Callable[..., str]:
+def on_terminal(redis_url: str, folder: Path) -> OnTerminal:
     """Run `minirq` with a terminal as its stdout and stderr; return what it wrote there."""
 
     def on_terminal(*arguments: str, **environ: str) -> str:

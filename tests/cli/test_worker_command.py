@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import redis as redis_py
-from conftest import Run
 from waits import until
-from workers import StartWorker
+from workers import OnTerminal, Run, StartWorker
 
 from minirq import Queue, __version__
 from minirq.connection import ensure_server
@@ -204,11 +202,7 @@ def test_json_logs_carry_the_facts_of_a_job(queue: Queue, start_worker: StartWor
     assert facts.items() <= finished.items()
     assert 0 <= finished["seconds"] < 5
     failed = [line for line in lines if line.get("job_id") == "bad"][-1]
-    assert (failed["level"], failed["func"], failed["logger"]) == (
-        "ERROR",
-        "tasks.fail",
-        "minirq.worker.loop",
-    )
+    assert (failed["level"], failed["func"]) == ("ERROR", "tasks.fail")
 
 
 def test_quiet_leaves_the_errors(queue: Queue, start_worker: StartWorker) -> None:
@@ -229,7 +223,7 @@ def test_an_error_message_cannot_forge_a_line(queue: Queue, start_worker: StartW
 
 
 def test_levels_are_coloured_on_a_terminal_only(
-    queue: Queue, on_terminal: Callable[..., str], start_worker: StartWorker
+    queue: Queue, on_terminal: OnTerminal, start_worker: StartWorker
 ) -> None:
     def once(**environ: str) -> str:
         queue.enqueue("tasks.fail")

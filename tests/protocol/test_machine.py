@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test,
 )  # fmt: skip
-from mirror import BURIED, ENDED, LATE, QUEUE, Key, Mirror
+from mirror import BURIED, ENDED, LATE, Key, Mirror
 from stage import Stage, payload, settlement
 
 from minirq.protocol.operations import Settled, Settlement
@@ -34,6 +34,7 @@ queues = st.integers(0, 1)
 job_ids = st.sampled_from(IDS)
 pauses = st.sampled_from([0, 60])
 flags = st.booleans()
+verbs = st.lists(st.sampled_from(["finished", "failed", "retry", "release"]), min_size=3, max_size=3)
 
 
 @dataclass
@@ -70,12 +71,19 @@ class Machine(RuleBasedStateMachine):
 
     # --- producing ----------------------------------------------------------------------------
 
+    @initialize(count=st.integers(1, 4))
+    def begin(self, count: int) -> None:
+        for job_id in IDS[:count]:
+            self.enqueue(0, job_id, "queue", 2, False)
+            self.enqueue(1, job_id, "queue", 2, False)
+
     @rule(
         queue=queues, job_id=job_ids, place=st.sampled_from(["queue", "queue", "front", "delay"]),
-        loss_limit=st.sampled_from([2, 2, 0]), reply_lost=flags,
+        loss_limit=st.sampled_from([2, 2, 0]), is_reply_lost=flags,
     )  # fmt: skip
-    def enqueue(self, queue: int, job_id: str, place: str, loss_limit: int, reply_lost: bool) -> None:
-        key, nonce, blob = (queue, job_id), self.fresh("call"), b"%d" % self.count
+    def enqueue(self, queue: int, job_id: str, place: str, loss_limit: int, is_reply_lost: bool) -> None:
+        key, nonce = (queue, job_id), self.fresh("call")
+        blob = nonce.encode()
         fields = {} if loss_limit == 2 else {"loss_limit": loss_limit}
 
         def post() -> Any:
@@ -84,120 +92,72 @@ class Machine(RuleBasedStateMachine):
             )
             return reply
 
-        for _ in range(1 + reply_lost):
+        for _ in range(1 + is_reply_lost):
             reply = post()
             code = self.mirror.enqueue(key, payload(job_id, blob), nonce, place, loss_limit)
             assert (reply.is_new, reply.is_being_cleared) == (code > 0, code < 0)
             if code == 1:
                 self.posted[key] = post
-                # A record that was deleted starts at run 1 again: requests older than that can fit
+                # the record of a deleted job is gone, and run 1 comes again: older requests could fit
                 if self.mirror.jobs[key].run == 0:
                     self.forget_letters(key)
 
-    @precondition(lambda self: self.posted)
-    @rule(n=numbers)
-    def old_enqueue(self, n: int) -> None:
-        """A request to enqueue is served late, while the record still tells."""
-        key = pick(self.posted, n)
-        if key in self.mirror.jobs:
-            assert self.posted[key]().is_new
-            self.saw["an old enqueue"] += 1
-
     # --- workers ------------------------------------------------------------------------------
 
-    @initialize()
-    def begin(self) -> None:
-        self.born()
-        self.born()
-
-    @precondition(lambda self: len(self.alive) < 3)
-    @rule()
-    def start_process(self) -> None:
-        self.born()
-
-    def born(self) -> str:
-        owner = self.fresh("o")
-        assert self.stage.register(owner).lost == frozenset()
-        self.mirror.register(owner)
-        self.alive[owner] = Process()
-        return owner
-
-    @precondition(lambda self: self.free)
-    @rule(n=numbers, want=st.integers(1, 4), reply_lost=flags)
-    def claim(self, n: int, want: int, reply_lost: bool) -> None:
-        self.work(pick(self.free, n), (), want, reply_lost)
-
-    @precondition(lambda self: self.busy)
     @rule(
-        n=numbers, count=st.integers(1, 3), want=st.integers(0, 2), reply_lost=flags,
-        verbs=st.lists(st.sampled_from(["finished", "failed", "retry", "release"]), min_size=3, max_size=3),
-        seconds=st.sampled_from([0, 60]),
+        n=numbers, count=st.integers(1, 3), want=st.integers(0, 3), verbs=verbs,
+        seconds=st.sampled_from([0, 60]), is_reply_lost=flags,
     )  # fmt: skip
-    def settle(
-        self, n: int, count: int, want: int, verbs: Sequence[str], seconds: int, reply_lost: bool
+    def work(
+        self, n: int, count: int, want: int, verbs: Sequence[str], seconds: int, is_reply_lost: bool
     ) -> None:
-        owner = pick(self.busy, n)
-        self.saw["settled by a buried owner"] += BURIED in self.mirror.leases[owner]
-        hand = sorted(self.alive[owner].hand.items())[:count]
-        outcomes = tuple(
-            settlement(job_id, run, verb, queue=queue, **({} if verb in ("failed", "release") else {"seconds": seconds}))
-            for ((queue, job_id), run), verb in zip(hand, verbs, strict=False)
-        )
-        self.work(owner, outcomes, want, reply_lost)
-
-    @precondition(lambda self: self.waiting_for_an_answer)
-    @rule(n=numbers)
-    def send_again(self, n: int) -> None:
-        owner = pick(self.waiting_for_an_answer, n)
+        """A process settles some of what it holds and claims more, or claims; an answer that is due comes first."""
+        owner = pick(self.alive or [self.born()], n)
         request = self.alive[owner].unanswered
-        assert request is not None
-        self.saw["sent again"] += 1
-        self.answer(request, self.serve(request))
+        if request is not None:
+            self.saw["sent again"] += 1
+            self.answer(request, self.serve(request))
+            return
+        hand = sorted(self.alive[owner].hand.items())[:count]
+        self.saw["settled by a buried owner"] += bool(hand) and BURIED in self.mirror.leases[owner]
+        outcomes = tuple(
+            outcome(key, run, verb, seconds) for (key, run), verb in zip(hand, verbs, strict=False)
+        )
+        self.request(owner, outcomes, want if hand else max(want, 1), is_reply_lost)
 
-    @precondition(lambda self: self.letters)
+    @rule(n=numbers, verb=st.sampled_from(["retry", "release"]), is_reply_lost=flags, keep=flags)
+    def brought_back(self, n: int, verb: str, is_reply_lost: bool, keep: bool) -> None:
+        """A job that was given back returns to the same owner before the old request is served once more."""
+        owner = self.busy(n)
+        key, run = min(self.alive[owner].hand.items())
+        self.request(owner, (outcome(key, run, verb, 0, place="front"),), 0, is_reply_lost)
+        self.bring_to(owner, key[0])
+        if not keep:
+            self.cancel(*key, keep=True, is_found=False)
+        self.late_duplicate(len(self.letters) - 1)
+
     @rule(n=numbers)
     def late_duplicate(self, n: int) -> None:
         """What was sent over a connection that was cut is served now; nobody hears the answer."""
-        self.saw["late duplicate"] += 1
-        self.serve(self.letters[n % len(self.letters)])
+        if self.letters:
+            self.saw["late duplicate"] += 1
+            self.serve(self.letters[n % len(self.letters)])
 
     @rule(n=numbers, queue=queues)
     def bring(self, n: int, queue: int) -> None:
         """A BLMOVE is served, maybe for an owner that died long ago."""
-        owners = sorted(self.mirror.leases)[-4:]
+        owners = sorted(self.mirror.leases)[-4:] or [self.born()]
         self.bring_to(owners[n % len(owners)], queue)
-
-    @precondition(lambda self: self.busy)
-    @rule(n=numbers, verb=st.sampled_from(["retry", "release"]), is_lost=flags)
-    def brought_back(self, n: int, verb: str, is_lost: bool) -> None:
-        """A job that was given back returns to the same owner before the old request is served again."""
-        owner = pick(self.busy, n)
-        (queue, job_id), run = sorted(self.alive[owner].hand.items())[0]
-        outcome = settlement(job_id, run, verb, queue=queue, **({"place": "front"} if verb == "retry" else {}))
-        self.work(owner, (outcome,), 0, is_lost)
-        self.bring_to(owner, queue)
-        self.saw["late duplicate"] += 1
-        self.serve(self.letters[-1])
-
-    @precondition(lambda self: self.alive)
-    @rule(n=numbers)
-    def beat(self, n: int) -> None:
-        owner = pick(self.alive, n)
-        is_lost = self.mirror.beat(owner)
-        assert self.stage.beat(owner).lost == ({owner} if is_lost else set())
-        if is_lost:
-            del self.alive[owner]
 
     # --- faults -------------------------------------------------------------------------------
 
-    @precondition(lambda self: self.alive)
     @rule(
         n=numbers, evidence=st.sampled_from(["all", "named", "none"]), pause=pauses,
         guilty=st.integers(0, 3), is_cut_short=flags,
     )  # fmt: skip
     def crash(self, n: int, evidence: str, pause: float, guilty: int, is_cut_short: bool) -> None:
         """A process dies, and its supervisor buries it, unless it dies in the middle of that."""
-        owner = pick(self.busy or self.alive, n)
+        owner = self.busy(n)
         hand = sorted(self.alive.pop(owner).hand.items())[:guilty]
         for queue in range(2 - is_cut_short):
             named = [(job_id, run) for (q, job_id), run in hand if q == queue]
@@ -205,15 +165,12 @@ class Machine(RuleBasedStateMachine):
             self.bury(owner, queue, blamed, pause)
         self.let_lease_run_out(owner)
 
-    @precondition(lambda self: self.alive)
-    @rule(n=numbers)
-    def freeze(self, n: int) -> None:
-        self.let_lease_run_out(pick(self.busy or self.alive, n))
-
-    @rule(queue=queues, pause=pauses)
-    def sweep(self, queue: int, pause: float) -> None:
-        taken = self.stage.sweep(queue=queue, pause=pause)
-        assert fates(taken) == self.mirror.sweep(queue, pause)
+    @rule(n=numbers, is_swept=flags, pause=pauses)
+    def freeze(self, n: int, is_swept: bool, pause: float) -> None:
+        """A process that holds something is cut off for longer than its lease, and comes back."""
+        self.let_lease_run_out(self.busy(n))
+        if is_swept:
+            self.sweep(n % 2, pause)
 
     @rule(pause=pauses)
     def outage(self, pause: float) -> None:
@@ -228,54 +185,55 @@ class Machine(RuleBasedStateMachine):
         """One process after the other claims, and dies."""
         for _ in range(times):
             owner = self.born()
-            self.work(owner, (), want, reply_lost=False)
-            self.alive.pop(owner, None)
+            self.request(owner, (), want, is_reply_lost=False)
+            del self.alive[owner]
             for queue in range(2):
                 self.bury(owner, queue, None, pause)
-            self.promote(0)
-
-    @rule()
-    def script_flush(self) -> None:
-        self.client.script_flush()
+                self.promote(queue)
 
     # --- chores and people --------------------------------------------------------------------
 
-    @rule(queue=queues)
-    def promote(self, queue: int) -> None:
-        scheduled = [i for (q, i), job in self.mirror.jobs.items() if (q, job.status) == (queue, "scheduled")]
-        if scheduled:
-            self.stage.make_due(*scheduled, queue=queue)
-        assert self.stage.promote(queue=queue).moved == self.mirror.promote(queue)
+    @rule(n=numbers, queue=queues, pause=pauses, what=st.sampled_from(["beat", "sweep", "promote", "flush"]))
+    def chore(self, n: int, queue: int, pause: float, what: str) -> None:
+        if what == "beat" and self.alive:
+            self.beat(pick(self.alive, n))
+        elif what == "sweep":
+            self.sweep(queue, pause)
+        elif what == "promote":
+            self.promote(queue)
+        elif what == "flush":
+            self.client.script_flush()
 
-    @rule(queue=queues, job_id=job_ids, keep=flags, is_found=flags)
-    def cancel(self, queue: int, job_id: str, keep: bool, is_found: bool) -> None:
-        expected = self.mirror.cancel((queue, job_id), keep=keep, is_found=is_found)
-        act = self.stage.cancel if is_found else self.stage.mark_canceled
-        assert act(job_id, keep=keep, queue=queue) == expected
+    @rule(key=st.tuples(queues, job_ids), keep=flags, is_found=flags)
+    def cancel_some(self, key: Key, keep: bool, is_found: bool) -> None:
+        self.cancel(*key, keep=keep, is_found=is_found)
 
-    @precondition(lambda self: self.ended)
     @rule(n=numbers, at_front=flags)
     def requeue(self, n: int, at_front: bool) -> None:
-        queue, job_id = pick(self.ended, n)
-        expected = self.mirror.requeue((queue, job_id))
-        assert self.stage.requeue(job_id, at_front=at_front, queue=queue) == expected
+        if self.mirror.jobs:
+            ended = [key for key, job in self.mirror.jobs.items() if job.status in ENDED]
+            queue, job_id = key = pick(ended or self.mirror.jobs, n)
+            reply = self.stage.requeue(job_id, at_front=at_front, queue=queue)
+            assert reply == self.mirror.requeue(key)
 
-    @rule(queue=queues, job_id=job_ids)
-    def wait(self, queue: int, job_id: str) -> None:
-        job = self.mirror.jobs.get((queue, job_id))
-        assert self.stage.wait(job_id, job_id, queue=queue) == (job.status if job else "")
-        if job and job.status not in ENDED:
-            job.waited_for = True
-
-    @rule(queue=queues, paused=flags)
-    def pause_or_resume(self, queue: int, paused: bool) -> None:
-        self.stage.pause(queue=queue) if paused else self.stage.resume(queue=queue)
-        self.mirror.paused[queue] = paused
-
-    @rule(queue=queues, n=st.integers(0, 9))
-    def empty(self, queue: int, n: int) -> None:
-        if n == 0:  # it ends many stories
+    @rule(queue=queues, what=st.sampled_from(["pause", "resume", "resume", "wait", "wait", "wait", "empty"]))
+    def people(self, queue: int, what: str) -> None:
+        if what == "wait":
+            for job_id in IDS:
+                self.wait(queue, job_id)
+        elif what == "empty":
             assert self.stage.empty("queue", queue=queue) == self.mirror.empty(queue)
+        else:
+            self.pause_or_resume(queue, is_paused=what == "pause")
+
+    @precondition(lambda self: self.posted)
+    @rule(n=numbers)
+    def old_enqueue(self, n: int) -> None:
+        """A request to enqueue is served late, while the record still tells."""
+        key = pick(self.posted, n)
+        if key in self.mirror.jobs:
+            self.saw["an old enqueue"] += 1
+            assert self.posted[key]().is_new
 
     # --- what must always hold ----------------------------------------------------------------
 
@@ -286,7 +244,7 @@ class Machine(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Everything that was accepted comes to an end."""
         for queue in range(2):
-            self.pause_or_resume(queue, paused=False)
+            self.pause_or_resume(queue, is_paused=False)
         self.outage(0)
         closer = self.fresh("closer")
         self.stage.register(closer)
@@ -306,14 +264,35 @@ class Machine(RuleBasedStateMachine):
 
     # --- how it is done -----------------------------------------------------------------------
 
-    def work(self, owner: str, outcomes: tuple[Settlement, ...], want: int, reply_lost: bool) -> None:
+    def born(self) -> str:
+        """Start a process: it is registered, and only then claims."""
+        owner = self.fresh("o")
+        assert self.stage.register(owner).lost == frozenset()
+        self.mirror.register(owner)
+        self.alive[owner] = Process()
+        return owner
+
+    def busy(self, n: int) -> str:
+        """A process that holds a job and waits for no answer; one that tries to get a job, if there is none."""
+        for owner in sorted(self.alive, key=lambda owner: (owner[-1:], owner), reverse=n % 2 > 0):
+            if self.alive[owner].hand and self.alive[owner].unanswered is None:
+                return owner
+        owner = self.born()
+        self.pause_or_resume(0, is_paused=False)
+        self.enqueue(0, self.fresh("job"), "front", 2, False)
+        self.request(owner, (), 1 + n % 3, is_reply_lost=False)
+        assert self.alive[owner].hand
+        return owner
+
+    def request(self, owner: str, outcomes: tuple[Settlement, ...], want: int, is_reply_lost: bool) -> None:
+        """A process says how runs ended and asks for more."""
         process = self.alive[owner]
         settled_here = {(outcome.queue, outcome.id) for outcome in outcomes}
         in_hand = tuple(job_id for queue, job_id in process.hand if (queue, job_id) not in settled_here)
         request = Request(owner, outcomes, want, in_hand)
         self.letters = [*self.letters, request][-MOST_LETTERS:]
         settled = self.serve(request)
-        if reply_lost:
+        if is_reply_lost:
             process.unanswered = request
             self.saw["reply lost"] += 1
         else:
@@ -349,6 +328,37 @@ class Machine(RuleBasedStateMachine):
         if raw is not None:
             self.mirror.bring(owner, queue, raw)
 
+    def beat(self, owner: str) -> None:
+        is_lost = self.mirror.beat(owner)
+        assert self.stage.beat(owner).lost == ({owner} if is_lost else set())
+        if is_lost:
+            del self.alive[owner]
+
+    def sweep(self, queue: int, pause: float) -> None:
+        taken = self.stage.sweep(queue=queue, pause=pause)
+        assert fates(taken) == self.mirror.sweep(queue, pause)
+
+    def promote(self, queue: int) -> None:
+        scheduled = [i for (q, i), job in self.mirror.jobs.items() if (q, job.status) == (queue, "scheduled")]
+        if scheduled:
+            self.stage.make_due(*scheduled, queue=queue)
+        assert self.stage.promote(queue=queue).moved == self.mirror.promote(queue)
+
+    def cancel(self, queue: int, job_id: str, *, keep: bool, is_found: bool) -> None:
+        expected = self.mirror.cancel((queue, job_id), keep=keep, is_found=is_found)
+        act = self.stage.cancel if is_found else self.stage.mark_canceled
+        assert act(job_id, keep=keep, queue=queue) == expected
+
+    def wait(self, queue: int, job_id: str) -> None:
+        job = self.mirror.jobs.get((queue, job_id))
+        assert self.stage.wait(job_id, job_id, queue=queue) == (job.status if job else "")
+        if job and job.status not in ENDED:
+            job.waited_for = True
+
+    def pause_or_resume(self, queue: int, *, is_paused: bool) -> None:
+        self.stage.pause(None if is_paused else 0, queue=queue)
+        self.mirror.paused[queue] = is_paused
+
     def bury(
         self, owner: str, queue: int, blamed: Sequence[tuple[str, int]] | None, pause: float
     ) -> None:
@@ -375,21 +385,13 @@ class Machine(RuleBasedStateMachine):
         self.count += 1
         return f"{what}{self.count:04}"
 
-    @property
-    def free(self) -> list[str]:
-        return [owner for owner, process in self.alive.items() if process.unanswered is None]
 
-    @property
-    def busy(self) -> list[str]:
-        return [owner for owner in self.free if self.alive[owner].hand]
-
-    @property
-    def waiting_for_an_answer(self) -> list[str]:
-        return [owner for owner, process in self.alive.items() if process.unanswered]
-
-    @property
-    def ended(self) -> list[Key]:
-        return [key for key, job in self.mirror.jobs.items() if job.status in ENDED and job.place != QUEUE]
+def outcome(key: Key, run: int, verb: str, seconds: int, place: str = "queue") -> Settlement:
+    queue, job_id = key
+    options: dict[str, Any] = {"place": place} if verb == "retry" else {}
+    if verb in ("finished", "retry"):
+        options["seconds"] = seconds
+    return settlement(job_id, run, verb, queue=queue, **options)
 
 
 def pick(items: Any, n: int) -> Any:

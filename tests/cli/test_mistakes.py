@@ -1,0 +1,141 @@
+"""What every command says when something is wrong outside of it: one line, no traceback, exit code 1."""
+
+from __future__ import annotations
+
+import socketserver
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis as redis_py
+from workers import Run, minirq
+
+COMMANDS = [("info",), ("requeue", "--all"), ("requeue", "an-id"), ("job", "an-id"), ("worker", "--burst")]
+PATIENT = COMMANDS[-1]  # it waits for a server that is away
+
+each_command = pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+
+
+def one_line(done: subprocess.CompletedProcess[str]) -> str:
+    """The one line that was said."""
+    assert done.returncode == 1, done
+    assert done.stdout == ""
+    # a worker tells what it is about to do before it finds out
+    lines = [line for line in done.stderr.splitlines() if " listens to " not in line]
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("minirq: ")
+    return lines[0]
+
+
+class _OldServer(socketserver.StreamRequestHandler):
+    """Answers INFO as Redis 5 does, and anything else with OK."""
+
+    def handle(self) -> None:
+        while header := self.rfile.readline():
+            words = []
+            for _ in range(int(header[1:])):
+                length = int(self.rfile.readline()[1:])
+                words.append(self.rfile.read(length + 2)[:-2])
+            info = b"redis_version:5.0.14\r\nredis_mode:standalone\r\n"
+            reply = b"$%d\r\n%s\r\n" % (len(info), info) if words[0].upper() == b"INFO" else b"+OK\r\n"
+            self.wfile.write(reply)
+
+
+@pytest.fixture
+def old_server() -> Iterator[str]:
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), _OldServer) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"redis://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+@each_command
+def test_a_url_that_cannot_be_read(command: tuple[str, ...]) -> None:
+    said = one_line(minirq(*command, "--url", "redis://:s3cret@localhost:port/0"))
+    assert "bad port" in said
+    assert "s3cret" not in said
+
+
+@each_command
+def test_no_redis_configured(command: tuple[str, ...]) -> None:
+    assert "no Redis is configured" in one_line(minirq(*command))
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command != PATIENT], ids=" ".join)
+def test_no_server_there(command: tuple[str, ...], tmp_path: Path) -> None:
+    said = one_line(minirq(*command, MINIRQ_REDIS_URL=f"unix://{tmp_path}/nobody.sock"))
+    assert "cannot be reached" in said
+
+
+@each_command
+def test_a_wrong_password(command: tuple[str, ...], redis_url: str) -> None:
+    url = redis_url.replace("unix://", "unix://nobody:s3cret@")
+    said = one_line(minirq(*command, MINIRQ_REDIS_URL=url))
+    assert "refused the user or password" in said
+    assert "s3cret" not in said
+
+
+@each_command
+def test_a_server_that_is_too_old(command: tuple[str, ...], old_server: str) -> None:
+    said = one_line(minirq(*command, MINIRQ_REDIS_URL=old_server))
+    assert "is redis 5.0.14: minirq needs Redis 6.2 or newer" in said
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("info", "a b"), ("worker", "-b", "a{b}"), ("worker", ""), ("requeue", "--all", "--queue", "x\n")],
+    ids=str,
+)
+def test_a_name_that_no_queue_can_have(command: tuple[str, ...], run: Run) -> None:
+    assert "a queue cannot" in one_line(run(*command))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("a", "a"), "a queue is named twice"),
+        (("--lease", "0.1"), "lease is 0.1 s"),
+        (("--accept", "pickel"), "unknown serializer 'pickel'"),
+        (("--name", "a\x1b[2J"), "cannot name a worker"),
+        (("--name", ""), "cannot name a worker"),
+    ],
+    ids=str,
+)
+def test_a_worker_that_cannot_be(run: Run, arguments: tuple[str, ...], said: str) -> None:
+    assert said in one_line(run("worker", "--burst", *arguments))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("worker", "--stop-timeout", "-1"),
+        ("worker", "--lease", "soon"),
+        ("worker", "--processes", "0"),
+        ("worker", "--max-jobs", "-3"),
+        ("worker", "--path", "no-such-directory"),
+        ("worker", "--log-format", "xml"),
+        ("worker", "-v", "-q"),
+        ("info", "--interval", "-1"),
+        ("info", "--interval", "0"),
+        ("job",),
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage(run: Run, arguments: tuple[str, ...]) -> None:
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("Error: ")
+
+
+@each_command
+def test_a_key_that_holds_something_else(
+    command: tuple[str, ...], redis: redis_py.Redis, redis_url: str
+) -> None:
+    redis.set("minirq:queues", "x")
+    if command == PATIENT:
+        return  # its log tells it, and it goes on
+    assert "answered" in one_line(minirq(*command, MINIRQ_REDIS_URL=redis_url))

@@ -1,0 +1,134 @@
+"""Child processes: replaced for new code, after so many jobs, after so much memory."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import jobs
+from waits import until
+from worker.conftest import StartWorker, lines
+
+from minirq import JobStatus, Queue, SimpleWorker
+
+
+def test_hangup_replaces_all_processes_while_work_goes_on(queue: Queue, start_worker: StartWorker) -> None:
+    worker = start_worker(processes=2)
+    until(lambda: len(worker.children) == 2)
+    old = set(worker.children)
+    work = [queue.enqueue(jobs.nap, 0.02) for _ in range(50)]
+    worker.signal(signal.SIGHUP)
+    until(lambda: len(worker.children) == 2 and not old & set(worker.children))
+    assert [job.wait(10) for job in work] == [0.02] * 50
+    for job in work:
+        job.refresh()
+        assert (job.attempts, job.lost) == (1, 0)
+
+
+def test_hangup_brings_new_code(queue: Queue, start_worker: StartWorker, tmp_path: Path) -> None:
+    module = tmp_path / "fresh_code.py"
+    module.write_text("def version():\n    return 1\n")
+    worker = start_worker(paths=[str(tmp_path)])
+    assert queue.enqueue("fresh_code.version").wait(10) == 1
+    old = worker.children
+    module.write_text("def version():\n    return 'two'\n")
+    worker.signal(signal.SIGHUP)
+    until(lambda: worker.children and worker.children != old)
+    assert queue.enqueue("fresh_code.version").wait(10) == "two"
+
+
+def test_a_process_is_replaced_after_so_many_jobs(queue: Queue, start_worker: StartWorker) -> None:
+    start_worker(max_jobs_per_child=3)
+    pids = [queue.enqueue("jobs.my_pid").wait(10) for _ in range(9)]
+    assert [pids.count(pid) for pid in dict.fromkeys(pids)] == [3, 3, 3]
+
+
+def test_a_process_that_has_grown_is_replaced(queue: Queue, start_worker: StartWorker) -> None:
+    start_worker(max_memory_per_child=100 * 1024 * 1024)
+    first = queue.enqueue("jobs.my_pid").wait(10)
+    assert queue.enqueue("jobs.my_pid").wait(10) == first
+    queue.enqueue("jobs.grow", 120 * 1024 * 1024).wait(10)
+    assert queue.enqueue("jobs.my_pid").wait(10) != first
+
+
+def test_modules_are_imported_before_the_first_job(
+    queue: Queue, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    (tmp_path / "heavy.py").write_text("from pathlib import Path\nPath('imported').touch()\n")
+    start_worker(paths=[str(tmp_path)], preload=["heavy"])
+    until((tmp_path / "imported").exists)
+
+
+def test_a_burst_goes_on_after_a_process_was_replaced(queue: Queue, start_worker: StartWorker) -> None:
+    for n in range(7):
+        queue.enqueue(jobs.add, n)
+    worker = start_worker(max_jobs_per_child=2, work={"burst": True})
+    assert worker.wait() == 0
+    assert queue.count == 0
+
+
+def test_a_function_that_is_not_known_yet_is_left_to_other_workers(
+    queue: Queue, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    worker = start_worker(paths=[str(tmp_path)])
+    job = queue.enqueue("deployed_later.f")
+    until(lambda: job.get_status() == JobStatus.SCHEDULED)
+    until(lambda: "No module named 'deployed_later'" in worker.log)
+    (tmp_path / "deployed_later.py").write_text("def f():\n    return 'here'\n")
+    assert job.wait(10) == "here"
+    job.refresh()
+    assert job.attempts == 1
+
+
+def test_in_a_burst_an_unknown_function_fails_at_once(queue: Queue) -> None:
+    job = queue.enqueue("no_such_module.f")
+    SimpleWorker([queue]).work(burst=True)
+    assert job.is_failed
+    assert job.attempts == 0
+    assert "No module named 'no_such_module'" in job.errors[0].message
+
+
+def test_an_import_that_kills_the_process_is_blamed_on_the_job(
+    queue: Queue, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    (tmp_path / "deadly.py").write_text("import os\nos.kill(os.getpid(), 9)\n")
+    start_worker(paths=[str(tmp_path)])
+    job = queue.enqueue("deadly.f")
+    until(lambda: job.get_status() == JobStatus.FAILED)
+    assert job.lost == 3
+
+
+def test_an_exit_code_of_a_job_is_not_taken_for_the_workers_own(
+    queue: Queue, start_worker: StartWorker
+) -> None:
+    worker = start_worker()
+    ended = [queue.enqueue(jobs.quick_exit, code) for code in (75, 76, 77)]
+    for job in ended:
+        until(lambda job=job: job.get_status() == JobStatus.FAILED)
+    assert worker.process.poll() is None
+    assert queue.enqueue(jobs.add, 1).wait(10) == 1
+
+
+def test_the_copy_of_a_job_that_forks_does_not_go_on_as_a_worker(
+    queue: Queue, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    start_worker()
+    trace = tmp_path / "trace"
+    job = queue.enqueue("jobs.fork_and_return", str(trace))
+    job.wait(10)
+    after = queue.enqueue("jobs.my_pid").wait(10)
+    until(lambda: len(lines(trace)) == 2)
+    copies = {int(line) for line in lines(trace)} - {after}
+    for pid in copies:
+        until(lambda pid=pid: _is_gone(pid))
+    job.refresh()
+    assert job.attempts == 1
+
+
+def _is_gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
