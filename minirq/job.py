@@ -7,7 +7,6 @@ runs no code of the application.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from minirq.current import running
@@ -18,6 +17,7 @@ from minirq.exceptions import (
     JobFailedError,
     NoSuchJobError,
 )
+from minirq.facts import Facts
 from minirq.protocol import operations, payload, procedures, reads
 from minirq.protocol.failure import Failure
 from minirq.protocol.payload import Payload
@@ -35,24 +35,11 @@ __all__ = ["Job", "JobStatus", "cancel_job", "get_current_job", "requeue_job"]
 T = TypeVar("T")
 
 
-class Job(Generic[T]):
+class Job(Facts, Generic[T]):
     """A job in a queue. Made by `Queue.enqueue` or `Job.fetch`, not by hand.
 
-    Attributes: `id`, `origin` (the queue's name), `meta` (a dict of your own; `save_meta()` writes it).
-    Times are aware datetimes in UTC, or None while there is none.
+    `meta` is a dict of the application's own; `save_meta()` writes it.
     """
-
-    def __init__(
-        self, job_id: str, store: Store, origin: str, record: Record | None = None, raw: bytes | None = None
-    ) -> None:
-        self.id = job_id
-        self.origin = origin
-        self._store = store
-        self._record = record
-        self._raw = raw
-        self._payload: Payload | None = None
-        self._meta: dict[str, Any] | None = None
-        self._arguments: tuple[tuple[Any, ...], dict[str, Any]] | None = None
 
     # --- finding jobs -------------------------------------------------------------------------
 
@@ -153,41 +140,6 @@ class Job(Generic[T]):
     def is_expired(self) -> bool:
         """Whether its ttl ran out before it was started."""
         return self.get_status() == JobStatus.EXPIRED
-
-    @property
-    def created_at(self) -> datetime | None:
-        """When it was first enqueued or scheduled."""
-        return self._known.created_at
-
-    @property
-    def enqueued_at(self) -> datetime | None:
-        """When it last came into the waiting list."""
-        return self._known.enqueued_at
-
-    @property
-    def started_at(self) -> datetime | None:
-        """When its last run was claimed by a worker."""
-        return self._known.started_at
-
-    @property
-    def ended_at(self) -> datetime | None:
-        """When it ended."""
-        return self._known.ended_at
-
-    @property
-    def attempts(self) -> int:
-        """How many runs had a known outcome: a result, an error, a timeout, the death of the process."""
-        return self._known.attempts
-
-    @property
-    def lost(self) -> int:
-        """How many of the attempts ended with the death of the process that ran it."""
-        return self._known.lost
-
-    @property
-    def worker_name(self) -> str | None:
-        """The worker that runs it, or ran it last."""
-        return self._known.owner.rsplit(":", 2)[0] or None
 
     def get_position(self) -> int | None:
         """Return its place in the waiting list, 0 runs next; None if it does not wait. Searches the list."""
@@ -365,15 +317,6 @@ class Job(Generic[T]):
                 raise DeserializationError(f"the arguments of job {safe_text(self.id)} cannot be read")
             self._arguments = (tuple(call[1]), dict(call[2]))
         return self._arguments
-
-    def __repr__(self) -> str:
-        return f"<Job {safe_text(self.id)} of {safe_text(self.origin)}>"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Job) and other.id == self.id
-
-    def __hash__(self) -> int:
-        return hash(self.id)
 
 
 def fetch_from(store: Store, ids: list[str], queue: str | None = None) -> list[Job[Any] | None]:

@@ -18,7 +18,7 @@ FLOORS = [
     {"connection"},
     {"protocol"},
     {"worker"},
-    {"queue", "registry", "aio", "job", "decorators", "results", "overview", "store", "waiting"},
+    {"queue", "registry", "aio", "job", "decorators", "results", "overview", "store", "waiting", "facts"},
     {"cli"},
     {"__init__", "__main__"},
 ]

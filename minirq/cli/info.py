@@ -140,7 +140,9 @@ def _queue_cells(queue: QueueView) -> list[Cell]:
 
 def _queue_notes(queue: QueueView) -> Iterator[str]:
     if queue.is_paused:
-        until = f"{queue.paused_until.astimezone():%Y-%m-%d %H:%M:%S}" if queue.paused_until else "it is resumed"
+        until = (
+            f"{queue.paused_until.astimezone():%Y-%m-%d %H:%M:%S}" if queue.paused_until else "it is resumed"
+        )
         yield click.style(f"  paused until {until}", fg="yellow")
     others = {
         "deferred": queue.deferred,

@@ -14,7 +14,7 @@ _UNITS = (("d", 86400, 2 * 86400), ("h", 3600, 2 * 3600), ("min", 60, 2 * 60))
 def span(seconds: float) -> str:
     """Say a span of time in the largest unit of which it has two: "90 s", "3 min", "4 h", "2 d"."""
     for unit, size, least in _UNITS:
-        if seconds >= least:
+        if round(seconds) >= least:
             return f"{seconds / size:.0f} {unit}"
     return f"{max(seconds, 0):.0f} s"
 

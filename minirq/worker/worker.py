@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from minirq.connection.config import load_config
-from minirq.connection.connect import check_server, connect
+from minirq.connection.connect import ServerInfo, check_server, connect, safe_url
 from minirq.connection.faults import server_says
-from minirq.exceptions import InvalidOption, ServerUnavailable
+from minirq.exceptions import InvalidOption, ServerUnavailable, UnsuitableServer
 from minirq.worker.patience import Patience
 from minirq.worker.settings import SAFE_SERIALIZERS, WorkerSettings
 from minirq.worker.simple import SimpleWork
@@ -33,7 +33,8 @@ class Worker:
     None: that of the first Queue, else the configuration decides. `processes` jobs run at once.
     `allow` opens functions by pattern ("os.getpid", "myapp.*"); `accept` names serializers to read
     beyond msgpack and json. The other options are those of `minirq worker` and described in
-    `WorkerSettings`; `batch=False` claims jobs one by one.
+    `WorkerSettings`; `batch=False` claims jobs one by one, `allow_eviction` works on a Redis that may
+    throw jobs away.
     Raises InvalidOption.
     """
 
@@ -55,6 +56,7 @@ class Worker:
         max_memory_per_child: int | None = None,
         preload: Sequence[str] = (),
         batch: bool = True,
+        allow_eviction: bool = False,
         namespace: str | None = None,
     ) -> None:
         given = [queues] if isinstance(queues, str) or hasattr(queues, "name") else list(queues)
@@ -63,6 +65,7 @@ class Worker:
         if connection is None and first is not None:
             connection = first.connection
         self._connection, self._config = connection, config
+        self._allow_eviction = allow_eviction
         self._options: dict[str, Any] = {
             "queues": tuple(getattr(queue, "name", queue) for queue in given),
             "namespace": config.namespace,
@@ -102,7 +105,7 @@ class Worker:
         """
         settings = WorkerSettings(**self._options, is_burst=burst, max_jobs=max_jobs)
         client = connect(self._connection, self._config)
-        _wait_for(client)
+        _check_persistence(client, _wait_for(client), allow_eviction=self._allow_eviction)
         self._work = self._make(client, settings)
         self._work.run()
         return self._work.counts[0] > 0
@@ -131,14 +134,32 @@ class SimpleWorker(Worker):
         return SimpleWork(client, settings, self.death_penalty_class)
 
 
-def _wait_for(client: redis.Redis) -> None:
-    """Wait until Redis answers, and look whether it can be used."""
+def _wait_for(client: redis.Redis) -> ServerInfo:
+    """Wait until Redis answers, and say what it is. Raises UnsuitableServer below 6.2."""
     patience = Patience()
     while True:
         try:
             with server_says(client, "INFO"):
-                check_server(client)
+                about = check_server(client)
             patience.succeeded()
-            return
+            return about
         except ServerUnavailable as error:
             time.sleep(patience.failed(error))
+
+
+def _check_persistence(client: redis.Redis, about: ServerInfo, *, allow_eviction: bool) -> None:
+    """Refuse a server that may throw jobs away, and warn about one that forgets them at a restart.
+
+    The volatile policies only evict what has a TTL: records of ended jobs.
+    """
+    if about.maxmemory_policy.startswith("allkeys") and not allow_eviction:
+        raise UnsuitableServer(
+            f"{safe_url(client)} evicts jobs when memory is short (policy {about.maxmemory_policy}):"
+            " set it to noeviction, or pass --allow-eviction and accept that jobs get lost"
+        )
+    if not about.aof_enabled:
+        logger.warning(
+            "%s keeps no append-only file: what was enqueued since its last snapshot is lost if it dies"
+            " (set appendonly yes)",
+            safe_url(client),
+        )

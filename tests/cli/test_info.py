@@ -85,9 +85,7 @@ def test_the_oldest_is_the_one_that_runs_next(queue: Queue, redis: redis_py.Redi
     first = queue.enqueue("jobs.add", 1, 2)
     queue.enqueue("jobs.add", 1, 2)
     age = 3600
-    redis.hset(
-        Keys().of("default").job(first.id), "created_ms", int((time.time() - age) * 1000)
-    )  # fmt: skip
+    redis.hset(Keys().of("default").job(first.id), "created_ms", int((time.time() - age) * 1000))
     [seen] = overview(Store(redis)).queues
     assert seen.oldest_seconds == pytest.approx(age, abs=30)
 
@@ -185,9 +183,7 @@ def test_the_time_since_the_beat_counts_for_a_running_job(redis: redis_py.Redis)
     store = Store(redis)
     now_ms = store.sender.send(reads.server_time())
     store.sender.send_all(
-        reads.show_worker(
-            store.keys, "w", {"busy": '[["j", "q", 1.5]]'}, now_ms=now_ms - 60_000, ttl=10
-        )  # fmt: skip
+        reads.show_worker(store.keys, "w", {"busy": '[["j", "q", 1.5]]'}, now_ms=now_ms - 60_000, ttl=10)
     )
     [worker] = overview(store).workers
     assert worker.busy[0].seconds == pytest.approx(61.5, abs=5)

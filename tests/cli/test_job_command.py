@@ -50,11 +50,11 @@ def test_a_waiting_job_shows_its_place(queue: Queue, run: Run) -> None:
 
 
 def test_a_scheduled_job_shows_when_it_is_due(queue: Queue, run: Run) -> None:
-    job = queue.enqueue_in(7200, "jobs.add", 1, 2)
+    job = queue.enqueue_in(7500, "jobs.add", 1, 2)
     assert "(in 2 h)" in run("job", job.id).stdout
     seen = facts(run, job.id)
     due = datetime.fromisoformat(seen["due_at"]) - datetime.fromisoformat(seen["created_at"])
-    assert due.total_seconds() == 7200
+    assert due.total_seconds() == 7500
 
 
 def test_a_running_job_shows_its_worker(

@@ -97,7 +97,7 @@ def test_max_jobs(queue: Queue, start_worker: StartWorker) -> None:
 
 
 def test_processes_and_name_are_shown_to_others(start_worker: StartWorker, run: Run) -> None:
-    start_worker("-p", "2", "--name", "web-1", "default", "emails")
+    start_worker("-p", "2", "--name", "web-1", "--lease", "0.5", "default", "emails")
 
     def shown() -> list[dict[str, object]]:
         workers = json.loads(run("info", "--json").stdout)["workers"]

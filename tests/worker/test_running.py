@@ -14,7 +14,7 @@ from waits import until
 from worker.conftest import StartWorker, lines
 
 from minirq import Job, JobStatus, Queue, Retry, SimpleWorker
-from minirq.exceptions import JobCanceledError, JobFailedError, NoSuchJobError
+from minirq.exceptions import JobCanceledError, JobFailedError, NoSuchJobError, UnsuitableServer
 
 
 def run_all(queue: Queue, **options: object) -> None:
@@ -316,3 +316,26 @@ def test_a_requeued_job_runs_again_from_zero(queue: Queue) -> None:
     run_all(queue)
     assert job.is_failed
     assert job.attempts == 1
+
+
+def test_a_server_that_may_throw_jobs_away_is_refused_unless_allowed(
+    queue: Queue, redis: redis_py.Redis
+) -> None:
+    redis.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        with pytest.raises(UnsuitableServer, match="noeviction"):
+            run_all(queue)
+        run_all(queue, allow_eviction=True)
+    finally:
+        redis.config_set("maxmemory-policy", "noeviction")
+
+
+def test_a_server_without_append_only_file_gets_a_warning(
+    queue: Queue, redis: redis_py.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    redis.config_set("appendonly", "no")
+    try:
+        run_all(queue)
+    finally:
+        redis.config_set("appendonly", "yes")
+    assert "append-only file" in caplog.text
