@@ -102,9 +102,9 @@ def overview(store: Store, queues: Sequence[str] | None = None) -> Overview:
 
 def _look(keys: Keys, names: list[str] | None) -> Steps[Overview]:
     now_ms, known, beats = yield [reads.server_time(), reads.queue_names(keys), reads.worker_beats(keys)]
-    asked = [name for name in known if _can_be_key(name)] if names is None else names
+    asked = [name for name in known if reads.can_be_key(name)] if names is None else names
     counts = {name: _counts(keys.of(name), now_ms) for name in asked}
-    portraits = {name: reads.worker_portrait(keys, name) for name in beats if _can_be_key(name)}
+    portraits = {name: reads.worker_portrait(keys, name) for name in beats if reads.can_be_key(name)}
     replies = iter((yield [*chain.from_iterable(counts.values()), *portraits.values()]))
     counted = {name: list(islice(replies, len(calls))) for name, calls in counts.items()}
     workers = [
@@ -184,7 +184,7 @@ def _busy_jobs(items: list[Any], since_beat: float) -> list[BusyJob]:
     jobs = []
     for item in items:
         match item:
-            case [str(job_id), str(queue), int() | float() as seconds] if _can_be_key(queue):
+            case [str(job_id), str(queue), int() | float() as seconds] if reads.can_be_key(queue):
                 jobs.append(BusyJob(job_id, "", queue, seconds + since_beat))
     return jobs
 
@@ -206,14 +206,6 @@ def _number(text: str) -> float:
     except ValueError:
         return 0.0
     return value if abs(value) < 1e15 else 0.0
-
-
-def _can_be_key(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:  # it was not UTF-8 in Redis
-        return False
-    return True
 
 
 def _time(ms: float) -> datetime | None:

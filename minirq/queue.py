@@ -188,7 +188,11 @@ class Queue:
         return jobs + self._enqueue_batch(batch) if batch else jobs
 
     def _job(self, submission: Submission) -> NewJob:
-        return submission.job(self._store.serializer, default_timeout=self._default_timeout)
+        return submission.job(
+            self._store.serializer,
+            max_payload=self._store.config.max_payload,
+            default_timeout=self._default_timeout,
+        )
 
     def _enqueue(self, job: NewJob) -> Job[Any]:
         return self._enqueue_batch([job])[0]

@@ -9,7 +9,7 @@ import threading
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from minirq.connection.config import load_config
+from minirq.connection.config import Config, load_config
 from minirq.connection.connect import connect, derive
 from minirq.connection.sender import Sender
 from minirq.exceptions import DeserializationError
@@ -34,9 +34,9 @@ class Store:
     ) -> None:
         self.serializer = resolve_serializer(serializer)
         self._connection = connection
-        self._config = load_config(namespace=namespace)
         self._lock = threading.Lock()
-        self.keys = Keys(self._config.namespace)
+        self._namespace = namespace
+        self.keys = Keys(self.config.namespace if namespace is None else namespace)
 
     def serializer_named(self, name: str) -> Serializer:
         """The serializer that a job names. Pickle runs code when it is read: it must be asked for here too.
@@ -51,10 +51,17 @@ class Store:
         return resolve_serializer(name)
 
     @cached_property
+    def config(self) -> Config:
+        """The settings; read when something first depends on them."""
+        return load_config(namespace=self._namespace)
+
+    @cached_property
     def client(self) -> redis.Redis:
         """The client that calls are sent over."""
         with self._lock:
-            return connect(self._connection, self._config)
+            if isinstance(self._connection, str) or self._connection is None:
+                return connect(self._connection, self.config)
+            return connect(self._connection)
 
     @cached_property
     def sender(self) -> Sender:

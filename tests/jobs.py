@@ -195,3 +195,7 @@ def sometimes_long(path: str, seconds: float) -> None:
         Path(path).unlink()
         append(path + ".started", "x")
         time.sleep(seconds)
+
+
+def large(size: int) -> bytes:
+    return b"x" * size

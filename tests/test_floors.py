@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "minirq"
 
 # From the ground up; a new part of the package gets its floor here
 FLOORS = [
-    {"exceptions", "retry", "calls", "current", "durations", "text"},
+    {"exceptions", "retry", "calls", "current", "durations", "sizes", "text"},
     {"connection"},
     {"protocol"},
     {"worker"},

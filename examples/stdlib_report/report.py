@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 import sys
 import sysconfig
 import time
@@ -40,7 +41,7 @@ def main() -> None:
     print(f"Enqueued {len(jobs)} jobs, one for each source file in {arguments.directory}.")
 
     results: dict[Path, dict[str, int | str]] = {}
-    failed: list[Job] = []
+    failed: list[Job[object]] = []
     for done, (file, job) in enumerate(zip(files, jobs, strict=True), start=1):
         try:
             results[file] = job.wait(timeout=PATIENCE)
@@ -87,9 +88,9 @@ def print_largest(results: dict[Path, dict[str, int | str]], directory: Path) ->
         print(f"{found['lines']:>7} {found['functions']:>9}  {file.relative_to(directory)!s:40}  {longest}")
 
 
-def print_failures(failed: list[Job], directory: Path) -> None:
+def print_failures(failed: list[Job[object]], directory: Path) -> None:
     """How many jobs failed for each reason; the end of a SyntaxError's message names the place."""
-    groups: dict[str, list[Job]] = defaultdict(list)
+    groups: dict[str, list[Job[object]]] = defaultdict(list)
     for job in failed:
         groups[re.sub(r" \([^()]*, line \d+\)$", "", job.errors[0].summary)].append(job)
     if groups:
@@ -100,12 +101,13 @@ def print_failures(failed: list[Job], directory: Path) -> None:
             print(f"{'':>9}{Path(job.args[0]).relative_to(directory)}")
 
 
-def print_next(failed: list[Job], minirq: str) -> None:
+def print_next(failed: list[Job[object]], minirq: str) -> None:
+    here = shlex.quote(str(Path(__file__).parent))
     print(f"\nWhat to type next:\n  see the queue\n    {minirq} info")
     if failed:
         print(f"  see a failed job with its traceback\n    {minirq} job {failed[0].id}")
         print(f"  put it back into the queue, and run what waits\n    {minirq} requeue {failed[0].id}")
-        print(f"    {minirq} worker --burst --path {Path(__file__).parent}")
+        print(f"    {minirq} worker --burst --path {here}")
     print(f"  end the server, if it is minirq's own\n    {minirq} server stop")
 
 

@@ -190,8 +190,7 @@ def _worker_notes(worker: WorkerView, at: datetime, width: int) -> Iterator[str]
     if since_beat >= _LATE_BEAT:
         yield click.style(f"  not heard of for {span(since_beat)}", fg="yellow")
     for job in worker.busy[:_MOST_BUSY]:
-        line = f"  {span(job.seconds):>6}  {safe_text(job.func or '?')}  {safe_text(job.id)}"
-        yield safe_text(f"{line}  ({safe_text(job.queue)})", width)
+        yield safe_text(f"  {span(job.seconds):>6}  {job.func or '?'}  {job.id}  ({job.queue})", width)
     if len(worker.busy) > _MOST_BUSY:
         yield f"  and {len(worker.busy) - _MOST_BUSY} more"
 

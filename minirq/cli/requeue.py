@@ -93,7 +93,7 @@ def _requeue_named(store: Store, ids: tuple[str, ...], queue: str | None) -> _Do
 def _requeue_failed(store: Store, queue: str | None) -> _Done:
     done = _Done()
     names = store.sender.send(reads.queue_names(store.keys)) if queue is None else [queue]
-    for name in names:
+    for name in filter(reads.can_be_key, names):
         # those that have failed by now: one that fails again meanwhile is not requeued twice
         failed = store.sender.send(reads.index_ids(store.keys.of(name), JobStatus.FAILED))
         for job_id, outcome in _send(store, name, failed):

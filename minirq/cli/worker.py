@@ -6,12 +6,12 @@ import logging
 import signal
 import sys
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import click
 
-from minirq import __version__
 from minirq.cli.logs import set_up_logs
 from minirq.cli.options import DurationType, config_options
 from minirq.connection import Config, connect, safe_url
@@ -95,7 +95,9 @@ def _run(config: Config, options: Mapping[str, Any]) -> None:
         stop_timeout=options["stop_timeout"],
         namespace=config.namespace,
     )
-    logger.info("minirq %s listens to %s at %s", __version__, ", ".join(made.queue_names), safe_url(client))
+    logger.info(
+        "minirq %s listens to %s at %s", version("minirq"), ", ".join(made.queue_names), safe_url(client)
+    )
     made.work(burst=options["burst"], max_jobs=options["max_jobs"])
 
 

@@ -14,9 +14,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from minirq.connection.urls import checked_url
-from minirq.exceptions import ConfigError
+from minirq.exceptions import ConfigError, InvalidOption
+from minirq.sizes import parse_size
 
 DEFAULT_NAMESPACE = "minirq"
+#: reading a payload may take 128 times its size in memory when it is made to (protocol/codec)
+DEFAULT_MAX_PAYLOAD = 16 * 1024 * 1024
 
 T = TypeVar("T")
 
@@ -26,14 +29,16 @@ class Config:
     """Where Redis is, and under which names minirq lives in it.
 
     `url` is None where none is configured: then `embedded` says whether a private server may be used,
-    and `home` is its directory. `worker_defaults` is the table `[tool.minirq.worker]` as it stands there,
-    unchecked: the worker knows its own options.
+    and `home` is its directory. `max_payload` is the largest payload that is enqueued or read, bytes.
+    `worker_defaults` is the table `[tool.minirq.worker]` as it stands there, unchecked: the worker knows
+    its own options.
     """
 
     url: str | None = field(repr=False)  # it may hold a password
     namespace: str = DEFAULT_NAMESPACE
     home: Path
     embedded: bool = True
+    max_payload: int = DEFAULT_MAX_PAYLOAD
     worker_defaults: Mapping[str, object] = field(default_factory=dict, hash=False)
 
 
@@ -67,6 +72,9 @@ def load_config(
         or project.text("home", project.path)
         or _default_home(environ),
         embedded=embedded is not False,
+        max_payload=_variable(environ, "MINIRQ_MAX_PAYLOAD", _checked_size)
+        or project.text("max_payload", _checked_size)
+        or DEFAULT_MAX_PAYLOAD,
         worker_defaults=project.table("worker"),
     )
 
@@ -88,7 +96,7 @@ def _variable(environ: Mapping[str, str], name: str, check: Callable[[str, str],
 class _Project:
     """The table `[tool.minirq]` of one pyproject.toml; without one, an empty table."""
 
-    _KEYS = ("redis_url", "namespace", "home", "embedded", "worker")
+    _KEYS = ("redis_url", "namespace", "home", "embedded", "max_payload", "worker")
 
     def __init__(self, file: Path, table: Mapping[str, object]) -> None:
         self._file = file
@@ -167,6 +175,13 @@ def _checked_flag(value: str, source: str) -> bool:
         case "0" | "false" | "no" | "off":
             return False
     raise ConfigError(f"{source} is {value!r}: write 0 or 1")
+
+
+def _checked_size(value: str, source: str) -> int:
+    try:
+        return parse_size(value, what=source)
+    except InvalidOption as error:
+        raise ConfigError(str(error)) from error
 
 
 def _expanded(value: str, source: str) -> Path:

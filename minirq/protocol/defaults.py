@@ -15,8 +15,6 @@ FAILURE_TTL = 30 * 24 * 3600
 LOSS_LIMIT = 2
 #: entries that each index of ended jobs may keep
 MOST_ENDED = 100_000
-#: largest payload that is accepted at enqueue, bytes
-MAX_PAYLOAD_BYTES = 16 * 1024 * 1024
 
 LUA_CONSTANTS = {
     "DEFAULT_FAILURE_TTL_MS": FAILURE_TTL * 1000,

@@ -20,6 +20,9 @@ VERSION = 1
 MAX_ID_BYTES = 255
 #: nothing but the blob and the options nests, and the blob stays bytes here
 _ITEMS = 6
+#: even empty maps all through take no more than 70 times this
+_HARMLESS = 64 * 1024
+_CONTAINERS = (0xDC, 0xDD, 0xDE, 0xDF)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +45,18 @@ class Payload:
         )
 
 
-def decode(raw: bytes) -> Payload:
+def decode(raw: bytes, max_bytes: int | None = None) -> Payload:
     """Read an envelope; the blob is left as it is.
 
-    Raises DeserializationError for anything but a payload of this version, in bounded time and memory.
+    Raises DeserializationError for anything but a payload of this version of at most `max_bytes`. Apart
+    from a copy of the blob this takes some MiB at most, whatever the bytes are.
     """
+    if max_bytes is not None and len(raw) > max_bytes:
+        raise DeserializationError(f"the payload takes {len(raw):,} bytes; {max_bytes:,} are read at most")
     try:
-        items = msgpack.unpackb(
-            raw, raw=False, strict_map_key=True, max_array_len=4096, max_map_len=256, max_ext_len=0
-        )
+        items = _unpack(raw) if len(raw) <= _HARMLESS else _unpack_warily(raw)
+    except DeserializationError:
+        raise
     except Exception as error:  # msgpack raises a dozen types for broken input
         raise DeserializationError(f"the payload is not msgpack: {_reason(error)}") from None
     if not isinstance(items, list) or len(items) < _ITEMS:
@@ -72,7 +78,35 @@ def decode(raw: bytes) -> Payload:
     ):
         if not isinstance(value, kind):
             raise DeserializationError(f"the {name} of the payload is a {type(value).__name__}")
+    if not 1 <= len(job_id.encode()) <= MAX_ID_BYTES:
+        raise DeserializationError(f"the id of the payload is not 1 to {MAX_ID_BYTES} bytes long")
     return Payload(job_id, function, serializer, blob, JobOptions.from_wire(options))
+
+
+def _unpack(raw: bytes) -> Any:
+    return msgpack.unpackb(
+        raw, raw=False, strict_map_key=True, max_array_len=4096, max_map_len=256, max_ext_len=0
+    )
+
+
+def _unpack_warily(raw: bytes) -> list[Any]:
+    """Read a long envelope item by item: nested containers in place of the scalars would fill the memory."""
+    unpacker = msgpack.Unpacker(raw=False, max_buffer_size=len(raw))
+    unpacker.feed(raw)
+    items: list[Any] = []
+    if unpacker.read_array_header() < _ITEMS:
+        return items
+    for _ in range(_ITEMS - 1):
+        header = raw[unpacker.tell()]
+        if 0x80 <= header <= 0x9F or header in _CONTAINERS:
+            raise DeserializationError("the payload has a list or map where text, bytes or a number belongs")
+        items.append(unpacker.unpack())
+    options = raw[unpacker.tell() :]
+    if len(options) > _HARMLESS:
+        raise DeserializationError(f"the options of the payload take {len(options):,} bytes")
+    rest = msgpack.Unpacker(raw=False, max_ext_len=0)
+    rest.feed(options)
+    return [*items, rest.unpack()]
 
 
 def id_of(raw: bytes) -> str:

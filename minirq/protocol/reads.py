@@ -159,6 +159,15 @@ def knock(keys: QueueKeys, waiter: str, seconds: float) -> Call[bool]:
     return Call(("BLPOP", keys.mailbox(waiter), max(seconds, 0.01)), lambda reply: reply is not None)
 
 
+def can_be_key(name: str) -> bool:
+    """Whether a name that was read from Redis can be part of a key: bytes that are not UTF-8 cannot."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _key(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 

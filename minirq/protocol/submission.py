@@ -16,7 +16,6 @@ from typing import Any
 from minirq.calls import Argument
 from minirq.durations import parse_duration
 from minirq.exceptions import InvalidOption, SerializationError
-from minirq.protocol import defaults
 from minirq.protocol.function import defined_in_stdlib, name_function
 from minirq.protocol.names import check_job_id
 from minirq.protocol.operations import NewJob, Place, milliseconds
@@ -81,7 +80,9 @@ class Submission:
             args, kwargs = tuple(explicit_args or ()), dict(explicit_kwargs or {})
         return cls(func, args, kwargs, **options)
 
-    def job(self, serializer: Serializer, *, default_timeout: Duration | None = None) -> NewJob:
+    def job(
+        self, serializer: Serializer, *, max_payload: int, default_timeout: Duration | None = None
+    ) -> NewJob:
         """Make the job. Raises InvalidOption, UnnamedFunction or SerializationError, before any I/O."""
         name, instance = name_function(self.func, allow_instance=serializer.name == "pickle")
         if not isinstance(self.func, str) and defined_in_stdlib(self.func):
@@ -98,10 +99,10 @@ class Submission:
             blob=serializer.dumps([instance, list(self.args), dict(self.kwargs)], _ITEMS),
             options=options,
         ).encode()
-        if len(payload) > defaults.MAX_PAYLOAD_BYTES:
+        if len(payload) > max_payload:
             raise SerializationError(
-                f"the arguments of {name} take {len(payload):,} bytes, and a job may have"
-                f" {defaults.MAX_PAYLOAD_BYTES:,}: store the data elsewhere and pass where it is"
+                f"the arguments of {name} take {len(payload):,} bytes, and {max_payload:,} are allowed:"
+                f" store the data elsewhere and pass where it is (or set MINIRQ_MAX_PAYLOAD)"
             )
         return NewJob(
             id=job_id,

@@ -70,9 +70,7 @@ def _run(settings: WorkerSettings, client: redis.Redis, owner: str, board: Board
     for module in settings.preload:
         import_module(module)
     link = Link(client, settings, owner, is_quiet=True)
-    executor = Executor(
-        settings.name, allow=settings.allow, accept=settings.accept, miss_window=settings.miss_window
-    )
+    executor = Executor(settings)
     quotas = [quota for quota in (share, settings.max_jobs_per_child) if quota is not None]
     loop = Loop(
         link,

@@ -9,7 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from minirq.exceptions import DeserializationError, FunctionNotFound, FunctionRefused, MinirqError
+from minirq.exceptions import (
+    DeserializationError,
+    FunctionNotFound,
+    FunctionRefused,
+    MinirqError,
+    SerializationError,
+)
 from minirq.protocol import payload
 from minirq.protocol.function import resolve_function
 from minirq.protocol.operations import Claimed
@@ -18,6 +24,7 @@ from minirq.protocol.payload import Payload
 from minirq.protocol.serializers import Serializer, resolve_serializer
 from minirq.worker.coroutines import CoroutineRunner
 from minirq.worker.outcome import Failed, Finished, Missed, Outcome, after_error, describe
+from minirq.worker.settings import WorkerSettings
 from minirq.worker.timeouts import BaseDeathPenalty, get_default_death_penalty_class
 
 
@@ -39,26 +46,12 @@ class Task:
 
 
 class Executor:
-    """Runs jobs one after the other in this thread.
+    """Runs jobs one after the other in this thread, as far as the settings let it."""
 
-    `allow` opens functions beyond the application's own, `accept` names the serializers that are read.
-    A function that is not known here is left to other workers for `miss_window` seconds.
-    """
-
-    def __init__(
-        self,
-        worker: str,
-        *,
-        allow: tuple[str, ...] = (),
-        accept: tuple[str, ...] = (),
-        penalty: type[BaseDeathPenalty] | None = None,
-        miss_window: float = 0.0,
-    ) -> None:
-        self._worker = worker
-        self._allow = allow
-        self._accept = accept
+    def __init__(self, settings: WorkerSettings, penalty: type[BaseDeathPenalty] | None = None) -> None:
+        self._settings = settings
+        self._worker = settings.name
         self._penalty = penalty or get_default_death_penalty_class()
-        self._miss_window = miss_window
         self._coroutines = CoroutineRunner()
         self._pid = os.getpid()
         self._functions: dict[str, Callable[..., Any]] = {}
@@ -66,7 +59,7 @@ class Executor:
     def read(self, claimed: Claimed) -> Payload | Failed:
         """Read the envelope, or say why that cannot be. Nothing of the application is run or imported."""
         try:
-            return payload.decode(claimed.payload)
+            return payload.decode(claimed.payload, self._settings.max_payload)
         except DeserializationError as error:
             return Failed(describe(error, self._worker), DEFAULT_OPTIONS.failure_ttl)
 
@@ -77,7 +70,7 @@ class Executor:
             function = self._function(envelope.function)
             instance, args, kwargs = _read_call(serializer.loads(envelope.blob))
         except FunctionNotFound as error:
-            return Missed(describe(error, self._worker), self._miss_window)
+            return Missed(describe(error, self._worker), self._settings.miss_window)
         except BaseException as error:  # bad bytes, or an unpickled class of the application raised
             return Failed(describe(error, self._worker), envelope.options.failure_ttl)
         if instance is not None:
@@ -120,14 +113,20 @@ class Executor:
         if result is None:
             return Finished(b"", ttl)
         try:
-            return Finished(task.serializer.dumps(result, "the result"), ttl)
+            blob = task.serializer.dumps(result, "the result")
+            if len(blob) <= self._settings.max_payload:
+                return Finished(blob, ttl)
+            raise SerializationError(
+                f"the result takes {len(blob):,} bytes, and {self._settings.max_payload:,} are kept at most:"
+                " store it elsewhere and return where it is"
+            )
         except MinirqError as error:
             # it ran, so it is not run again: only its result cannot be kept
             return Failed(describe(error, self._worker), task.options.failure_ttl)
 
     def _serializer(self, name: str) -> Serializer:
         serializer = resolve_serializer(name)
-        if name not in self._accept:
+        if name not in self._settings.accept:
             raise FunctionRefused(
                 f"the arguments are written with {name}, which this worker does not read:"
                 f" start it with --accept {name} if you trust everybody who writes to this Redis"
@@ -137,7 +136,7 @@ class Executor:
     def _function(self, name: str) -> Callable[..., Any]:
         function = self._functions.get(name)
         if function is None:
-            function = self._functions[name] = resolve_function(name, allow=self._allow)
+            function = self._functions[name] = resolve_function(name, allow=self._settings.allow)
         return function
 
 

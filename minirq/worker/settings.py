@@ -7,6 +7,7 @@ import secrets
 import socket
 from dataclasses import dataclass, field
 
+from minirq.connection.config import DEFAULT_MAX_PAYLOAD
 from minirq.exceptions import InvalidOption
 from minirq.protocol.keys import DEFAULT_NAMESPACE, Keys, QueueKeys
 from minirq.protocol.names import check_queue_name
@@ -43,7 +44,8 @@ class WorkerSettings:
     before a job runs again whose process has died twice. `max_jobs`: stop after so many in all.
     `is_batching`: claim short jobs in batches. A child is replaced after `max_jobs_per_child` jobs, and
     after a job that leaves it with more than `max_memory_per_child` bytes. `preload`: modules that a
-    child imports before it takes its first job.
+    child imports before it takes its first job. A payload or result above `max_payload`
+    bytes fails its job.
     """
 
     queues: tuple[str, ...] = ("default",)
@@ -56,6 +58,7 @@ class WorkerSettings:
     max_jobs_per_child: int | None = None
     max_memory_per_child: int | None = None
     preload: tuple[str, ...] = ()
+    max_payload: int = DEFAULT_MAX_PAYLOAD
     allow: tuple[str, ...] = ()
     accept: tuple[str, ...] = SAFE_SERIALIZERS
     paths: tuple[str, ...] = ()

@@ -80,12 +80,7 @@ class SimpleWork:
                 return ""
             time.sleep(_RETRY)
         link = Link(self._client, self._settings, owner, is_quiet=True)
-        executor = Executor(
-            self._settings.name,
-            allow=self._settings.allow,
-            accept=self._settings.accept,
-            penalty=self._penalty,
-        )
+        executor = Executor(self._settings, self._penalty)
         loop = Loop(
             link,
             executor,

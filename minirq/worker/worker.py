@@ -69,6 +69,7 @@ class Worker:
         self._options: dict[str, Any] = {
             "queues": tuple(getattr(queue, "name", queue) for queue in given),
             "namespace": config.namespace,
+            "max_payload": config.max_payload,
             "processes": processes,
             "allow": tuple(allow),
             "accept": (*SAFE_SERIALIZERS, *accept),

@@ -64,6 +64,15 @@ def test_all_of_every_queue_or_of_one(redis: redis_py.Redis, work: Work, run: Ru
     assert (done.returncode, done.stdout) == (0, "Nothing was requeued.\n")
 
 
+def test_all_passes_over_a_name_that_is_not_text(
+    queue: Queue, redis: redis_py.Redis, work: Work, run: Run
+) -> None:
+    queue.enqueue("jobs.fail")
+    work()
+    redis.sadd(Keys().queues, b"\xff")
+    assert run("requeue", "--all").stdout == "Requeued 1 job.\n"
+
+
 def test_all_goes_in_chunks(
     queue: Queue, redis_url: str, work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
