@@ -1,4 +1,4 @@
-"""Spans of time as people write them: 90, "90", "10m", "1h30m", timedelta(...)."""
+"""Spans of time as people write them (90, "90", "10m", "1h30m", timedelta(...)) and as they are told them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import timedelta
 from minirq.exceptions import TimeoutFormatError
 from minirq.text import safe_repr
 
-__all__ = ["MAX_SECONDS", "Duration", "parse_duration"]
+__all__ = ["MAX_SECONDS", "Duration", "exact_span", "parse_duration", "span"]
 
 Duration = int | float | str | timedelta
 
@@ -62,3 +62,22 @@ def _read_text(text: str) -> float | None:
         return None
     pairs = zip(parts.groups(), _SECONDS.values(), strict=True)
     return math.fsum(float(number) * seconds for number, seconds in pairs if number)
+
+
+_SAID = (("d", 86400, 2 * 86400), ("h", 3600, 2 * 3600), ("min", 60, 2 * 60))
+
+
+def span(seconds: float) -> str:
+    """Say a span of time in the largest unit of which it has two: "90 s", "3 min", "4 h", "2 d"."""
+    for unit, size, least in _SAID:
+        if round(seconds) >= least:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
+
+
+def exact_span(seconds: float) -> str:
+    """Say a span of time without rounding: 180 seconds are "3 min", and 500 stay "500 s"."""
+    for unit, size, _ in _SAID:
+        if seconds and seconds % size == 0:
+            return f"{seconds / size:,.0f} {unit}"
+    return f"{seconds:g} s"

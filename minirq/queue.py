@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from minirq.exceptions import InvalidJobOperation, NoSuchJobError
+from minirq.durations import parse_duration
+from minirq.exceptions import InvalidJobOperation, InvalidOption, NoSuchJobError
 from minirq.job import Job, fetch_from
 from minirq.protocol import operations, procedures, reads
 from minirq.protocol.names import check_queue_name
@@ -274,6 +275,34 @@ class Queue:
         """Return a job's place in the waiting list, 0 runs next; None if it does not wait. Searches."""
         return Job(_id(job_or_id), self._store, self.name).get_position()
 
+    # --- pausing it ---------------------------------------------------------------------------
+
+    def pause(self, duration: Duration | None = None) -> None:
+        """Have the queue hand out no more jobs: for `duration`, or without one until `resume`.
+
+        Jobs that workers hold by then go on: those that run, and short ones claimed with them in a batch.
+        Enqueueing, delays and retries go on too.
+        """
+        seconds = None if duration is None else parse_duration(duration, what="duration")
+        if seconds == 0:
+            raise InvalidOption("duration is 0: give more, or nothing to pause until resume()")
+        calls: list[Any] = [
+            operations.pause(self._keys, seconds=seconds),
+            # so that it can be seen and resumed with all others, also before its first job
+            reads.know_queues(self._store.keys, [self.name]),
+        ]
+        self._store.sender.send_all(calls)
+
+    def resume(self) -> None:
+        """Have the queue hand out jobs again. Workers that wait are woken."""
+        self._store.sender.send(operations.pause(self._keys, seconds=0))
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the queue hands out no jobs at the moment."""
+        until_ms, now_ms = self._store.sender.send_all([reads.paused(self._keys), reads.server_time()])
+        return until_ms == -1 or until_ms > now_ms
+
     # --- clearing it --------------------------------------------------------------------------
 
     def remove(self, job_or_id: Job[Any] | str) -> None:
@@ -284,12 +313,15 @@ class Queue:
         job.cancel()
 
     def empty(self) -> int:
-        """Delete all waiting jobs and return how many there were. Running and parked ones stay."""
+        """Delete all waiting jobs; return how many (those of a lost reply are not counted).
+
+        Running and parked ones stay.
+        """
         return self._store.sender.run(procedures.empty(self._keys, "queue"))
 
     def delete(self) -> None:
         """Delete the queue with all jobs that wait or are parked. Jobs that run go on."""
-        for place in ("queue", "scheduled", "deferred", *ENDED):
+        for place in ("queue", "scheduled", "deferred", "unknown", *ENDED):
             self._store.sender.run(procedures.empty(self._keys, place))
         self._store.sender.send(reads.forget_queue(self._store.keys, self.name))
         self._is_known = False

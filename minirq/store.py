@@ -53,7 +53,7 @@ class Store:
     @cached_property
     def config(self) -> Config:
         """The settings; read when something first depends on them."""
-        return load_config(namespace=self._namespace)
+        return load_config(namespace=self._namespace, needs_url=self._connection is None)
 
     @cached_property
     def client(self) -> redis.Redis:

@@ -136,7 +136,7 @@ def test_on_a_terminal_the_report_shows_a_bar(sources: Path, redis_url: str) -> 
 @pytest.fixture
 def checkout() -> Iterator[Path]:
     """A checkout with bin/demo, whose .venv is the environment of the tests."""
-    folder = Path(tempfile.mkdtemp(prefix="minirq test-")).resolve()
+    folder = Path(tempfile.mkdtemp(prefix="minirq test-")).resolve()  # a name that has to be quoted
     (folder / "bin").mkdir()
     shutil.copy(ROOT / "bin" / "demo", folder / "bin" / "demo")
     (folder / "bin" / "venv.sh").write_text(VENV_SH)

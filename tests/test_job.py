@@ -117,3 +117,20 @@ def test_reading_changes_nothing(queue: Queue, redis: redis_py.Redis) -> None:
     job.get_meta()
     _ = (job.args, job.errors, job.result)
     assert {key: redis.dump(key) for key in redis.keys()} == before
+
+
+def test_a_requeue_whose_reply_is_lost_is_not_an_error(queue: Queue, redis: redis_py.Redis) -> None:
+    job = queue.enqueue(jobs.fail)
+    run_all(queue)
+    execute = redis.execute_command
+    lost = iter([True])
+
+    def lose_the_first_reply(*words: object, **options: object) -> object:
+        reply = execute(*words, **options)
+        if words[0] == "EVALSHA" and next(lost, False):
+            raise redis_py.ConnectionError("the reply was lost")
+        return reply
+
+    redis.execute_command = lose_the_first_reply  # type: ignore[method-assign]
+    job.requeue()
+    assert queue.count == 1

@@ -16,6 +16,7 @@ import redis as redis_py
 
 from minirq import Job, JobStatus, SimpleWorker
 from minirq.connection import Server
+from minirq.connection.config import DEFAULT_MAX_PAYLOAD
 from minirq.protocol import defaults, failure, keys, payload
 from minirq.protocol.options import JobOptions
 from minirq.protocol.payload import Payload
@@ -105,7 +106,7 @@ def test_the_options_are_those_of_the_payload_with_their_defaults() -> None:
     [
         (f"{defaults.FAILURE_TTL * 1000} (30 days)", 30 * 24 * 3600, defaults.FAILURE_TTL),
         ("beyond 100,000", 100_000, defaults.MOST_ENDED),
-        ("more\nthan 16 MiB", 16 * 2**20, defaults.MAX_PAYLOAD_BYTES),
+        ("above 16 MiB", 16 * 2**20, DEFAULT_MAX_PAYLOAD),
         ("2,000 characters", 2000, failure.MAX_MESSAGE),
         ("the traceback to 16,384", 16_384, failure.MAX_TRACEBACK),
         ("1 to 255 bytes", 255, payload.MAX_ID_BYTES),

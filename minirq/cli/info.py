@@ -15,9 +15,9 @@ import click
 
 from minirq.cli.options import DurationType, config_options
 from minirq.cli.reach import open_store
-from minirq.cli.shown import span
 from minirq.cli.table import Cell, layout
 from minirq.connection import Config, safe_url
+from minirq.durations import span
 from minirq.exceptions import ServerUnavailable
 from minirq.overview import Overview, QueueView, WorkerView, overview
 from minirq.store import Store

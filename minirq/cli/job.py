@@ -13,8 +13,9 @@ import click
 from minirq.cli.found import FoundJob, find_job
 from minirq.cli.options import config_options
 from minirq.cli.reach import open_store
-from minirq.cli.shown import exact_span, moment, plain, safe_lines
+from minirq.cli.shown import moment, plain, safe_lines
 from minirq.connection import Config
+from minirq.durations import exact_span
 from minirq.exceptions import MinirqError
 from minirq.protocol.failure import Failure
 from minirq.protocol.options import JobOptions

@@ -17,18 +17,32 @@ from minirq.exceptions import MinirqError
 
 COMMANDS = {
     "worker": "minirq.cli.worker:worker",
+    "enqueue": "minirq.cli.enqueue:enqueue",
     "info": "minirq.cli.info:info",
-    "requeue": "minirq.cli.requeue:requeue",
     "job": "minirq.cli.job:job",
+    "explain": "minirq.cli.explain:explain",
+    "requeue": "minirq.cli.requeue:requeue",
+    "cancel": "minirq.cli.cancel:cancel",
+    "empty": "minirq.cli.empty:empty",
+    "suspend": "minirq.cli.suspend:suspend",
+    "resume": "minirq.cli.suspend:resume",
+    "doctor": "minirq.cli.doctor:doctor",
     "server": "minirq.cli.server:server",
 }
 
 # Said here too, since asking the command would import it
 SUMMARIES = {
     "worker": "Run jobs.",
+    "enqueue": "Enqueue a call of a function.",
     "info": "Show queues and workers.",
+    "job": "Show what is known of a job.",
+    "explain": "Say why a job does not run.",
     "requeue": "Run failed jobs again.",
-    "job": "Show or change one job.",
+    "cancel": "See to it that jobs do not run.",
+    "empty": "Delete the jobs that wait.",
+    "suspend": "Have queues hand out no jobs.",
+    "resume": "Have them hand out jobs again.",
+    "doctor": "Look for what is wrong.",
     "server": "Start, stop or show the embedded Redis server.",
 }
 

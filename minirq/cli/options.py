@@ -4,39 +4,59 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import click
 
 from minirq.connection import Config, load_config
 from minirq.durations import parse_duration
-from minirq.exceptions import TimeoutFormatError
+from minirq.exceptions import InvalidOption, TimeoutFormatError
+from minirq.sizes import parse_size
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 class DurationType(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.5
-    """Seconds, or text such as "10m", from `least` on."""
+    """Seconds, or text such as "10m", from `least` on; -1 only with `allow_unlimited`."""
 
     name = "seconds"
 
-    def __init__(self, least: float = 0.0) -> None:
+    def __init__(self, least: float = 0.0, *, allow_unlimited: bool = False) -> None:
         self._least = least
+        self._allow_unlimited = allow_unlimited
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Return the seconds, or say what is wrong with the value."""
         try:
-            seconds = parse_duration(value, what=param.human_readable_name if param else "duration")
+            seconds = parse_duration(
+                value,
+                what=param.human_readable_name if param else "duration",
+                allow_unlimited=self._allow_unlimited,
+            )
         except TimeoutFormatError as error:
             self.fail(str(error), param, ctx)
-        if seconds < self._least:
+        if seconds < self._least and seconds != -1:
             self.fail(f"{value!r} is too short: give {self._least:g} s or more", param, ctx)
         return seconds
 
 
+class SizeType(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.5
+    """Bytes, or text such as "200M" or "1G"."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the bytes, or say what is wrong with the value."""
+        try:
+            return parse_size(value, what=param.human_readable_name if param else "size")
+        except InvalidOption as error:
+            self.fail(str(error), param, ctx)
+
+
 def config_options(command: Callable[Concatenate[Config, P], R]) -> Callable[P, R]:
-    """Add --url and --namespace to a command, whose first argument becomes the resulting Config."""
+    """Add --url, --namespace and --config to a command, whose first argument becomes the resulting Config."""
 
     # connection.config reads the environment; click would read MINIRQ_WORKER_URL and the like beside it
     @click.option(
@@ -51,11 +71,24 @@ def config_options(command: Callable[Concatenate[Config, P], R]) -> Callable[P, 
         allow_from_autoenv=False,
         help="Begins every key [env: MINIRQ_NAMESPACE; default: minirq]",
     )
+    @click.option(
+        "-c",
+        "--config",
+        "file",
+        metavar="FILE",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        allow_from_autoenv=False,
+        help="Read [tool.minirq] from this TOML file, and not from the nearest pyproject.toml.",
+    )
     @wraps(command)
     def with_config(*args: P.args, **kwargs: P.kwargs) -> R:
         url = kwargs.pop("url", None)
         namespace = kwargs.pop("namespace", None)
-        return command(load_config(url=_text(url), namespace=_text(namespace)), *args, **kwargs)
+        file = kwargs.pop("file", None)
+        config = load_config(
+            url=_text(url), namespace=_text(namespace), file=Path(str(file)) if file else None
+        )
+        return command(config, *args, **kwargs)
 
     return with_config
 

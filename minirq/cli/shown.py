@@ -1,4 +1,4 @@
-"""How values are shown: spans, moments and text for people, and plain data for programs."""
+"""How values are shown: moments and text for people, and plain data for programs."""
 
 from __future__ import annotations
 
@@ -6,25 +6,8 @@ import math
 from datetime import datetime
 from typing import Any
 
+from minirq.durations import span
 from minirq.text import safe_repr, safe_text
-
-_UNITS = (("d", 86400, 2 * 86400), ("h", 3600, 2 * 3600), ("min", 60, 2 * 60))
-
-
-def span(seconds: float) -> str:
-    """Say a span of time in the largest unit of which it has two: "90 s", "3 min", "4 h", "2 d"."""
-    for unit, size, least in _UNITS:
-        if round(seconds) >= least:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{max(seconds, 0):.0f} s"
-
-
-def exact_span(seconds: float) -> str:
-    """Say a span of time without rounding: 180 seconds are "3 min", and 500 stay "500 s"."""
-    for unit, size, _ in _UNITS:
-        if seconds and seconds % size == 0:
-            return f"{seconds / size:,.0f} {unit}"
-    return f"{seconds:g} s"
 
 
 def moment(when: datetime, now: datetime) -> str:

@@ -46,17 +46,24 @@ def load_config(
     *,
     url: str | None = None,
     namespace: str | None = None,
+    needs_url: bool = True,
+    file: Path | None = None,
     environ: Mapping[str, str] = os.environ,
     start_dir: Path | None = None,
 ) -> Config:
-    """Gather the settings; raise ConfigError that names the variable, or the file and the key."""
-    project = _Project.nearest(start_dir)
-    found_url = (
-        _argument(url, "url", checked_url)
-        or _variable(environ, "MINIRQ_REDIS_URL", checked_url)
-        or _variable(environ, "REDIS_URL", checked_url)
-        or project.text("redis_url", checked_url)
-    )
+    """Gather the settings; raise ConfigError that names the variable, or the file and the key.
+
+    Without `needs_url` no URL is looked for: the caller has a connection.
+    `file` is a TOML file with the same tables that is read instead of the nearest pyproject.toml.
+    """
+    project = _Project.nearest(start_dir) if file is None else _Project.of(file)
+    found_url = _argument(url, "url", checked_url)
+    if found_url is None and needs_url:
+        found_url = (
+            _variable(environ, "MINIRQ_REDIS_URL", checked_url)
+            or _variable(environ, "REDIS_URL", checked_url)
+            or project.text("redis_url", checked_url)
+        )
     found_namespace = (
         _argument(namespace, "namespace", _checked_namespace)
         or _variable(environ, "MINIRQ_NAMESPACE", _checked_namespace)
@@ -77,6 +84,14 @@ def load_config(
         or DEFAULT_MAX_PAYLOAD,
         worker_defaults=project.table("worker"),
     )
+
+
+def load_fault(environ: Mapping[str, str] = os.environ) -> tuple[str, Path | None] | None:
+    """Return what `worker/fault_points` is to do, and the file that marks it done. Only tests ask for it."""
+    if "MINIRQ_FAULT" not in environ:
+        return None
+    once = environ.get("MINIRQ_FAULT_ONCE")
+    return environ["MINIRQ_FAULT"], None if once is None else Path(once)
 
 
 def _argument(value: str | None, source: str, check: Callable[[str, str], T]) -> T | None:
@@ -104,6 +119,10 @@ class _Project:
         for key in table:
             if key not in self._KEYS:
                 raise ConfigError(f"{self._source(key)}: no such key; known are {', '.join(self._KEYS)}")
+
+    @classmethod
+    def of(cls, file: Path) -> _Project:
+        return cls(file.absolute(), _read_table(file))
 
     @classmethod
     def nearest(cls, start_dir: Path | None) -> _Project:

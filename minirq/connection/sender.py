@@ -16,6 +16,7 @@ from redis.exceptions import NoScriptError, RedisError
 from minirq.calls import Call
 from minirq.connection.connect import safe_url
 from minirq.connection.faults import is_passing, translate
+from minirq.exceptions import QueueFull, ServerFault
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -47,6 +48,10 @@ class Sender:
         name = calls[0].name
         return self._persist(name, lambda: self._pipelined(calls))
 
+    def send_each(self, calls: Sequence[Call[T]]) -> list[T | ServerFault | QueueFull]:
+        """Send several calls in one round trip; an error that the server answers one with is its reply."""
+        return self._persist(calls[0].name, lambda: self._answered(calls)) if calls else []
+
     def run(self, steps: Generator[Any, Any, T]) -> T:
         """Drive a procedure: send what it yields, hand it the replies, return what it returns."""
         try:
@@ -66,18 +71,32 @@ class Sender:
             return self.client.execute_command(*call.command)
 
     def _pipelined(self, calls: Sequence[Call[T]]) -> list[T]:
+        return [self._result(call, reply) for call, reply in zip(calls, self._replies(calls), strict=True)]
+
+    def _answered(self, calls: Sequence[Call[T]]) -> list[T | ServerFault | QueueFull]:
+        results: list[T | ServerFault | QueueFull] = []
+        for call, reply in zip(calls, self._replies(calls), strict=True):
+            try:
+                results.append(self._result(call, reply))
+            except RedisError as error:
+                said = translate(error, call.name, safe_url(self.client))
+                if not isinstance(said, (ServerFault, QueueFull)):
+                    raise
+                results.append(said)
+        return results
+
+    def _replies(self, calls: Sequence[Call[Any]]) -> list[Any]:
         pipe = self.client.pipeline(transaction=False)
         for call in calls:
             pipe.execute_command(*call.command)
-        replies = pipe.execute(raise_on_error=False)
-        results = []
-        for call, reply in zip(calls, replies, strict=True):
-            if isinstance(reply, NoScriptError):
-                reply = self._once(call)
-            elif isinstance(reply, Exception):
-                raise reply
-            results.append(call.read(reply))
-        return results
+        return pipe.execute(raise_on_error=False)
+
+    def _result(self, call: Call[T], reply: Any) -> T:
+        if isinstance(reply, NoScriptError):
+            reply = self._once(call)
+        elif isinstance(reply, Exception):
+            raise reply
+        return call.read(reply)
 
     def _load(self, call: Call[Any]) -> None:
         assert call.script is not None

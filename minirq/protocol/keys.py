@@ -98,6 +98,12 @@ class Keys:
         """The keys of this queue."""
         return QueueKeys(f"{self.namespace}:{{{queue}}}:")
 
+    def held_by(self, key: str) -> tuple[str, str] | None:
+        """The queue and the owner of a processing list, by its key; None for any other key."""
+        start, end = self.of("*").processing("").split("*")
+        queue, found, owner = key.removeprefix(start).partition(end)
+        return (queue, owner) if found and key.startswith(start) else None
+
     @property
     def queues(self) -> str:
         """SET of the names of all queues ever used."""

@@ -6,6 +6,7 @@ this side and whole milliseconds on the wire.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -225,7 +226,8 @@ def cancel(keys: QueueKeys, job_id: str, *, keep: bool = True, payload: bytes = 
 
 def requeue(keys: QueueKeys, job_id: str, *, at_front: bool = False) -> Call[str]:
     """Run an ended job again; the reply is "requeued" or says why not (lua/requeue.lua)."""
-    return _call("requeue", [keys], [_raw(job_id), "front" if at_front else "queue"], _text)
+    nonce = secrets.token_hex(4)
+    return _call("requeue", [keys], [_raw(job_id), "front" if at_front else "queue", nonce], _text)
 
 
 def note(keys: QueueKeys, job_id: str, fields: dict[str, Argument], *, run: int | None = None) -> Call[bool]:

@@ -71,7 +71,27 @@ def index_ids(keys: QueueKeys, status: str, start: int = 0, stop: int = -1) -> C
 
 def index_score(keys: QueueKeys, status: str, job_id: str) -> Call[float | None]:
     """When a parked job leaves its index, ms of Redis time: due, or forgotten."""
-    return Call(("ZSCORE", keys.index(status), job_id), lambda reply: None if reply is None else float(reply))
+    return Call(("ZSCORE", keys.index(status), _key(job_id)), _number)
+
+
+def index_count_until(keys: QueueKeys, status: str, until_ms: int) -> Call[int]:
+    """How many parked jobs should have left their index by then."""
+    return Call(("ZCOUNT", keys.index(status), "-inf", until_ms), int)
+
+
+def lease_end(keys: QueueKeys, owner: str) -> Call[float | None]:
+    """When an owner's lease ends, ms of Redis time; negative once it is buried, None if it is not listed."""
+    return Call(("ZSCORE", keys.owners, _key(owner)), _number)
+
+
+def leases(keys: QueueKeys) -> Call[dict[str, float]]:
+    """All owners of a queue and when their leases end; see `lease_end`."""
+    return Call(("ZRANGE", keys.owners, 0, -1, "WITHSCORES"), _scores)
+
+
+def kept_ms(keys: QueueKeys, job_id: str) -> Call[int]:
+    """For how long the record is kept, ms; -1 until something happens to the job, -2 without one."""
+    return Call(("PTTL", _key(keys.job(job_id))), int)
 
 
 def paused(keys: QueueKeys) -> Call[int]:
@@ -81,7 +101,25 @@ def paused(keys: QueueKeys) -> Call[int]:
 
 def queue_names(keys: Keys) -> Call[list[str]]:
     """The names of all queues ever used, sorted."""
-    return Call(("SMEMBERS", keys.queues), lambda reply: sorted(_texts(reply)))
+    return Call(("SMEMBERS", keys.queues), lambda reply: sorted(filter(can_be_key, _texts(reply))))
+
+
+def scan_owners(keys: Keys, cursor: int, count: int) -> Call[tuple[int, list[tuple[str, str]]]]:
+    """A step through all keys: the next cursor (0 at the end), and (queue, owner) of processing lists met."""
+    pattern = keys.of("*").processing("*")
+    args = ("SCAN", cursor, "MATCH", pattern, "COUNT", count)
+    return Call(args, lambda reply: (int(reply[0]), _owners_in(keys, _texts(reply[1]))))
+
+
+def _owners_in(keys: Keys, names: list[str]) -> list[tuple[str, str]]:
+    start, middle = keys.of("*").processing("").split("*")
+    parts = [name.removeprefix(start).partition(middle) for name in names if name.startswith(start)]
+    return [(queue, owner) for queue, _, owner in parts if owner]
+
+
+def list_owner(keys: QueueKeys, owner: str, end_ms: int) -> Call[int]:
+    """Put an owner into the index if it is not there, with a lease that ends then; 1 if that was so."""
+    return Call(("ZADD", keys.owners, "NX", end_ms, _key(owner)), int)
 
 
 def know_queues(keys: Keys, names: Sequence[str]) -> Call[int]:
@@ -119,6 +157,11 @@ def worker_names(keys: Keys) -> Call[list[str]]:
     return Call(("ZRANGE", keys.workers, 0, -1), lambda reply: sorted(_texts(reply)))
 
 
+def worker_count(keys: Keys) -> Call[int]:
+    """How many workers were here lately."""
+    return Call(("ZCARD", keys.workers), int)
+
+
 def worker_beats(keys: Keys) -> Call[dict[str, float]]:
     """The workers that were here lately, by name, and their last beats, ms of Redis time; 0 is unknown."""
     return Call(("ZRANGE", keys.workers, 0, -1, "WITHSCORES"), _scores)
@@ -140,6 +183,29 @@ def worker_portrait(keys: Keys, name: str) -> Call[dict[str, str]]:
 def server_time() -> Call[int]:
     """The server's time, ms."""
     return Call(("TIME",), lambda reply: int(reply[0]) * 1000 + int(reply[1]) // 1000)
+
+
+def server_info() -> Call[dict[str, Any]]:
+    """What the server says of itself, by the names of INFO."""
+    return Call(("INFO",), dict)
+
+
+def held_lists(keys: Keys, cursor: int) -> Call[tuple[int, list[str]]]:
+    """A step of the search for all processing lists of the namespace: the next cursor (0 ends it), keys.
+
+    It walks over all keys of the database, some thousand a step.
+    """
+    start, end = keys.of("*").processing("").split("*")
+    return Call(
+        ("SCAN", cursor, "MATCH", f"*{end}*", "COUNT", 5000),
+        # the namespace may hold what MATCH takes for a pattern
+        lambda reply: (int(reply[0]), [key for key in _texts(reply[1]) if key.startswith(start)]),
+    )
+
+
+def held_in(key: str) -> Call[int]:
+    """How many payloads a processing list holds, by its key."""
+    return Call(("LLEN", _key(key)), int)
 
 
 def take_one(keys: QueueKeys, owner: str, seconds: float) -> Call[bool]:
@@ -170,6 +236,10 @@ def can_be_key(name: str) -> bool:
 
 def _key(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
+
+
+def _number(reply: Any) -> float | None:
+    return None if reply is None else float(reply)
 
 
 def _same(reply: Any) -> Any:

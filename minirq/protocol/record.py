@@ -11,7 +11,10 @@ from minirq.protocol.states import ENDED, JobStatus
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What the hash of a job says. Times are aware, in UTC; `result` and `meta` are still serialized."""
+    """What the hash of a job says. Times are aware, in UTC; `result` and `meta` are still serialized.
+
+    `missed_at` is when a worker first did not know the function, if none has run it since.
+    """
 
     status: JobStatus | str
     function: str = ""
@@ -28,6 +31,7 @@ class Record:
     result: bytes | None = None
     meta: bytes | None = None
     is_asked_to_stop: bool = False
+    missed_at: datetime | None = None
 
     @property
     def has_ended(self) -> bool:
@@ -73,7 +77,14 @@ def read_record(fields: Mapping[bytes, bytes]) -> Record | None:
         result=fields.get(b"result"),
         meta=fields.get(b"meta"),
         is_asked_to_stop=b"stop" in fields,
+        missed_at=_missed_at(fields.get(b"missed"), _number(fields.get(b"attempts"))),
     )
+
+
+def _missed_at(value: bytes | None, attempts: int) -> datetime | None:
+    first_ms, _, at_attempts = (value or b"").partition(b" ")
+    # after a run that was counted, it is about a miss of the past
+    return _time(first_ms) if _number(at_attempts) == attempts else None
 
 
 def _status(name: str) -> JobStatus | str:

@@ -27,6 +27,8 @@ _SEQUENCE_AT = 32
 _SLOT = struct.Struct(f"<QddHH{MAX_ID_BYTES}s")
 _SLOT_AT = 40
 _READ_TRIES = 1000
+#: in place of a deadline: the run has ended, and its outcome may not have been sent
+_ENDED = -1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class Board:
         self._memory = mmap.mmap(-1, mmap.PAGESIZE)
         self._sequence = 0
         self._done = self._failed = 0
+        self._slot = (0, 0.0, 0, b"")
 
     # --- the child's side ---------------------------------------------------------------------
 
@@ -56,19 +59,23 @@ class Board:
 
     def start(self, job_id: str, run: int, queue: int, started: float, deadline: float) -> None:
         """Say what runs from now on."""
-        raw = job_id.encode("utf-8", "surrogateescape")
+        self._slot = (run, started, queue, job_id.encode("utf-8", "surrogateescape"))
+        self._write(deadline)
+
+    def _write(self, deadline: float) -> None:
+        run, started, queue, raw = self._slot
         # an odd sequence number says that the slot is being written
         _SEQUENCE.pack_into(self._memory, _SEQUENCE_AT, self._sequence + 1)
         _SLOT.pack_into(self._memory, _SLOT_AT, run, started, deadline, queue, len(raw), raw)
         self._sequence += 2
         _SEQUENCE.pack_into(self._memory, _SEQUENCE_AT, self._sequence)
 
-    def clear(self, *, failed: bool) -> None:
-        """Say that nothing runs, and count what did."""
+    def end(self, *, failed: bool) -> None:
+        """Say that nothing runs any more, and count what did."""
         self._done += 1
         self._failed += failed
         _COUNTS.pack_into(self._memory, _COUNTS_AT, self._done, self._failed)
-        self.start("", 0, 0, 0.0, 0.0)
+        self._write(_ENDED)
 
     @property
     def is_asked_to_stop(self) -> bool:
@@ -95,6 +102,12 @@ class Board:
     @property
     def current(self) -> Slot | None:
         """What runs, None if nothing does."""
+        slot = self.latest
+        return None if slot is None or slot.deadline == _ENDED else slot
+
+    @property
+    def latest(self) -> Slot | None:
+        """What runs or ran last, None if nothing did. If it has ended, it may not have been settled."""
         for _ in range(_READ_TRIES):
             before = _SEQUENCE.unpack_from(self._memory, _SEQUENCE_AT)[0]
             run, started, deadline, queue, length, raw = _SLOT.unpack_from(self._memory, _SLOT_AT)

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, NoReturn
 from minirq.exceptions import AccessDenied
 from minirq.worker.board import Board
 from minirq.worker.executor import Executor
+from minirq.worker.hygiene import Hygiene
 from minirq.worker.link import Link
-from minirq.worker.loop import DRAINED, LOST, Loop, close_quietly
+from minirq.worker.loop import DRAINED, LOST, UNFIT, Loop, close_quietly
 from minirq.worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 #: exit codes that tell the supervisor more than "ended"
-EXIT_DRAINED, EXIT_BROKEN, EXIT_LOST, EXIT_RECYCLED, EXIT_DENIED = 0, 70, 75, 76, 77
+EXIT_DRAINED, EXIT_BROKEN, EXIT_LOST, EXIT_RECYCLED, EXIT_DENIED, EXIT_UNFIT = 0, 70, 75, 76, 77, 78
 
 _PR_SET_PDEATHSIG = 1
 
@@ -70,6 +71,8 @@ def _run(settings: WorkerSettings, client: redis.Redis, owner: str, board: Board
     for module in settings.preload:
         import_module(module)
     link = Link(client, settings, owner, is_quiet=True)
+    # a daemon that a job starts must not hold the dead worker's connection open: it would be served for ever
+    os.register_at_fork(after_in_child=lambda: _close_sockets(link))
     executor = Executor(settings)
     quotas = [quota for quota in (share, settings.max_jobs_per_child) if quota is not None]
     loop = Loop(
@@ -80,10 +83,16 @@ def _run(settings: WorkerSettings, client: redis.Redis, owner: str, board: Board
         client=client,
         is_stopping=lambda: board.is_asked_to_stop or _is_too_large(settings.max_memory_per_child),
         quota=min(quotas, default=None),
+        hygiene=Hygiene(link.sockets),
     )
     reason = loop.run()
     close_quietly(link, executor)
-    return {LOST: EXIT_LOST, DRAINED: EXIT_DRAINED}.get(reason, EXIT_RECYCLED)
+    return {LOST: EXIT_LOST, DRAINED: EXIT_DRAINED, UNFIT: EXIT_UNFIT}.get(reason, EXIT_RECYCLED)
+
+
+def _close_sockets(link: Link) -> None:
+    for sock in link.sockets():
+        sock.close()
 
 
 def _is_too_large(limit: int | None) -> bool:

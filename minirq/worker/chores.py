@@ -9,15 +9,17 @@ from __future__ import annotations
 import json
 import logging
 import os
+import random
 import socket
 import time
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from minirq.connection.connect import derive
 from minirq.connection.sender import Sender
-from minirq.exceptions import MinirqError, ServerFault, ServerUnavailable
+from minirq.exceptions import MinirqError, QueueFull, ServerFault, ServerUnavailable
 from minirq.protocol import operations, procedures, reads
 from minirq.protocol.failure import Failure
 from minirq.protocol.operations import Settlement, TakenBack
@@ -37,6 +39,10 @@ REPLY_TIMEOUT = 2.0
 OTHERS_EVERY = 10.0
 #: the indexes of ended jobs are trimmed at this pace, seconds
 TRIM_EVERY = 60.0
+#: some worker searches all keys for owners that no index knows at this pace, seconds; and so many at a time
+SCAN_EVERY = 300.0
+SCAN_COUNT = 1000
+SCAN_PAUSE = 0.05
 #: workers that vanished without a word leave the list after this, seconds
 FORGET_AFTER = 3600
 #: a lease is looked at so long after its end, so that the look does not come too early, seconds
@@ -73,6 +79,10 @@ class Chores:
         self._known = list(settings.queues)
         self._due: dict[str, float] = dict.fromkeys(settings.queues, 0.0)
         self._next_beat = self._next_others = self._next_trim = self._next_sweep = 0.0
+        self._next_scan = 0.0
+        self._cursor = 0
+        self._fleet = 1
+        self._unwell: set[tuple[str, str]] = set()
         self._retry_at = 0.0
         self._last_beat = 0.0
         self._clock: tuple[float, float] | None = None
@@ -110,7 +120,7 @@ class Chores:
         if now >= self._retry_at:
             self._guarded(lambda: self._all_due(lost))
         now = time.monotonic()
-        times = [self._next_beat, self._next_others, self._next_sweep, *self._due.values()]
+        times = [self._next_beat, self._next_others, self._next_sweep, self._next_scan, *self._due.values()]
         soonest = max(min(times), self._retry_at)
         return max(soonest - now, 0.0), lost
 
@@ -133,7 +143,7 @@ class Chores:
     def _guarded(self, chore: Any) -> bool:
         try:
             chore()
-        except (ServerUnavailable, ServerFault) as error:
+        except (ServerUnavailable, ServerFault, QueueFull) as error:
             self._steady_since = None
             self._drop_ears()
             self._retry_at = time.monotonic() + self._patience.failed(error)
@@ -152,6 +162,8 @@ class Chores:
         if now >= self._next_others:
             self._look_after_others()
         self._promote(now)
+        if now >= self._next_scan:
+            self._find_lost_owners()
 
     # --- the chores themselves ----------------------------------------------------------------
 
@@ -173,7 +185,9 @@ class Chores:
             known,
             *seen,
         ]
-        reply = self._sender.send_all(calls)[0]
+        reply = self._sender.send_each(calls)[0]  # what people see can wait, for memory too
+        if isinstance(reply, MinirqError):
+            raise reply
         self._note_time(reply.now_ms, now)
         self._next_beat = now + settings.beat
         if reply.next_end is not None:
@@ -218,7 +232,7 @@ class Chores:
             for name in names
         ]
         self._next_sweep = time.monotonic() + self._settings.lease
-        for name, taken in zip(names, self._sender.send_all(calls), strict=True):
+        for name, taken in self._each("sweep", names, calls):
             if taken is None:
                 logger.info(
                     "queue %s: leases prove nothing right now, the server's clock or answer was off", name
@@ -227,14 +241,26 @@ class Chores:
             else:
                 _log_taken_back(name, taken)
 
+    def _each(self, chore: str, names: Sequence[str], calls: list[Any]) -> Iterator[tuple[str, Any]]:
+        """Send a call for each queue. One whose keys are not as they should be keeps no other waiting."""
+        for name, reply in zip(names, self._sender.send_each(calls), strict=True):
+            place = (chore, name)
+            if not isinstance(reply, MinirqError):
+                self._unwell.discard(place)
+                yield name, reply
+            elif place not in self._unwell:
+                self._unwell.add(place)
+                logger.error("queue %s: %s", safe_text(name), safe_text(str(reply), 500))
+
     def _look_after_others(self) -> None:
         now_ms = int(self._server_now(time.monotonic()) or 0)
-        self._known, _ = self._sender.send_all(
-            [
-                reads.queue_names(self._keys),
-                reads.forget_workers(self._keys, before_ms=now_ms - FORGET_AFTER * 1000),
-            ]
-        )
+        calls: list[Any] = [
+            reads.queue_names(self._keys),
+            reads.forget_workers(self._keys, before_ms=now_ms - FORGET_AFTER * 1000),
+            reads.worker_count(self._keys),
+        ]
+        self._known, _, workers = self._sender.send_all(calls)
+        self._fleet = max(1, workers)
         others = [name for name in self._known if name not in self._settings.queues]
         if others and self._is_steady:
             self._sweep(others)
@@ -250,9 +276,30 @@ class Chores:
             self._next_trim = now + TRIM_EVERY
         names = [name for name, due in self._due.items() if trim or now >= due]
         calls = [operations.promote(self._keys.of(name), trim=trim) for name in names]
-        for name, promoted in zip(names, self._sender.send_all(calls), strict=True):
+        self._due.update(dict.fromkeys(names, time.monotonic() + OTHERS_EVERY))
+        for name, promoted in self._each("promote", names, calls):
             wait = OTHERS_EVERY if promoted.next_in is None else min(promoted.next_in, OTHERS_EVERY)
             self._due[name] = time.monotonic() + wait
+
+    def _find_lost_owners(self) -> None:
+        """Take a step of a search through all keys for owners that hold jobs and are not in the index.
+
+        They get a lease: one that lives renews it, and a sweep takes back what the others hold.
+        """
+        now_ms = self._server_now(time.monotonic())
+        assert now_ms is not None
+        self._cursor, met = self._sender.send(reads.scan_owners(self._keys, self._cursor, SCAN_COUNT))
+        met = [(queue, owner) for queue, owner in met if owner not in self._owners]
+        end_ms = int(now_ms + self._settings.lease * 1000)
+        calls: list[Any] = [reads.list_owner(self._keys.of(queue), owner, end_ms) for queue, owner in met]
+        for (queue, owner), reply in zip(met, self._sender.send_each(calls), strict=True):
+            if reply == 1:
+                logger.warning(
+                    "queue %s: %s holds jobs and was not known", safe_text(queue), safe_text(owner)
+                )
+                self._sender.send(reads.know_queues(self._keys, [queue]))
+        pause = SCAN_PAUSE if self._cursor else SCAN_EVERY * self._fleet * random.uniform(0.5, 1.5)
+        self._next_scan = time.monotonic() + pause
 
     def _hold_burials(self) -> None:
         while self._burials:
@@ -270,7 +317,8 @@ class Chores:
                 )
                 for keys in self._queues
             ]
-            for name, taken in zip(self._settings.queues, self._sender.send_all(calls), strict=True):
+            # where a queue's keys are broken, the owner is listed as dead, and later sweeps go on
+            for name, taken in self._each("bury", self._settings.queues, calls):
                 _log_taken_back(name, taken or [])
             self._burials.pop(0)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 from minirq.exceptions import DeserializationError, JobTimeoutException
 from minirq.protocol import payload
 from minirq.protocol.failure import Failure
@@ -15,6 +17,8 @@ def of_death(death: Death, ran: float | None, worker: str) -> Failure:
     """Say how a process ended, after how many seconds of the job, and how much memory it had used."""
     after = "" if ran is None else f" after {ran:.1f} s of the job"
     message = f"the process {death}{after}; its peak memory was {death.peak_mib:.0f} MiB"
+    if death.signal == signal.SIGKILL and death.oom_kills > 0:
+        message += "; possible OOM: the kernel has killed in its control group for lack of memory meanwhile"
     return Failure("WorkerLost", message, worker=worker, kind="lost")
 
 

@@ -8,10 +8,11 @@ to a connection that was cut.
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 import time
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from minirq.calls import Argument, Call
 from minirq.connection.connect import derive
@@ -19,6 +20,7 @@ from minirq.connection.sender import Sender
 from minirq.exceptions import QueueFull, ServerFault, ServerUnavailable
 from minirq.protocol import operations, reads
 from minirq.protocol.operations import Settled, Settlement
+from minirq.worker.fault_points import fault
 from minirq.worker.patience import Patience
 from minirq.worker.settings import WorkerSettings
 
@@ -50,6 +52,8 @@ class Link:
         self._sender = Sender(derive(client, socket_timeout=REPLY_TIMEOUT), patience=0)
         self._blocking = Sender(derive(client, socket_timeout=settings.block + 2), patience=0)
         self._patience = Patience(is_quiet=is_quiet)
+        # of its own: a claim may succeed while every wait fails
+        self._wait_patience = Patience(is_quiet=is_quiet)
         #: held around every call: who decides from shared state what to send holds it from there on
         self.lock = threading.RLock()
 
@@ -57,7 +61,10 @@ class Link:
         """Settle outcomes and claim up to `want` jobs, in one round trip. Sent until the answer is known."""
         call = operations.finish(self._queues, self.owner, settlements, want=want, in_hand=in_hand)
         with self.lock:
-            return self._persist(call)
+            settled = self._persist(call)
+        if settlements:
+            fault("settled")
+        return settled
 
     def introduce(self, queue: int, job_id: str, run: int, fields: dict[str, Argument]) -> None:
         """Complete the record of a job that a foreign producer pushed."""
@@ -70,23 +77,35 @@ class Link:
             call = reads.take_one(self._queues[0], self.owner, self._settings.block)
         else:
             call = reads.hear_bell(self._queues, self._settings.block)
-        try:
-            self._blocking.send(call)
-        except (ServerUnavailable, ServerFault, QueueFull) as error:
-            time.sleep(self._patience.failed(error))
+        self._block(call)
+        fault("brought")
 
     def wait_while_paused(self, seconds: float | None) -> None:
         """Wait for a paused queue: for its bell, or so long; never on the list itself."""
         block = min(_PAUSED_LOOK, self._settings.block, seconds or _PAUSED_LOOK)
-        try:
-            self._blocking.send(reads.hear_bell(self._queues, block))
-        except (ServerUnavailable, ServerFault, QueueFull) as error:
-            time.sleep(self._patience.failed(error))
+        self._block(reads.hear_bell(self._queues, block))
+
+    def sockets(self) -> Iterator[socket.socket]:
+        """The sockets that are open now."""
+        for sender in (self._sender, self._blocking):
+            pool: Any = sender.client.connection_pool
+            for connection in (*pool._available_connections, *pool._in_use_connections):
+                sock = getattr(connection, "_sock", None)
+                if sock is not None:
+                    yield sock
 
     def close(self) -> None:
         """Close the connections."""
         for sender in (self._sender, self._blocking):
             sender.client.close()
+
+    def _block(self, call: Call[bool]) -> None:
+        try:
+            self._blocking.send(call)
+        except (ServerUnavailable, ServerFault, QueueFull) as error:
+            time.sleep(self._wait_patience.failed(error))
+        else:
+            self._wait_patience.succeeded()
 
     def _persist(self, call: Call[T]) -> T:
         while True:

@@ -19,9 +19,11 @@ from minirq.protocol.submission import decisive_fields
 from minirq.worker.batch import Batch
 from minirq.worker.board import BUSY, WAITING, Board
 from minirq.worker.executor import Executor, Task
+from minirq.worker.fault_points import fault
+from minirq.worker.hygiene import Hygiene
 from minirq.worker.journal import Journal
 from minirq.worker.link import Link
-from minirq.worker.outcome import Finished, Outcome, settlement
+from minirq.worker.outcome import Failed, Finished, Outcome, settlement
 from minirq.worker.pace import MOST, Pace
 from minirq.worker.settings import WorkerSettings
 
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     import redis
 
 #: why a loop ended
-STOPPED, DRAINED, QUOTA, LOST = "stopped", "drained", "quota", "lost"
+STOPPED, DRAINED, QUOTA, LOST, UNFIT = "stopped", "drained", "quota", "lost", "unfit"
 
 #: while the lease has run out and the next beat has not come yet, seconds
 _LATE_PAUSE = 0.1
@@ -48,6 +50,7 @@ class Loop:
         client: redis.Redis,
         is_stopping: Callable[[], bool],
         quota: int | None = None,
+        hygiene: Hygiene | None = None,
     ) -> None:
         self._link = link
         self._executor = executor
@@ -56,6 +59,8 @@ class Loop:
         self._client = client
         self._is_stopping = is_stopping
         self._quota = quota
+        self._hygiene = hygiene
+        self._is_fit = True
         self._ran = 0
         self._journal = Journal(settings)
         self._batch = Batch(link, self._journal)
@@ -75,6 +80,8 @@ class Loop:
                 return LOST
             if self._is_done:
                 self._batch.send(give_back=True)
+                if not self._is_fit:
+                    return UNFIT
                 return QUOTA if self._quota == self._ran else STOPPED
             if len(self._batch):
                 self._run_batch()
@@ -82,14 +89,14 @@ class Loop:
             elif claim.state == "late":
                 time.sleep(_LATE_PAUSE)
                 claim = self._claim()
-            elif claim.state == "ok" and self._settings.is_burst:
+            elif claim.state in ("ok", "paused") and self._settings.is_burst:
                 return DRAINED
             else:
                 claim = self._wait(claim)
 
     @property
     def _is_done(self) -> bool:
-        return self._is_stopping() or self._quota == self._ran
+        return not self._is_fit or self._quota == self._ran or self._is_stopping()
 
     def _claim(self) -> Claim:
         """Send what is unsent and claim what is next, unless the end has come."""
@@ -98,6 +105,8 @@ class Loop:
             want = min(want, self._quota - self._ran)
         claim = self._batch.send(want=want)
         self._batch.add(claim.jobs)
+        if claim.jobs:
+            fault("claimed")
         return claim
 
     def _wait(self, claim: Claim) -> Claim:
@@ -112,38 +121,55 @@ class Loop:
         return claim
 
     def _run_batch(self) -> None:
+        function = ""
         while (claimed := self._batch.next()) is not None:
             started = time.monotonic()
-            function, outcome = self._run_one(claimed, started)
+            envelope = self._executor.read(claimed)
+            function = envelope.function if isinstance(envelope, Payload) else ""
+            is_short = self._pace.is_short(function)
+            self._batch.starts(started, is_short=is_short)
+            if not is_short:
+                self._look()
+            outcome = self._run_one(claimed, envelope, function, started)
             ended = time.monotonic()
+            if not is_short or not len(self._batch):
+                self._tidy(function)  # before anything is sent: the job may have closed the connection
             self._batch.ended(settlement(claimed, outcome), ended)
             self._ran += 1
             self._pace.ran(function, ended - started)
             if self._is_done:
                 return
 
-    def _run_one(self, claimed: Claimed, started: float) -> tuple[str, Outcome]:
-        envelope = self._executor.read(claimed)
-        function = envelope.function if isinstance(envelope, Payload) else ""
-        self._batch.starts(started, is_short=self._pace.is_short(function))
+    def _look(self) -> None:
+        if self._hygiene is not None:
+            self._hygiene.look()
+
+    def _tidy(self, function: str) -> None:
+        if self._hygiene is not None:
+            with self._link.lock:  # the ticker may be sending
+                self._is_fit = self._hygiene.tidy(function) and self._is_fit
+
+    def _run_one(
+        self, claimed: Claimed, envelope: Payload | Failed, function: str, started: float
+    ) -> Outcome:
         # from here on the job may take the process down: preparing it may import its module
-        self._board.start(claimed.id, claimed.run, claimed.queue, started, started + JOB_TIMEOUT)
+        timeout = envelope.options.timeout if isinstance(envelope, Payload) else JOB_TIMEOUT
+        deadline = 0.0 if timeout == -1 else started + timeout
+        self._board.start(claimed.id, claimed.run, claimed.queue, started, deadline)
         task = self._executor.prepare(claimed, envelope) if isinstance(envelope, Payload) else envelope
         if self._journal.is_told:
             self._journal.started(claimed, function)
-        outcome = self._run_task(task, started) if isinstance(task, Task) else task
-        self._board.clear(failed=not isinstance(outcome, Finished))
+        outcome = self._run_task(task) if isinstance(task, Task) else task
+        self._board.end(failed=not isinstance(outcome, Finished))
+        fault("ended")
         if self._journal.is_told or not isinstance(outcome, Finished):
             self._journal.ended(claimed, function, outcome, time.monotonic() - started)
-        return function, outcome
+        return outcome
 
-    def _run_task(self, task: Task, started: float) -> Outcome:
-        claimed, options = task.claimed, task.envelope.options
+    def _run_task(self, task: Task) -> Outcome:
+        claimed = task.claimed
         if not claimed.has_record:
             self._introduce(task)
-        if options.timeout != JOB_TIMEOUT:
-            deadline = 0.0 if options.timeout == -1 else started + options.timeout
-            self._board.start(claimed.id, claimed.run, claimed.queue, started, deadline)
         token = running.set(
             Running(
                 id=claimed.id,
@@ -155,6 +181,7 @@ class Loop:
                 serializer=task.serializer.name,
             )
         )
+        fault("started")
         try:
             return self._executor.run(task)
         finally:

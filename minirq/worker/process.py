@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NoReturn
 
 from minirq.worker.board import Board
@@ -15,11 +16,15 @@ from minirq.worker.board import Board
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """How a process ended: `signal` 0 if it exited by itself, peak memory in MiB."""
+    """How a process ended: `signal` 0 if it exited by itself, peak memory in MiB.
+
+    `oom_kills`: how many processes of its control group the kernel killed for lack of memory meanwhile.
+    """
 
     code: int
     signal: int
     peak_mib: float
+    oom_kills: int = 0
 
     def __str__(self) -> str:
         if self.signal:
@@ -32,7 +37,11 @@ class Death:
 class Process:
     """A forked child with its board, the owner that it works as, and its share of the jobs to run."""
 
-    def __init__(self, owner: str, board: Board, share: int | None = None) -> None:
+    def __init__(
+        self, owner: str, board: Board, share: int | None = None, memory_events: Path | None = None
+    ) -> None:
+        self._memory_events = memory_events
+        self._oom_kills = oom_kills(memory_events)
         self.owner = owner
         self.board = board
         self.share = share
@@ -69,7 +78,8 @@ class Process:
                 code, number = (
                     (0, os.WTERMSIG(status)) if os.WIFSIGNALED(status) else (os.WEXITSTATUS(status), 0)
                 )
-                self.death = Death(code, number, usage.ru_maxrss / 1024)
+                killed = oom_kills(self._memory_events) - self._oom_kills
+                self.death = Death(code, number, usage.ru_maxrss / 1024, killed)
             self._sweep_group()
         return self.death
 
@@ -84,3 +94,23 @@ class Process:
         # what a job left running in the group must not go on without it
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
+
+
+def memory_events() -> Path | None:
+    """The file in which the kernel counts what it kills in this process' control group (Linux, version 2)."""
+    with suppress(OSError):
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            if line.startswith("0::"):
+                file = Path("/sys/fs/cgroup") / line[3:].lstrip("/") / "memory.events"
+                return file if file.is_file() else None
+    return None
+
+
+def oom_kills(file: Path | None) -> int:
+    """How many processes the kernel has killed for lack of memory, as far as the file says."""
+    with suppress(OSError, ValueError):
+        for line in file.read_text().splitlines() if file else ():
+            name, _, count = line.partition(" ")
+            if name == "oom_kill":
+                return int(count)
+    return 0

@@ -18,9 +18,16 @@ from minirq.exceptions import AccessDenied, MinirqError
 from minirq.text import safe_text
 from minirq.worker import evidence
 from minirq.worker.board import STARTING, WAITING, Board, Slot, portrait
-from minirq.worker.child import EXIT_DENIED, EXIT_DRAINED, EXIT_LOST, EXIT_RECYCLED, run_child
+from minirq.worker.child import (
+    EXIT_DENIED,
+    EXIT_DRAINED,
+    EXIT_LOST,
+    EXIT_RECYCLED,
+    EXIT_UNFIT,
+    run_child,
+)
 from minirq.worker.chores import Burial, Chores
-from minirq.worker.process import Process
+from minirq.worker.process import Process, memory_events
 from minirq.worker.settings import WorkerSettings
 from minirq.worker.signals import Signals
 
@@ -33,7 +40,7 @@ logger = logging.getLogger(__name__)
 _QUICK_DEATH = 1.0
 _LONGEST_PAUSE = 5.0
 #: ends of a child that it has given its reason for
-_SAID = (EXIT_DRAINED, EXIT_RECYCLED, EXIT_LOST, EXIT_DENIED)
+_SAID = (EXIT_DRAINED, EXIT_RECYCLED, EXIT_LOST, EXIT_DENIED, EXIT_UNFIT)
 #: without a descriptor for a child's death it is looked at this often, seconds
 _LOOK_EVERY = 0.1
 
@@ -47,6 +54,7 @@ class Supervisor:
         self._chores = Chores(client, settings)
         self._signals = Signals(("SIGINT", "SIGTERM", "SIGHUP", "SIGCHLD"))
         self._selector = selectors.DefaultSelector()
+        self._memory_events = memory_events()
         self._ears: int | None = None
         self._children: list[Process] = []
         self._outdated: list[Process] = []
@@ -144,7 +152,7 @@ class Supervisor:
             self._fork(owner)
 
     def _fork(self, owner: str) -> None:
-        child = Process(owner, Board(), self._shares.pop() if self._shares else None)
+        child = Process(owner, Board(), self._shares.pop() if self._shares else None, self._memory_events)
         supervisor = os.getpid()
         child.start(
             lambda: run_child(
@@ -250,14 +258,20 @@ class Supervisor:
 
     def _bury(self, child: Process, *, is_deliberate: bool = False, overdue: Slot | None = None) -> None:
         """Take a dead child's jobs back: what ran is blamed, unless it was we who killed it."""
-        death, slot = child.death, child.board.current
+        death, slot, latest = child.death, child.board.current, child.board.latest
         assert death is not None
         blamed: tuple[tuple[str, int], ...] = ()
+        if latest is not None and not is_deliberate:
+            # also the run that ended last, if it is not settled: it may take down one process after the other
+            blamed = ((latest.id, latest.run),)
         if slot is not None and not is_deliberate:  # whatever the exit code says: the job may have chosen it
-            blamed = ((slot.id, slot.run),)
             logger.warning("process %d %s while it ran job %s", child.pid, death, safe_text(slot.id))
         elif not is_deliberate and (death.signal or death.code not in _SAID):
             logger.warning("process %d %s while it ran no job", child.pid, death)
+        elif death.code == EXIT_UNFIT and latest is not None:
+            logger.warning(
+                "process %d is replaced: job %s has left it unfit", child.pid, safe_text(latest.id)
+            )
         ran = None if slot is None else time.monotonic() - slot.started
         self._chores.bury(
             Burial(

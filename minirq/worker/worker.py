@@ -61,9 +61,11 @@ class Worker:
     ) -> None:
         given = [queues] if isinstance(queues, str) or hasattr(queues, "name") else list(queues)
         first = next((queue for queue in given if hasattr(queue, "connection")), None)
-        config = load_config(namespace=namespace or getattr(first, "namespace", None))
         if connection is None and first is not None:
             connection = first.connection
+        config = load_config(
+            namespace=namespace or getattr(first, "namespace", None), needs_url=connection is None
+        )
         self._connection, self._config = connection, config
         self._allow_eviction = allow_eviction
         self._options: dict[str, Any] = {

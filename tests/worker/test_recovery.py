@@ -175,3 +175,13 @@ def test_what_a_job_left_running_in_its_group_dies_with_its_process(
 def workers_of(queue: Queue) -> list[str]:
     """The workers that have beaten."""
     return [name.decode() for name in queue.connection.zrange("minirq:workers", 0, -1)]
+
+
+def test_a_module_that_never_finishes_its_import_is_over_time_too(
+    queue: Queue, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    (tmp_path / "hanging.py").write_text("import time\ntime.sleep(60)\n")
+    start_worker(paths=[str(tmp_path)])
+    job = queue.enqueue("hanging.f", job_timeout=0.3)
+    until(lambda: job.get_status() == JobStatus.FAILED)
+    assert job.errors[0].kind == "timeout"

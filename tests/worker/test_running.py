@@ -339,3 +339,17 @@ def test_a_server_without_append_only_file_gets_a_warning(
     finally:
         redis.config_set("appendonly", "yes")
     assert "append-only file" in caplog.text
+
+
+def test_a_burst_does_not_wait_for_a_paused_queue(queue: Queue, redis: redis_py.Redis) -> None:
+    queue.enqueue(jobs.add, 1)
+    redis.hset("minirq:{default}:meta", "paused", -1)
+    run_all(queue)
+    assert queue.count == 1
+
+
+def test_a_queue_name_that_is_not_text_does_not_stop_a_worker(queue: Queue, redis: redis_py.Redis) -> None:
+    redis.sadd("minirq:queues", b"\xff")
+    job = queue.enqueue(jobs.add, 1)
+    run_all(queue)
+    assert job.is_finished

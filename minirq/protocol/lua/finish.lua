@@ -54,7 +54,7 @@ end
 local function settle(number, id, run, verb, blob, ms, place)
   local prefix, list = prefix_of(KEYS[number]), held_in(number)
   local job, payload = prefix .. "job:" .. id, list.by_id[id]
-  local f = redis.call("HMGET", job, "run", "attempts", "waiters", "lost", "stop", "owner", "status", "gone")
+  local f = redis.call("HMGET", job, "run", "attempts", "waiters", "lost", "stop", "owner", "status", "gone", "failure_ttl_ms")
   -- what BLMOVE has brought and nobody has claimed yet is queued: an old request must not settle that
   if not payload or (f[7] and f[7] ~= "started") then
     return (f[1] == run and f[6] == owner and f[7] ~= "started") and 2 or 0
@@ -72,7 +72,8 @@ local function settle(number, id, run, verb, blob, ms, place)
   end
   if f[5] and (verb == "retry" or verb == "release" or verb == "miss") then
     if verb == "retry" then note_error(prefix, id, blob) attempts = attempts + 1 end
-    park(prefix, id, payload, f[5], DEFAULT_FAILURE_TTL_MS, f[3], blemished or attempts > 0, { "attempts", attempts })
+    local ttl_ms = tonumber(f[9] or DEFAULT_FAILURE_TTL_MS)
+    park(prefix, id, payload, f[5], ttl_ms, f[3], blemished or attempts > 0, { "attempts", attempts })
   elseif verb == "finished" then
     local fields = { "attempts", attempts + 1 }
     if blob ~= "" and (ms ~= 0 or f[3]) then fields[3] = "result" fields[4] = blob end

@@ -1,7 +1,7 @@
 -- requeue: an ended job runs again, with its attempts and losses forgotten.
 --
 -- KEYS  1 the waiting list
--- ARGV  1 id · 2 place (queue or front)
+-- ARGV  1 id · 2 place (queue or front) · 3 nonce of this call
 -- Returns "requeued", or the status it has instead of an ended one, "" without a record, "payload" if its
 --       bytes were not kept
 --
@@ -11,15 +11,18 @@
 local prefix = prefix_of(KEYS[1])
 
 local id = ARGV[1]
+local nonce = ARGV[3]
 local job, kept = prefix .. "job:" .. id, prefix .. "payload:" .. id
-local status = redis.call("HGET", job, "status")
+local f = redis.call("HMGET", job, "status", "requeued")
+local status = f[1]
 if not status then return "" end
+if f[2] == nonce then return "requeued" end -- this very call, sent again
 if not ENDED[status] then return status end
 local payload = redis.call("GET", kept)
 if not payload then return "payload" end
 
 redis.call(ARGV[2] == "front" and "RPUSH" or "LPUSH", KEYS[1], payload)
-redis.call("HSET", job, "status", "queued", "enqueued_ms", now)
+redis.call("HSET", job, "status", "queued", "enqueued_ms", now, "requeued", nonce)
 redis.call("HDEL", job, "attempts", "lost", "result", "ended_ms", "started_ms", "stop", "owner", "expires_ms", "missed")
 redis.call("PERSIST", job)
 -- the end of a job without attempts does not look for errors, so they keep a TTL

@@ -142,10 +142,13 @@ local function claim(queues, owner, want, hand, hand_count)
     alone = adopt(jobs, number, prefix, owner, hand, paused[number]) or alone
   end
   for number, queue in ipairs(queues) do
-    if not paused[number] and #jobs < want and not alone then
-      ended, bytes, alone = take(jobs, number, prefix_of(queue), owner, want, hand_count, ended, bytes)
+    -- a key of another type keeps neither the other queues from being served nor their bell ringing
+    if not paused[number] and redis.call("TYPE", queue).ok == "list" then
+      if #jobs < want and not alone then
+        ended, bytes, alone = take(jobs, number, prefix_of(queue), owner, want, hand_count, ended, bytes)
+      end
+      if redis.call("EXISTS", queue) == 1 then ring(prefix_of(queue)) end
     end
-    if not paused[number] and want > 0 and redis.call("EXISTS", queue) == 1 then ring(prefix_of(queue)) end
   end
   if all_paused and #jobs == 0 then return { "paused", {}, pause_ms } end
   return { ended >= MOST_ENDED and #jobs == 0 and "more" or "ok", jobs, 0 }

@@ -1,0 +1,69 @@
+"""`minirq empty`: waiting jobs are deleted."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import click
+
+from minirq.cli.completion import complete_queues
+from minirq.cli.options import config_options
+from minirq.cli.reach import open_store
+from minirq.connection import Config
+from minirq.protocol import procedures, reads
+from minirq.protocol.names import check_queue_name
+from minirq.store import Store
+from minirq.text import safe_text
+
+
+@click.command()
+@click.argument("queues", nargs=-1, shell_complete=complete_queues)
+@click.option("-a", "--all", "all_queues", is_flag=True, help="All queues.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.option("--json", "as_json", is_flag=True, help="For programs. It needs --yes.")
+@config_options
+def empty(config: Config, queues: tuple[str, ...], all_queues: bool, yes: bool, as_json: bool) -> None:
+    """Delete the jobs that wait in QUEUES, or with --all in all queues.
+
+    Jobs that run, are delayed or have ended stay. It says how many there are, and asks first.
+    """
+    if all_queues == bool(queues):
+        raise click.UsageError("give either QUEUES or --all")
+    if as_json and not yes:
+        raise click.UsageError("--json needs --yes")
+    store = open_store(config)
+    if all_queues:
+        known = store.sender.send(reads.queue_names(store.keys))
+        names = [name for name in known if reads.can_be_key(name)]
+    else:
+        names = [check_queue_name(name) for name in dict.fromkeys(queues)]
+    counts = _counts(store, names)
+    if counts and not yes:
+        _ask(counts)
+    deleted = {name: store.sender.run(procedures.empty(store.keys.of(name), "queue")) for name in counts}
+    if as_json:
+        click.echo(json.dumps({"deleted": {name: deleted.get(name, 0) for name in names}}))
+    elif not deleted:
+        click.echo("No jobs wait.")
+    for name, count in deleted.items():
+        if not as_json:
+            click.echo(f"Deleted {_jobs(count)} of {safe_text(name)}.")
+
+
+def _counts(store: Store, names: list[str]) -> dict[str, int]:
+    """How many jobs wait in each queue that is not empty."""
+    replies = store.sender.send_all([reads.count(store.keys.of(name)) for name in names])
+    return {name: count for name, count in zip(names, replies, strict=True) if count}
+
+
+def _ask(counts: dict[str, int]) -> None:
+    """Go on only if somebody says so."""
+    what = ", ".join(f"{_jobs(count)} of {safe_text(name)}" for name, count in counts.items())
+    if not sys.stdin.isatty():
+        raise click.UsageError(f"this would delete {what}, and nobody is there to be asked: give --yes")
+    click.confirm(f"Delete {what}?", abort=True)
+
+
+def _jobs(count: int) -> str:
+    return f"{count:,} waiting {'job' if count == 1 else 'jobs'}"

@@ -1,0 +1,217 @@
+"""The doctor: what is wrong with a Redis and with its queues, and what to do. Decides from the vitals."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from minirq.durations import span
+from minirq.overview import QueueView, WorkerView
+from minirq.store import Store
+from minirq.text import safe_text
+from minirq.vitals import Held, Server, Vitals, read_vitals
+
+__all__ = ["Finding", "findings", "look"]
+
+Mark = Literal["ok", "warn", "bad"]
+
+#: from here on each round trip is felt, seconds
+_SLOW = 0.02
+#: `enqueue_at` and the times that people see are off by so much, seconds
+_CLOCK_OFF = 1.0
+#: shares of maxmemory
+_FILLING, _FULL = 0.8, 0.95
+#: a buried owner's jobs are found by the next sweep, which comes sooner than this, seconds
+_SWEPT_WITHIN = 60.0
+_LATE_BEAT = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at. `advice` says what to do, and is empty where nothing is to be done."""
+
+    subject: str
+    mark: Mark
+    text: str
+    advice: str = ""
+
+
+def look(store: Store) -> list[Finding]:
+    """Look at the server, the workers and the queues. Changes nothing."""
+    return list(findings(read_vitals(store)))
+
+
+def findings(vitals: Vitals) -> Iterator[Finding]:
+    """Say what is to be thought of these vitals."""
+    yield from _server(vitals.server)
+    yield _eviction(vitals.server)
+    yield from _persistence(vitals.server)
+    yield _memory(vitals.server)
+    yield _clock(vitals.server)
+    yield from _workers(vitals)
+    for queue in vitals.overview.queues:
+        yield from _queue(queue, vitals)
+    yield from _orphans(vitals)
+
+
+# --- the server -------------------------------------------------------------------------------
+
+
+def _server(server: Server) -> Iterator[Finding]:
+    name = f"{server.name.capitalize()} {safe_text(server.version)}"
+    if server.role not in ("master", "primary"):
+        yield Finding(
+            "server",
+            "bad",
+            f"{name} is a {safe_text(server.role)}: it takes no jobs",
+            "Use the URL of its master.",
+        )
+    elif server.mode == "cluster":
+        yield Finding("server", "bad", f"{name} is a cluster", "Use a standalone server or Sentinel.")
+    else:
+        yield Finding("server", "ok", f"{name}, {safe_text(server.mode)}")
+    milliseconds = f"A round trip takes {server.round_trip * 1000:.1f} ms"
+    if server.round_trip > _SLOW:
+        yield Finding(
+            "distance", "warn", milliseconds, "Run workers closer to Redis, or look what slows it down."
+        )
+    else:
+        yield Finding("distance", "ok", milliseconds)
+
+
+def _eviction(server: Server) -> Finding:
+    to_do = "Set maxmemory-policy to noeviction."
+    if server.policy.startswith("allkeys"):
+        return Finding("eviction", "bad", f"When memory is short, {server.policy} throws jobs away", to_do)
+    if server.evicted:
+        text = (
+            f"{server.evicted:,} keys were thrown away since it started; they may have been jobs or results"
+        )
+        return Finding("eviction", "warn", text, f"Give it more memory. {to_do}")
+    if server.policy.startswith("volatile"):
+        text = f"{server.policy} throws away records of ended jobs when memory is short, and no others"
+        return Finding("eviction", "ok", text)
+    return Finding("eviction", "ok", f"{safe_text(server.policy)}: nothing is thrown away")
+
+
+def _persistence(server: Server) -> Iterator[Finding]:
+    if not server.can_write_aof:
+        yield Finding(
+            "persistence", "bad", "The append-only file cannot be written", "See Redis' log: disk full?"
+        )
+    elif server.has_aof:
+        yield Finding("persistence", "ok", "An append-only file is kept")
+    else:
+        text = (
+            "No append-only file is kept: a crash loses what came after the last snapshot,"
+            f" {span(server.since_snapshot)} ago"
+        )
+        yield Finding("persistence", "warn", text, "Set appendonly yes, and appendfsync everysec.")
+    if not server.can_snapshot:
+        text = "The last snapshot failed: Redis refuses all writes, unless it was told otherwise"
+        yield Finding("persistence", "bad", text, "See Redis' log: disk full, or no memory for a fork?")
+
+
+def _memory(server: Server) -> Finding:
+    if not server.max_memory:
+        return Finding("memory", "ok", f"{_size(server.memory)} in use, no limit is set")
+    share = server.memory / server.max_memory
+    text = f"{_size(server.memory)} of {_size(server.max_memory)} in use ({share:.0%})"
+    to_do = "Raise maxmemory, or keep results for a shorter time (result_ttl)."
+    if share >= _FULL:
+        return Finding("memory", "bad", f"{text}: jobs are refused soon", to_do)
+    return Finding("memory", "warn", text, to_do) if share >= _FILLING else Finding("memory", "ok", text)
+
+
+def _clock(server: Server) -> Finding:
+    ahead = server.clock_ahead
+    if abs(ahead) < _CLOCK_OFF:
+        return Finding("clock", "ok", "The clocks of Redis and of this host agree")
+    text = f"The clock of Redis is {span(abs(ahead))} {'ahead of' if ahead > 0 else 'behind'} this host's"
+    return Finding("clock", "warn", text, "Set both (NTP): enqueue_at means the clock of Redis.")
+
+
+# --- workers and queues -----------------------------------------------------------------------
+
+
+def _workers(vitals: Vitals) -> Iterator[Finding]:
+    seen = vitals.overview
+    if not seen.workers:
+        yield Finding("workers", "warn", "No worker is running", "Start one: minirq worker")
+        return
+    processes = sum(len(worker.processes) for worker in seen.workers)
+    yield Finding("workers", "ok", f"{len(seen.workers):,} running, with {processes:,} processes")
+    for worker in seen.workers:
+        silence = _silence(worker, vitals)
+        if silence >= _LATE_BEAT:
+            text = f"Worker {safe_text(worker.name)} has not been heard of for {span(silence)}"
+            yield Finding("workers", "warn", text, "It is dead, frozen or cut off from Redis: see its log.")
+
+
+def _queue(queue: QueueView, vitals: Vitals) -> Iterator[Finding]:
+    subject, word = f"queue {safe_text(queue.name)}", _word(queue.name)
+    is_served = any(queue.name in worker.queues for worker in vitals.overview.workers)
+    trouble = False
+    if queue.is_paused:
+        trouble = True
+        text = f"It is suspended, and {queue.waiting:,} jobs wait"
+        yield Finding(subject, "warn", text, f"Go on with: minirq resume {word}")
+    if queue.waiting and not is_served:
+        trouble = True
+        text = f"{queue.waiting:,} jobs wait, and no worker serves it"
+        yield Finding(subject, "bad", text, f"Start one: minirq worker {word}")
+    if late := vitals.late.get(queue.name):
+        trouble = True
+        to_do = (
+            "See the log of the workers." if vitals.overview.workers else "Start a worker: any of them does."
+        )
+        yield Finding(subject, "bad", f"{late:,} delayed jobs are overdue: no worker has moved them", to_do)
+    if queue.failed:
+        trouble = True
+        to_do = f"See why with minirq job ID; run them again: minirq requeue --all --queue {word}"
+        yield Finding(subject, "warn", f"{queue.failed:,} failed jobs are kept", to_do)
+    if not trouble:
+        yield Finding(subject, "ok", f"{queue.waiting:,} jobs wait, {queue.running:,} run")
+
+
+def _orphans(vitals: Vitals) -> Iterator[Finding]:
+    found = [finding for held in vitals.held if (finding := _orphan(held, vitals))]
+    yield from found
+    if not vitals.is_search_complete:
+        text = "Jobs that nobody owns were looked for in a part of the keys only, as there are many"
+        yield Finding("orphans", "warn", text, "Run this again when Redis has less to do.")
+    elif not found:
+        yield Finding("orphans", "ok", "Every job that is held has a living owner")
+
+
+def _orphan(held: Held, vitals: Vitals) -> Finding | None:
+    subject = f"queue {safe_text(held.queue)}"
+    text = f"{held.jobs:,} jobs are held by {safe_text(held.owner)}"
+    has_workers = bool(vitals.overview.workers)
+    to_do = "See the log of the workers." if has_workers else "Start a worker: it takes them back."
+    match held.state:
+        case "unknown":
+            to_do = "Nobody takes them back by itself. Was the key 'owners' of this queue deleted?"
+            return Finding(subject, "bad", f"{text}, who is not registered", to_do)
+        case "buried" if held.seconds > _SWEPT_WITHIN:
+            return Finding(subject, "bad", f"{text}, who has been dead for {span(held.seconds)}", to_do)
+        case "late":
+            text = f"{text}, whose lease ran out {span(held.seconds)} ago"
+            is_soon = has_workers and held.seconds < _SWEPT_WITHIN
+            return Finding(subject, "warn" if is_soon else "bad", text, "" if is_soon else to_do)
+    return None  # dead for a moment: the next sweep finds it
+
+
+def _silence(worker: WorkerView, vitals: Vitals) -> float:
+    return (vitals.overview.at - worker.last_beat).total_seconds() if worker.last_beat else 0.0
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
+
+
+def _word(name: str) -> str:
+    """A name as a shell takes it; what a terminal may take for something else is not repeated."""
+    return shlex.quote(name) if safe_text(name) == name else "QUEUE"

@@ -1,0 +1,208 @@
+"""Processes that die or freeze: at each step of a job's way, and each process of a worker."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import naughty
+import pytest
+from faults.conftest import LEASE, Start, audit, lines, recovered, since
+from waits import is_gone, until
+
+from minirq import JobStatus, Queue
+from minirq.worker import evidence
+from minirq.worker.board import Board
+from minirq.worker.process import Process
+
+
+@pytest.mark.parametrize(
+    ("fault", "runs", "attempts", "lost"),
+    [
+        ("brought:kill", 1, 1, 0),
+        ("claimed:kill", 1, 1, 0),
+        ("started:kill", 1, 2, 1),
+        ("ended:kill", 2, 2, 1),
+        ("settled:kill", 1, 1, 0),
+        ("claimed:kill:2", 1, 1, 0),
+    ],
+)
+def test_a_process_killed_at_any_step(
+    queue: Queue, start: Start, trace: Path, tmp_path: Path, fault: str, runs: int, attempts: int, lost: int
+) -> None:
+    jobs = [] if fault == "brought:kill" else [queue.enqueue("naughty.trace_and_sleep", str(trace), 0.002)]
+    start(fault=fault)
+    if fault.startswith(("brought", "claimed:kill:2")):
+        until(lambda: queue.connection.zcard("minirq:workers"))
+        jobs.append(queue.enqueue("naughty.trace_and_sleep", str(trace), 0.002))
+    struck = tmp_path / "struck"
+    until(struck.exists)
+    assert [job.wait(10) for job in jobs] == ["slept"] * len(jobs)
+    recovered("a killed process", time.time() - struck.stat().st_mtime, 1.0)
+    for job in jobs:
+        job.refresh()
+    assert (max(job.attempts for job in jobs), max(job.lost for job in jobs)) == (attempts, lost)
+    assert len(lines(trace)) == runs + len(jobs) - 1
+    audit(queue.connection)
+
+
+def test_a_process_that_freezes_between_wait_and_claim(
+    queue: Queue, start: Start, trace: Path, tmp_path: Path
+) -> None:
+    worker = start(fault="brought:stop")
+    until(lambda: queue.connection.zcard("minirq:workers"))
+    job = queue.enqueue("naughty.trace_and_sleep", str(trace), 0.0)
+    until((tmp_path / "struck").exists)
+    [child] = worker.children
+    time.sleep(0.2)
+    assert job.get_status() == JobStatus.QUEUED
+    os.kill(child, signal.SIGCONT)
+    assert job.wait(10) == "slept"
+    assert len(lines(trace)) == 1
+
+
+def test_an_error_of_the_worker_itself(queue: Queue, start: Start, trace: Path) -> None:
+    job = queue.enqueue("naughty.trace_and_sleep", str(trace), 0.0)
+    worker = start(fault="claimed:raise")
+    assert job.wait(10) == "slept"
+    assert "MINIRQ_FAULT struck at claimed" in worker.log
+    assert "exited with code 70" in worker.log
+
+
+def test_a_job_that_kills_its_process_after_its_end_each_time(
+    queue: Queue, start: Start, trace: Path
+) -> None:
+    job = queue.enqueue("naughty.die_after_the_end", str(trace))
+    start()
+    until(lambda: job.get_status() == JobStatus.FAILED)
+    assert len(lines(trace)) == 3
+    assert job.lost == 3
+
+
+def test_the_supervisor_is_killed_and_its_children_live(queue: Queue, start: Start, trace: Path) -> None:
+    first = start()
+    job = queue.enqueue("naughty.trace_and_sleep", str(trace), 1.0)
+    until(lambda: len(lines(trace)) == 1)
+    start()
+    until(lambda: queue.connection.zcard("minirq:workers") == 2)
+    [child] = first.children
+    os.kill(first.pid, signal.SIGKILL)
+    died = time.monotonic()
+    until(lambda: is_gone(child), 1)
+    until(lambda: len(lines(trace)) == 2)
+    recovered("a killed supervisor", since(died), LEASE + 2)
+    job.wait(10)
+    job.refresh()
+    assert (job.attempts, job.lost) == (2, 1)
+    audit(queue.connection)
+
+
+def test_everything_is_killed(queue: Queue, start: Start, trace: Path) -> None:
+    workers = [start(processes=2), start()]
+    jobs = [queue.enqueue("naughty.trace_and_sleep", str(trace), 0.7) for _ in range(4)]
+    until(lambda: len(lines(trace)) == 3)
+    for worker in workers:
+        worker.kill_all()
+    died = time.monotonic()
+    start(processes=2)
+    until(lambda: len(lines(trace)) == 6)
+    recovered("all workers killed", since(died), LEASE + 2)
+    assert [job.wait(10) for job in jobs] == ["slept"] * 4
+    audit(queue.connection)
+
+
+def test_a_process_freezes_for_longer_than_the_lease(queue: Queue, start: Start, trace: Path) -> None:
+    worker = start()
+    start()
+    job = queue.enqueue("naughty.trace_and_sleep", str(trace), 0.1)
+    until(lambda: len(lines(trace)) == 1)
+    frozen = int(lines(trace)[0])
+    os.kill(frozen, signal.SIGSTOP)
+    time.sleep(LEASE + 0.4)  # the supervisor beats for it
+    assert job.get_status() == JobStatus.STARTED
+    os.kill(frozen, signal.SIGCONT)
+    assert job.wait(10) == "slept"
+    assert len(lines(trace)) == 1
+    assert worker.process.poll() is None
+
+
+def test_the_supervisor_freezes_for_longer_than_the_lease(queue: Queue, start: Start, trace: Path) -> None:
+    frozen = start()
+    job = queue.enqueue("naughty.trace_and_sleep", str(trace), LEASE + 1.5)
+    until(lambda: len(lines(trace)) == 1)
+    frozen.signal(signal.SIGSTOP)
+    stopped = time.monotonic()
+    start()
+    until(lambda: len(lines(trace)) == 2)
+    recovered("a frozen supervisor", since(stopped), LEASE + 2)
+    frozen.signal(signal.SIGCONT)
+    until(lambda: "has lost its lease" in frozen.log or "the result was dropped" in frozen.log)
+    assert job.wait(10) == "slept"
+    job.refresh()
+    assert (job.attempts, job.lost) == (2, 1)
+    assert queue.enqueue("jobs.add", 1, 2).wait(10) == 3
+    audit(queue.connection)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_one_signal_to_stop(queue: Queue, start: Start, trace: Path, number: int) -> None:
+    worker = start()
+    running = queue.enqueue("naughty.trace_and_sleep", str(trace), 0.3)
+    waiting = queue.enqueue("jobs.add", 1)
+    until(lambda: len(lines(trace)) == 1)
+    worker.signal(number)
+    assert worker.process.wait(5) == 0
+    assert (running.get_status(), waiting.get_status()) == (JobStatus.FINISHED, JobStatus.QUEUED)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_two_signals_to_stop(queue: Queue, start: Start, trace: Path, number: int) -> None:
+    worker = start()
+    running = queue.enqueue("naughty.trace_and_sleep", str(trace), 30)
+    until(lambda: len(lines(trace)) == 1)
+    worker.signal(number)
+    until(lambda: "stopping" in worker.log)
+    worker.signal(number)
+    assert worker.process.wait(5) == 0
+    assert (running.get_status(), running.attempts, running.lost) == (JobStatus.QUEUED, 0, 0)
+
+
+def test_a_hangup(queue: Queue, start: Start, trace: Path) -> None:
+    worker = start()
+    jobs = [queue.enqueue("naughty.trace_and_sleep", str(trace), 0.02) for _ in range(20)]
+    until(lambda: lines(trace))
+    worker.signal(signal.SIGHUP)
+    assert [job.wait(10) for job in jobs] == ["slept"] * 20
+    assert len(lines(trace)) == 20
+    until(lambda: len(set(lines(trace))) == 2 or worker.children != [int(lines(trace)[0])])
+
+
+def test_what_the_kernel_killed_for_lack_of_memory(tmp_path: Path) -> None:
+    # a real one would take the machine's memory first: the count of the control group is a file
+    events = tmp_path / "memory.events"
+    events.write_text("low 0\noom 2\noom_kill 2\n")
+    for risen, number in ((True, signal.SIGKILL), (False, signal.SIGKILL), (True, signal.SIGSEGV)):
+        process = Process("owner", Board(), memory_events=events)
+        process.start(lambda number=number: os.kill(os.getpid(), number))
+        if risen:
+            events.write_text(f"low 0\noom 3\noom_kill {int(events.read_text().split()[-1]) + 1}\n")
+        death = process.reap(wait=True)
+        assert death is not None
+        process.close()
+        said = evidence.of_death(death, 1.0, "worker").message
+        assert ("possible OOM" in said) == (risen and number == signal.SIGKILL)
+
+
+def test_many_deaths_do_not_make_a_job_run_again_without_end(
+    queue: Queue, start: Start, trace: Path
+) -> None:
+    worker = start()
+    poison = queue.enqueue("jobs.append_and_die", str(trace), "run")
+    good = [queue.enqueue(naughty.trace_and_sleep, str(trace) + ".good", 0.0) for _ in range(20)]
+    assert [job.wait(15) for job in good] == ["slept"] * 20
+    until(lambda: poison.get_status() == JobStatus.FAILED)
+    assert len(lines(trace)) == 3
+    assert "SIGKILL" in poison.errors[0].message
+    assert worker.process.poll() is None
