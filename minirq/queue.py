@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any
 
 from minirq.durations import parse_duration
 from minirq.exceptions import InvalidJobOperation, InvalidOption, NoSuchJobError
@@ -21,9 +21,9 @@ from minirq.store import Store
 if TYPE_CHECKING:
     import redis
 
-__all__ = ["EnqueueData", "Queue"]
+    from minirq.signatures import Enqueue
 
-T = TypeVar("T")
+__all__ = ["EnqueueData", "Queue"]
 
 #: what `Queue.prepare_data` makes and `enqueue_many` takes
 EnqueueData = Submission
@@ -75,25 +75,25 @@ class Queue:
 
     # --- putting jobs in ----------------------------------------------------------------------
 
-    @overload
-    def enqueue(self, f: Callable[..., T], *args: Any, **kwargs: Any) -> Job[T]: ...
-    @overload
-    def enqueue(self, f: str, *args: Any, **kwargs: Any) -> Job[Any]: ...
-    def enqueue(self, f: Function, *args: Any, **kwargs: Any) -> Job[Any]:
-        """Enqueue a call of `f`, a function or its dotted name, and return its job.
+    if TYPE_CHECKING:
+        enqueue: Enqueue
+    else:
 
-        These keywords are minirq's, all others are the function's: `job_timeout` (seconds, or text such
-        as "10m"; 180; -1 no limit), `result_ttl` (500 s; 0 keeps nothing, -1 for ever), `ttl` (none: not
-        started by then, the job has expired), `failure_ttl` (30 days), `job_id`, `description`,
-        `at_front`, `meta`, `retry` (a Retry), and `args=` with `kwargs=` for arguments that collide.
+        def enqueue(self, f: Function, *args: Any, **kwargs: Any) -> Job[Any]:
+            """Enqueue a call of `f`, a function or its dotted name, and return its job.
 
-        When it returns, the job is in Redis exactly once. A `job_id` that lives already is left alone
-        and returned; one that has ended starts anew.
+            These keywords are minirq's, all others are the function's: `job_timeout` (seconds, or text such
+            as "10m"; 180; -1 no limit), `result_ttl` (500 s; 0 keeps nothing, -1 for ever), `ttl` (none: not
+            started by then, the job has expired), `failure_ttl` (30 days), `job_id`, `description`,
+            `at_front`, `meta`, `retry` (a Retry), and `args=` with `kwargs=` for arguments that collide.
 
-        Raises UnnamedFunction, SerializationError, InvalidOption (nothing was sent), QueueFull,
-        ServerUnavailable (the job may or may not be there: with a `job_id` you may call again).
-        """
-        return self._enqueue(self._job(Submission.of_call(f, args, kwargs)))
+            When it returns, the job is in Redis exactly once. A `job_id` that lives already is left alone
+            and returned; one that has ended starts anew.
+
+            Raises UnnamedFunction, SerializationError, InvalidOption (nothing was sent), QueueFull,
+            ServerUnavailable (the job may or may not be there: with a `job_id` you may call again).
+            """
+            return self._enqueue(self._job(Submission.of_call(f, args, kwargs)))
 
     def enqueue_call(
         self,

@@ -29,6 +29,7 @@ FLOORS = [
         "store",
         "waiting",
         "facts",
+        "signatures",
         "suspension",
         "explain",
         "doctor",

@@ -13,6 +13,7 @@ from datetime import datetime
 
 import click
 
+from minirq.cli.completion import complete_queues
 from minirq.cli.options import DurationType, config_options
 from minirq.cli.reach import open_store
 from minirq.cli.table import Cell, layout
@@ -44,7 +45,7 @@ class _View:
 
 
 @click.command()
-@click.argument("queues", nargs=-1)
+@click.argument("queues", nargs=-1, shell_complete=complete_queues)
 @click.option("-i", "--interval", type=DurationType(0.1), help="Show it anew every so often, until Ctrl-C.")
 @click.option("-R", "--by-queue", is_flag=True, help="List the workers of each queue.")
 @click.option("-Q", "--only-queues", is_flag=True, help="Leave the workers out.")

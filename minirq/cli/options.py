@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -78,16 +79,16 @@ def config_options(command: Callable[Concatenate[Config, P], R]) -> Callable[P, 
         metavar="FILE",
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
         allow_from_autoenv=False,
-        help="Read [tool.minirq] from this TOML file, and not from the nearest pyproject.toml.",
+        help="TOML file with [tool.minirq], instead of the nearest pyproject.toml [env: MINIRQ_CONFIG]",
     )
     @wraps(command)
     def with_config(*args: P.args, **kwargs: P.kwargs) -> R:
         url = kwargs.pop("url", None)
         namespace = kwargs.pop("namespace", None)
-        file = kwargs.pop("file", None)
-        config = load_config(
-            url=_text(url), namespace=_text(namespace), file=Path(str(file)) if file else None
-        )
+        if file := kwargs.pop("file", None):
+            # jobs that make a Queue of their own are to find the same settings
+            os.environ["MINIRQ_CONFIG"] = str(Path(str(file)).absolute())
+        config = load_config(url=_text(url), namespace=_text(namespace))
         return command(config, *args, **kwargs)
 
     return with_config

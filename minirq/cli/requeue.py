@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import click
 
+from minirq.cli.completion import complete_queues
 from minirq.cli.options import config_options
 from minirq.cli.reach import open_store
 from minirq.connection import Config
@@ -32,7 +33,12 @@ class _Done:
 @click.command()
 @click.argument("ids", nargs=-1)
 @click.option("-a", "--all", "all_failed", is_flag=True, help="All failed jobs.")
-@click.option("--queue", metavar="QUEUE", help="Of this queue only; without it, of all queues.")
+@click.option(
+    "--queue",
+    metavar="QUEUE",
+    help="Of this queue only; without it, of all queues.",
+    shell_complete=complete_queues,
+)
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @config_options
 @click.pass_context

@@ -6,14 +6,18 @@ import logging
 import signal
 import sys
 from collections.abc import Mapping
+from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import click
 
+from minirq.cli.completion import complete_queues
 from minirq.cli.logs import set_up_logs
-from minirq.cli.options import DurationType, config_options
+from minirq.cli.options import DurationType, SizeType, config_options
+from minirq.cli.pidfile import pid_file
+from minirq.cli.reloader import reloading
 from minirq.connection import Config, connect, safe_url
 from minirq.exceptions import ConfigError, InvalidOption
 from minirq.protocol.serializers import resolve_serializer
@@ -23,11 +27,11 @@ from minirq.worker import Worker
 logger = logging.getLogger(__name__)
 
 #: what pyproject.toml cannot set: it would be the same for every worker, or is no setting
-_NOT_IN_PROJECT = ("help", "name", "namespace", "url", "with_scheduler")
+_NOT_IN_PROJECT = ("help", "name", "namespace", "url", "file", "with_scheduler")
 
 
 @click.command()
-@click.argument("queues", nargs=-1, envvar="MINIRQ_WORKER_QUEUES")
+@click.argument("queues", nargs=-1, envvar="MINIRQ_WORKER_QUEUES", shell_complete=complete_queues)
 @click.option(
     "-p", "--processes", type=click.IntRange(1, 1000), default=1, show_default=True,
     help="Jobs that run at once.",
@@ -56,8 +60,34 @@ _NOT_IN_PROJECT = ("help", "name", "namespace", "url", "with_scheduler")
     help="How long running jobs may go on after a stop was asked for.",
 )  # fmt: skip
 @click.option(
+    "--kill-grace", type=DurationType(), default=5, show_default=True,
+    help="A job that ignores its timeout for so long is killed with its process.",
+)  # fmt: skip
+@click.option(
     "--lease", type=DurationType(), default=15, show_default=True,
     help="A worker not heard of for so long is taken for dead, and its jobs are run by others.",
+)  # fmt: skip
+@click.option(
+    "--max-jobs-per-child", type=click.IntRange(min=1), metavar="N",
+    help="Replace a process after N jobs.",
+)  # fmt: skip
+@click.option(
+    "--max-memory-per-child", type=SizeType(), metavar="SIZE",
+    help="Replace a process after a job that leaves it with more, as in 200M or 1G.",
+)  # fmt: skip
+@click.option(
+    "--preload", multiple=True, metavar="MODULE",
+    help="Import it in each process before its first job; repeatable.",
+)  # fmt: skip
+@click.option("--no-batch", is_flag=True, help="Claim jobs one by one, also short ones.")
+@click.option("--allow-eviction", is_flag=True, help="Work on a Redis that may throw jobs away.")
+@click.option(
+    "--pid", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+    help="Keep the process id in this file while it runs.",
+)  # fmt: skip
+@click.option(
+    "--reload", is_flag=True,
+    help="For development: replace the processes when a *.py below --path changes.",
 )  # fmt: skip
 @config_options
 @click.pass_context
@@ -65,10 +95,11 @@ def worker(ctx: click.Context, config: Config, /, **_: Any) -> None:
     """Run jobs of QUEUES, in this order: the first one that has any. Without QUEUES, of "default".
 
     SIGINT (Ctrl-C) or SIGTERM lets running jobs end; a second one cuts them off, and they run again
-    later. Exits with 0 after that. A Redis that is away is waited for.
+    later. Exits with 0 after that. SIGHUP replaces the processes one by one, each after its job, so that
+    new code is imported. A Redis that is away is waited for.
 
     Options can also be set by MINIRQ_WORKER_... in the environment (MINIRQ_WORKER_MAX_JOBS, lists
-    separated by spaces, paths by colons), and in the table [tool.minirq.worker] of pyproject.toml.
+    separated by spaces, paths by colons), and in the table [tool.minirq.worker] of pyproject.toml or --config.
     """
     options = {**ctx.params, **_from_project(ctx, config.worker_defaults)}
     if options["verbose"] and options["quiet"]:
@@ -76,7 +107,9 @@ def worker(ctx: click.Context, config: Config, /, **_: Any) -> None:
     level = logging.DEBUG if options["verbose"] else logging.WARNING if options["quiet"] else logging.INFO
     set_up_logs(level=level, as_json=options["log_format"] == "json", may_color=ctx.color is not False)
     _exit_when_told_to()
-    _run(config, options)
+    paths = [str(Path(path).absolute()) for path in options["path"]]
+    with pid_file(options["pid"]), reloading(paths) if options["reload"] else nullcontext():
+        _run(config, {**options, "path": paths})
 
 
 def _run(config: Config, options: Mapping[str, Any]) -> None:
@@ -90,9 +123,15 @@ def _run(config: Config, options: Mapping[str, Any]) -> None:
         processes=options["processes"],
         allow=options["allow"],
         accept=options["accept"],
-        paths=[str(Path(path).absolute()) for path in options["path"]],
+        paths=options["path"],
+        preload=options["preload"],
         lease=options["lease"],
         stop_timeout=options["stop_timeout"],
+        kill_grace=options["kill_grace"],
+        max_jobs_per_child=options["max_jobs_per_child"],
+        max_memory_per_child=options["max_memory_per_child"],
+        batch=not options["no_batch"],
+        allow_eviction=options["allow_eviction"],
         namespace=config.namespace,
     )
     logger.info(
@@ -106,7 +145,7 @@ def _from_project(ctx: click.Context, table: Mapping[str, object]) -> dict[str, 
     known = {param.human_readable_name.lower().replace("-", "_"): param for param in _settable(ctx.command)}
     found = {}
     for key, value in table.items():
-        source = f"pyproject.toml: tool.minirq.worker.{safe_text(key)}"
+        source = f"tool.minirq.worker.{safe_text(key)}"
         if key not in known:
             raise ConfigError(f"{source}: no such key; known are {', '.join(sorted(known))}")
         param = known[key]
@@ -155,3 +194,5 @@ def _exit_when_told_to() -> None:
     """A stop that is asked for while Redis is waited for. Once the worker works, it hears for itself."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda received, frame: sys.exit(0))
+    # there is nothing to replace yet
+    signal.signal(signal.SIGHUP, lambda received, frame: None)

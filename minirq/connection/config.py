@@ -56,7 +56,8 @@ def load_config(
     Without `needs_url` no URL is looked for: the caller has a connection.
     `file` is a TOML file with the same tables that is read instead of the nearest pyproject.toml.
     """
-    project = _Project.nearest(start_dir) if file is None else _Project.of(file)
+    file = file or _variable(environ, "MINIRQ_CONFIG", _absolute_path)
+    project = _Project.of(file) if file else _Project.nearest(start_dir)
     found_url = _argument(url, "url", checked_url)
     if found_url is None and needs_url:
         found_url = (

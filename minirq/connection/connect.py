@@ -7,7 +7,9 @@ made here sends once and has its timeouts stated. What to send again is decided 
 
 from __future__ import annotations
 
+import socket
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -98,7 +100,18 @@ def derive(
         )
     else:
         own_pool = redis.ConnectionPool(**options)
-    return redis.Redis(connection_pool=own_pool, single_connection_client=single_connection_client)
+    own = redis.Redis(connection_pool=own_pool, single_connection_client=single_connection_client)
+    own.auto_close_connection_pool = True  # a pool that was handed over is not closed with its client
+    return own
+
+
+def open_sockets(client: redis.Redis) -> Iterator[socket.socket]:
+    """The sockets that a client holds: to look at, or to close the copies of them that a fork has made."""
+    pool = client.connection_pool  # after a fork its own methods would forget them and close nothing
+    for connection in (*pool._available_connections, *pool._in_use_connections):
+        sock = getattr(connection, "_sock", None)
+        if sock is not None:
+            yield sock
 
 
 def check_server(client: redis.Redis) -> ServerInfo:

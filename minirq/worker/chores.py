@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from minirq.connection.connect import derive
+from minirq.connection.connect import derive, open_sockets
 from minirq.connection.sender import Sender
 from minirq.exceptions import MinirqError, QueueFull, ServerFault, ServerUnavailable
 from minirq.protocol import operations, procedures, reads
@@ -340,6 +340,12 @@ class Chores:
         self._drop_ears()
         self._sender.client.close()
         self._ears.close()
+
+    def abandon(self) -> None:
+        """In a forked process: close the copies of the connections."""
+        for client in (self._sender.client, self._ears):
+            for sock in open_sockets(client):
+                sock.close()
 
     # --- what others hear and see -------------------------------------------------------------
 

@@ -12,10 +12,10 @@ import socket
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from minirq.calls import Argument, Call
-from minirq.connection.connect import derive
+from minirq.connection.connect import derive, open_sockets
 from minirq.connection.sender import Sender
 from minirq.exceptions import QueueFull, ServerFault, ServerUnavailable
 from minirq.protocol import operations, reads
@@ -77,8 +77,8 @@ class Link:
             call = reads.take_one(self._queues[0], self.owner, self._settings.block)
         else:
             call = reads.hear_bell(self._queues, self._settings.block)
-        self._block(call)
-        fault("brought")
+        if self._block(call):
+            fault("brought")
 
     def wait_while_paused(self, seconds: float | None) -> None:
         """Wait for a paused queue: for its bell, or so long; never on the list itself."""
@@ -88,24 +88,21 @@ class Link:
     def sockets(self) -> Iterator[socket.socket]:
         """The sockets that are open now."""
         for sender in (self._sender, self._blocking):
-            pool: Any = sender.client.connection_pool
-            for connection in (*pool._available_connections, *pool._in_use_connections):
-                sock = getattr(connection, "_sock", None)
-                if sock is not None:
-                    yield sock
+            yield from open_sockets(sender.client)
 
     def close(self) -> None:
         """Close the connections."""
         for sender in (self._sender, self._blocking):
             sender.client.close()
 
-    def _block(self, call: Call[bool]) -> None:
+    def _block(self, call: Call[bool]) -> bool:
         try:
-            self._blocking.send(call)
+            has_come = self._blocking.send(call)
         except (ServerUnavailable, ServerFault, QueueFull) as error:
             time.sleep(self._wait_patience.failed(error))
-        else:
-            self._wait_patience.succeeded()
+            return False
+        self._wait_patience.succeeded()
+        return has_come
 
     def _persist(self, call: Call[T]) -> T:
         while True:

@@ -121,37 +121,30 @@ class Loop:
         return claim
 
     def _run_batch(self) -> None:
-        function = ""
         while (claimed := self._batch.next()) is not None:
             started = time.monotonic()
             envelope = self._executor.read(claimed)
             function = envelope.function if isinstance(envelope, Payload) else ""
-            is_short = self._pace.is_short(function)
-            self._batch.starts(started, is_short=is_short)
-            if not is_short:
-                self._look()
+            self._batch.starts(started, is_short=self._pace.is_short(function))
             outcome = self._run_one(claimed, envelope, function, started)
             ended = time.monotonic()
-            if not is_short or not len(self._batch):
-                self._tidy(function)  # before anything is sent: the job may have closed the connection
             self._batch.ended(settlement(claimed, outcome), ended)
             self._ran += 1
             self._pace.ran(function, ended - started)
             if self._is_done:
                 return
 
-    def _look(self) -> None:
-        if self._hygiene is not None:
-            self._hygiene.look()
-
     def _tidy(self, function: str) -> None:
-        if self._hygiene is not None:
+        # short jobs are looked after once a batch
+        if self._hygiene is not None and not (len(self._batch) and self._pace.is_short(function)):
             with self._link.lock:  # the ticker may be sending
                 self._is_fit = self._hygiene.tidy(function) and self._is_fit
 
     def _run_one(
         self, claimed: Claimed, envelope: Payload | Failed, function: str, started: float
     ) -> Outcome:
+        if self._hygiene is not None and not self._pace.is_short(function):
+            self._hygiene.look()
         # from here on the job may take the process down: preparing it may import its module
         timeout = envelope.options.timeout if isinstance(envelope, Payload) else JOB_TIMEOUT
         deadline = 0.0 if timeout == -1 else started + timeout
@@ -162,6 +155,7 @@ class Loop:
         outcome = self._run_task(task) if isinstance(task, Task) else task
         self._board.end(failed=not isinstance(outcome, Finished))
         fault("ended")
+        self._tidy(function)  # before anything is sent or logged: the job may have closed what that goes through
         if self._journal.is_told or not isinstance(outcome, Finished):
             self._journal.ended(claimed, function, outcome, time.monotonic() - started)
         return outcome

@@ -14,6 +14,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from minirq.connection.connect import open_sockets
 from minirq.exceptions import AccessDenied, MinirqError
 from minirq.text import safe_text
 from minirq.worker import evidence
@@ -166,8 +167,9 @@ class Supervisor:
     def _release(self) -> None:
         """In a child: close the copies of what is the supervisor's."""
         self._selector.close()
-        self._chores.close()
-        self._client.connection_pool.disconnect()
+        self._chores.abandon()
+        for sock in open_sockets(self._client):
+            sock.close()
         for other in self._children:
             other.close()
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import time
 from pathlib import Path
+from typing import NoReturn
 
 import naughty
 import pytest
@@ -185,7 +187,7 @@ def test_what_the_kernel_killed_for_lack_of_memory(tmp_path: Path) -> None:
     events.write_text("low 0\noom 2\noom_kill 2\n")
     for risen, number in ((True, signal.SIGKILL), (False, signal.SIGKILL), (True, signal.SIGSEGV)):
         process = Process("owner", Board(), memory_events=events)
-        process.start(lambda number=number: os.kill(os.getpid(), number))
+        process.start(lambda number=number: _end_quietly_by(number))
         if risen:
             events.write_text(f"low 0\noom 3\noom_kill {int(events.read_text().split()[-1]) + 1}\n")
         death = process.reap(wait=True)
@@ -206,3 +208,9 @@ def test_many_deaths_do_not_make_a_job_run_again_without_end(
     assert len(lines(trace)) == 3
     assert "SIGKILL" in poison.errors[0].message
     assert worker.process.poll() is None
+
+
+def _end_quietly_by(number: int) -> NoReturn:
+    faulthandler.disable()
+    os.kill(os.getpid(), number)
+    os._exit(0)

@@ -1,0 +1,60 @@
+"""Right and wrong calls. Each line that a type checker must refuse says so; see test_types.py."""
+
+from __future__ import annotations
+
+from minirq import Job, Queue, Retry
+
+
+def add(a: int, b: int = 0) -> int:
+    return a + b
+
+
+async def greet(name: str) -> str:
+    return name
+
+
+def nothing() -> None: ...
+
+
+class Task:
+    def method(self, a: int) -> bytes:
+        return bytes(a)
+
+    @staticmethod
+    def static(a: int) -> float:
+        return a
+
+    @classmethod
+    def of_class(cls, a: int) -> bool:
+        return bool(a)
+
+
+queue = Queue()
+
+a: Job[int] = queue.enqueue(add, 1)
+b: Job[int] = queue.enqueue(add, 1, b=2)
+c: Job[str] = queue.enqueue(greet, "Ann")
+d: Job[None] = queue.enqueue(nothing)
+e: Job[bytes] = queue.enqueue(Task().method, 1)
+f: Job[float] = queue.enqueue(Task.static, 1)
+g: Job[bool] = queue.enqueue(Task.of_class, 1)
+number: int = a.wait(timeout=1)
+text: str = c.wait()
+value: int | None = a.result
+
+queue.enqueue(add, 1, job_timeout="10m", retry=Retry(3), job_id="x", at_front=True)
+queue.enqueue(add, args=(1,), kwargs={"b": 2}, result_ttl=5)
+queue.enqueue("myapp.tasks.anything", 1, option=2)
+
+queue.enqueue(add)  # wrong: a is missing
+queue.enqueue(add, "one")  # wrong: not an int
+queue.enqueue(add, 1, 2, 3)  # wrong: too many
+queue.enqueue(add, c=1)  # wrong: no such argument
+queue.enqueue(greet, 5)  # wrong: not a str
+queue.enqueue(Task().method, "x")  # wrong: not an int
+queue.enqueue(nothing, 1)  # wrong: takes nothing
+queue.enqueue(add, 1, job_timeout=None)  # wrong: -1 is no limit
+queue.enqueue(add, 1, retry=3)  # wrong: a Retry
+queue.enqueue(5)  # wrong: not a function
+h: Job[str] = queue.enqueue(add, 1)  # wrong: its result is an int
+wrong: str = a.wait()  # wrong: its result is an int
