@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from minirq.durations import span
-from minirq.overview import QueueView, WorkerView
+from minirq.overview import LATE_BEAT, QueueView
 from minirq.store import Store
-from minirq.text import safe_text
+from minirq.text import counted, safe_text, shell_word
 from minirq.vitals import Held, Server, Vitals, read_vitals
 
 __all__ = ["Finding", "findings", "look"]
@@ -25,7 +24,6 @@ _CLOCK_OFF = 1.0
 _FILLING, _FULL = 0.8, 0.95
 #: a buried owner's jobs are found by the next sweep, which comes sooner than this, seconds
 _SWEPT_WITHIN = 60.0
-_LATE_BEAT = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,38 +140,47 @@ def _workers(vitals: Vitals) -> Iterator[Finding]:
         yield Finding("workers", "warn", "No worker is running", "Start one: minirq worker")
         return
     processes = sum(len(worker.processes) for worker in seen.workers)
-    yield Finding("workers", "ok", f"{len(seen.workers):,} running, with {processes:,} processes")
+    yield Finding(
+        "workers", "ok", f"{len(seen.workers):,} running, with {counted(processes, 'process', 'processes')}"
+    )
     for worker in seen.workers:
-        silence = _silence(worker, vitals)
-        if silence >= _LATE_BEAT:
+        silence = worker.silence(vitals.overview.at)
+        if silence >= LATE_BEAT:
             text = f"Worker {safe_text(worker.name)} has not been heard of for {span(silence)}"
             yield Finding("workers", "warn", text, "It is dead, frozen or cut off from Redis: see its log.")
 
 
 def _queue(queue: QueueView, vitals: Vitals) -> Iterator[Finding]:
-    subject, word = f"queue {safe_text(queue.name)}", _word(queue.name)
+    subject, word = f"queue {safe_text(queue.name)}", shell_word(queue.name, "QUEUE")
     is_served = any(queue.name in worker.queues for worker in vitals.overview.workers)
     trouble = False
     if queue.is_paused:
         trouble = True
-        text = f"It is suspended, and {queue.waiting:,} jobs wait"
+        text = f"It is suspended, and {_wait(queue.waiting)}"
         yield Finding(subject, "warn", text, f"Go on with: minirq resume {word}")
     if queue.waiting and not is_served:
         trouble = True
-        text = f"{queue.waiting:,} jobs wait, and no worker serves it"
+        text = f"{_wait(queue.waiting)}, and no worker serves it"
         yield Finding(subject, "bad", text, f"Start one: minirq worker {word}")
     if late := vitals.late.get(queue.name):
         trouble = True
         to_do = (
             "See the log of the workers." if vitals.overview.workers else "Start a worker: any of them does."
         )
-        yield Finding(subject, "bad", f"{late:,} delayed jobs are overdue: no worker has moved them", to_do)
+        yield Finding(
+            subject,
+            "bad",
+            f"{counted(late, 'delayed job is', 'delayed jobs are')} overdue: no worker moves them",
+            to_do,
+        )
     if queue.failed:
         trouble = True
         to_do = f"See why with minirq job ID; run them again: minirq requeue --all --queue {word}"
-        yield Finding(subject, "warn", f"{queue.failed:,} failed jobs are kept", to_do)
+        yield Finding(
+            subject, "warn", f"{counted(queue.failed, 'failed job is', 'failed jobs are')} kept", to_do
+        )
     if not trouble:
-        yield Finding(subject, "ok", f"{queue.waiting:,} jobs wait, {queue.running:,} run")
+        yield Finding(subject, "ok", f"{_wait(queue.waiting)}, {queue.running:,} run")
 
 
 def _orphans(vitals: Vitals) -> Iterator[Finding]:
@@ -188,7 +195,7 @@ def _orphans(vitals: Vitals) -> Iterator[Finding]:
 
 def _orphan(held: Held, vitals: Vitals) -> Finding | None:
     subject = f"queue {safe_text(held.queue)}"
-    text = f"{held.jobs:,} jobs are held by {safe_text(held.owner)}"
+    text = f"{counted(held.jobs, 'job is', 'jobs are')} held by {safe_text(held.owner)}"
     has_workers = bool(vitals.overview.workers)
     to_do = "See the log of the workers." if has_workers else "Start a worker: it takes them back."
     match held.state:
@@ -200,18 +207,15 @@ def _orphan(held: Held, vitals: Vitals) -> Finding | None:
         case "late":
             text = f"{text}, whose lease ran out {span(held.seconds)} ago"
             is_soon = has_workers and held.seconds < _SWEPT_WITHIN
-            return Finding(subject, "warn" if is_soon else "bad", text, "" if is_soon else to_do)
+            return Finding(
+                subject, "warn" if is_soon else "bad", text, "Wait a minute." if is_soon else to_do
+            )
     return None  # dead for a moment: the next sweep finds it
 
 
-def _silence(worker: WorkerView, vitals: Vitals) -> float:
-    return (vitals.overview.at - worker.last_beat).total_seconds() if worker.last_beat else 0.0
+def _wait(count: int) -> str:
+    return counted(count, "job waits", "jobs wait")
 
 
 def _size(count: int) -> str:
     return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
-
-
-def _word(name: str) -> str:
-    """A name as a shell takes it; what a terminal may take for something else is not repeated."""
-    return shlex.quote(name) if safe_text(name) == name else "QUEUE"

@@ -6,7 +6,6 @@ from the facts alone.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -14,20 +13,18 @@ from typing import Any
 
 from minirq.durations import span
 from minirq.exceptions import NoSuchJobError
-from minirq.overview import QueueView, WorkerView, overview
+from minirq.overview import LATE_BEAT, QueueView, WorkerView, overview
 from minirq.protocol import procedures, reads
 from minirq.protocol.failure import Failure
 from minirq.protocol.record import Record
 from minirq.protocol.states import ENDED, JobStatus
 from minirq.store import Store
-from minirq.text import safe_text
+from minirq.text import counted, safe_text, shell_word
 
 __all__ = ["Explanation", "Reason", "explain"]
 
 #: a job that is due is moved within this, if there is any worker, seconds
 _PROMOTED_WITHIN = 15.0
-#: workers beat every few seconds; one that has not for so long may be gone
-_LATE_BEAT = 10.0
 _UNKNOWN_FUNCTION = "minirq.exceptions.FunctionNotFound"
 
 
@@ -145,7 +142,7 @@ def _queued(sight: Sight) -> Iterator[Reason]:
     if sight.record.lost:
         yield Reason(
             "alone",
-            f"It has taken {_count(sight.record.lost, 'process', 'processes')} down, so it is run alone:"
+            f"It has taken {counted(sight.record.lost, 'process', 'processes')} down, so it is run alone:"
             " a process takes it only with nothing else in hand.",
         )
     if sight.position is None:
@@ -161,14 +158,14 @@ def _queued(sight: Sight) -> Iterator[Reason]:
 def _place(sight: Sight, position: int) -> Reason:
     processes = sum(len(worker.processes) for worker in sight.workers)
     busy = sum(len(worker.busy) for worker in sight.workers)
-    serving = f"{_count(processes, 'process serves', 'processes serve')} the queue, {busy:,} of them busy."
+    serving = f"{counted(processes, 'process serves', 'processes serve')} the queue, {busy:,} of them busy."
     others = {name for worker in sight.workers for name in _served_before(worker, sight.queue.name)}
     if others:
         serving += f" {', '.join(safe_text(name) for name in sorted(others))} may be served first."
     if position == 0:
         return Reason("next", f"It runs next. {serving}", "Wait.")
-    more = f"Wait, or add processes: minirq worker -p {processes + 1} {_word(sight.queue.name)}"
-    return Reason("behind", f"{_count(position, 'job runs', 'jobs run')} before it. {serving}", more)
+    more = f"Wait, or add processes: minirq worker -p {processes + 1} {_queue_word(sight)}"
+    return Reason("behind", f"{counted(position, 'job runs', 'jobs run')} before it. {serving}", more)
 
 
 def _scheduled(sight: Sight) -> Iterator[Reason]:
@@ -182,7 +179,7 @@ def _scheduled(sight: Sight) -> Iterator[Reason]:
             f" {span((sight.now - record.missed_at).total_seconds())} now. It is tried again {when},"
             " and fails after a minute.",
             f"Deploy the function, or start a worker where it can be imported:"
-            f" minirq worker --path DIRECTORY {_word(sight.queue.name)}",
+            f" minirq worker --path DIRECTORY {_queue_word(sight)}",
         )
     elif sight.errors and sight.errors[0].kind == "lost":
         yield Reason(
@@ -209,20 +206,20 @@ def _obstacles(sight: Sight) -> Iterator[Reason]:
         until = queue.paused_until
         end = f"until {until.astimezone():%Y-%m-%d %H:%M:%S}" if until else "until it is resumed"
         yield Reason(
-            "paused", f"Its queue is suspended {end}.", f"Go on with: minirq resume {_word(queue.name)}"
+            "paused", f"Its queue is suspended {end}.", f"Go on with: minirq resume {_queue_word(sight)}"
         )
     if not sight.workers:
         yield Reason(
             "no-worker",
             "No worker serves its queue.",
-            f"Start one: minirq worker {_word(queue.name)}",
+            f"Start one: minirq worker {_queue_word(sight)}",
         )
-    elif all(_silence(worker, sight.now) >= _LATE_BEAT for worker in sight.workers):
-        least = min(_silence(worker, sight.now) for worker in sight.workers)
+    elif all(worker.silence(sight.now) >= LATE_BEAT for worker in sight.workers):
+        least = min(worker.silence(sight.now) for worker in sight.workers)
         yield Reason(
             "late-workers",
             f"Its workers have not been heard of for {span(least)}: they may be dead or cut off from Redis.",
-            f"See them with: minirq info {_word(queue.name)}",
+            f"See them with: minirq info {_queue_word(sight)}",
         )
 
 
@@ -234,7 +231,7 @@ def _started(sight: Sight) -> Iterator[Reason]:
     worker = safe_text(record.owner.rsplit(":", 2)[0] or "unknown")
     ran = span((sight.now - record.started_at).total_seconds()) if record.started_at else "some time"
     lease_end, now_ms = sight.lease_end, sight.now.timestamp() * 1000
-    others = "" if sight.workers else f"Start a worker: minirq worker {_word(sight.queue.name)}"
+    others = "" if sight.workers else f"Start a worker: minirq worker {_queue_word(sight)}"
     if lease_end is None or lease_end < 0:
         yield Reason(
             "dead",
@@ -256,12 +253,12 @@ def _started(sight: Sight) -> Iterator[Reason]:
 
 
 def _ended(sight: Sight) -> Reason:
-    again = f"Run it again: minirq requeue {_word(sight.id)}"
+    again = f"Run it again: minirq requeue {_job_word(sight)}"
     ago = f" {span((sight.now - sight.record.ended_at).total_seconds())} ago" if sight.record.ended_at else ""
     match sight.record.status:
         case JobStatus.FINISHED:
             return Reason(
-                "finished", f"It has run, and finished{ago}.", f"See it: minirq job {_word(sight.id)}"
+                "finished", f"It has run, and finished{ago}.", f"See it: minirq job {_job_word(sight)}"
             )
         case JobStatus.FAILED:
             return _failed(sight, ago, again)
@@ -285,7 +282,7 @@ def _failed(sight: Sight, ago: str, again: str) -> Reason:
     return Reason(
         "failed",
         text,
-        f"See the traceback: minirq job {_word(sight.id)}; run it again: minirq requeue {_word(sight.id)}",
+        f"See the traceback: minirq job {_job_word(sight)}; run it again: minirq requeue {_job_word(sight)}",
     )
 
 
@@ -293,19 +290,12 @@ def _served_before(worker: WorkerView, queue: str) -> tuple[str, ...]:
     return worker.queues[: worker.queues.index(queue)] if queue in worker.queues else ()
 
 
-def _silence(worker: WorkerView, now: datetime) -> float:
-    return (now - worker.last_beat).total_seconds() if worker.last_beat else 0.0
+def _queue_word(sight: Sight) -> str:
+    return shell_word(sight.queue.name, "QUEUE")
 
 
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number:,} {one if number == 1 else many}"
-
-
-def _word(name: str) -> str:
-    """An id or a name as a shell takes it; what a terminal may take for something else is not repeated."""
-    if safe_text(name, 1000) != name:
-        return "ID"
-    return ("-- " if name.startswith("-") else "") + shlex.quote(name)
+def _job_word(sight: Sight) -> str:
+    return shell_word(sight.id, "ID")
 
 
 def _time(ms: float | None) -> datetime | None:

@@ -22,7 +22,10 @@ from minirq.protocol.record import Record
 from minirq.protocol.states import ENDED, JobStatus
 from minirq.store import Store
 
-__all__ = ["BusyJob", "Overview", "QueueView", "WorkerView", "overview"]
+__all__ = ["LATE_BEAT", "BusyJob", "Overview", "QueueView", "WorkerView", "overview"]
+
+#: workers beat every few seconds; one that has not for so long may be gone
+LATE_BEAT = 10.0
 
 _AHEAD = (JobStatus.SCHEDULED, JobStatus.DEFERRED)
 
@@ -74,6 +77,10 @@ class WorkerView:
     busy: tuple[BusyJob, ...]
     done: int
     failed: int
+
+    def silence(self, at: datetime) -> float:
+        """How long it had not been heard of then, seconds."""
+        return (at - self.last_beat).total_seconds() if self.last_beat else 0.0
 
 
 @dataclass(frozen=True, slots=True)

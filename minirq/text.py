@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import shlex
 
-__all__ = ["safe_repr", "safe_text"]
+__all__ = ["counted", "safe_repr", "safe_text", "shell_word"]
 
 # C0, DEL and C1 drive terminals and split log lines; the rest moves, hides or reorders what is
 # read (line and paragraph separators, bidi controls, zero width, tags), or cannot be printed at
@@ -26,6 +27,21 @@ def safe_repr(value: object, limit: int = 60) -> str:
         return safe_text(repr(value), limit)
     except Exception:
         return f"<{safe_text(type(value).__qualname__, limit)}>"
+
+
+def shell_word(name: str, otherwise: str) -> str:
+    """Quote `name` for a line that is to be typed; `otherwise` where a terminal might take it amiss.
+
+    One that begins with a dash comes behind "--", so options go before it.
+    """
+    if safe_text(name, 1000) != name:
+        return otherwise
+    return ("-- " if name.startswith("-") else "") + shlex.quote(name)
+
+
+def counted(number: int, one: str, many: str) -> str:
+    """Say how many: "1 job", "1,200 jobs"."""
+    return f"{number:,} {one if number == 1 else many}"
 
 
 def _escape(match: re.Match[str]) -> str:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import time
+
 import jobs
 import pytest
 import redis as redis_py
 
 from minirq import Job, JobStatus, Queue, SimpleWorker, cancel_job, requeue_job
+from minirq.connection.sender import Sender
 from minirq.exceptions import InvalidJobOperation, NoSuchJobError
+from minirq.protocol import operations
+from minirq.protocol.keys import Keys
 
 
 @pytest.fixture
@@ -134,3 +139,35 @@ def test_a_requeue_whose_reply_is_lost_is_not_an_error(queue: Queue, redis: redi
     redis.execute_command = lose_the_first_reply  # type: ignore[method-assign]
     job.requeue()
     assert queue.count == 1
+
+
+def test_a_job_among_a_million_is_canceled_and_taken_out(queue: Queue, redis: redis_py.Redis) -> None:
+    fill = "for i = 1, ARGV[1] do redis.call('LPUSH', KEYS[1], '\\150\\169' .. string.format('%09d', i)) end"
+    redis.eval(fill, 1, "minirq:{default}:queue", 500_000)
+    job = queue.enqueue(jobs.add, 1)
+    redis.eval(fill, 1, "minirq:{default}:queue", 500_000)
+    began = time.monotonic()
+    job.cancel()
+    assert time.monotonic() - began < 5
+    assert queue.count == 1_000_000
+    assert job.is_canceled
+    assert job.args == (1,)
+    assert redis.pttl(f"minirq:{{default}}:job:{job.id}") > 0
+
+
+def test_a_canceled_job_that_was_not_found_in_the_list_is_cleared_by_the_claim_that_meets_it(
+    queue: Queue, redis: redis_py.Redis
+) -> None:
+    job = queue.enqueue(jobs.add, 1)
+    # as if the canceling process died between its two steps
+    Sender(redis).send(operations.cancel(Keys().of("default"), job.id))
+    assert queue.count == 1
+    assert job.is_canceled
+    assert redis.pttl(f"minirq:{{default}}:job:{job.id}") == -1
+    run_all(queue)
+    assert queue.count == 0
+    assert job.attempts == 0
+    assert redis.pttl(f"minirq:{{default}}:job:{job.id}") > 0
+    job.requeue()
+    run_all(queue)
+    assert job.result == 1

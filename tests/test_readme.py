@@ -4,36 +4,24 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
 import pytest
 import redis as redis_py
-from click.testing import CliRunner
+from documents import ROOT, Document, assert_exists, help_of, reader, running_worker
 
 from minirq import Job, Queue
-from minirq.cli.main import COMMANDS, cli
 from minirq.protocol.submission import RESERVED
 
-ROOT = Path(__file__).resolve().parent.parent
-README = (ROOT / "README.md").read_text("utf-8")
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
-
-
-TASKS = [block for block in blocks("python") if block.startswith("# tasks.py\n")]
-PROGRAM = "\n".join(block for block in blocks("python") if block not in TASKS)
-SHELL = [line for block in blocks("sh") for line in block.splitlines()]
+DOCUMENT = Document("README.md")
+README, SHELL = DOCUMENT.text, DOCUMENT.shell
 #: command -> what it is shown to print
 CONSOLE = {
     command: output
-    for block in blocks("console")
+    for block in DOCUMENT.blocks("console")
     for command, output in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE)
 }
 
@@ -43,22 +31,15 @@ SAME = ("status", "queue", "function", "attempts", "limits")
 
 
 @pytest.fixture
-def _application(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, redis_url: str) -> Iterator[None]:
-    """The working directory of the README's reader: tasks.py, a Redis that is configured."""
-    (tmp_path / "tasks.py").write_text("\n".join(TASKS))
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setenv("MINIRQ_REDIS_URL", redis_url)
-    sys.modules.pop("tasks", None)
-    yield
-    sys.modules.pop("tasks", None)
+def _application(tmp_path: Path, redis_url: str) -> Iterator[None]:
+    with reader(DOCUMENT, tmp_path, redis_url):
+        yield
 
 
 @pytest.fixture
 def _worker(_application: None, redis: redis_py.Redis) -> Iterator[None]:
-    with subprocess.Popen([sys.executable, "-m", "minirq", "worker"], stderr=subprocess.DEVNULL) as process:
+    with running_worker():
         yield
-        process.terminate()
 
 
 # --- Python -----------------------------------------------------------------------------------
@@ -66,15 +47,14 @@ def _worker(_application: None, redis: redis_py.Redis) -> Iterator[None]:
 
 @pytest.mark.usefixtures("_worker")
 def test_the_python_runs_and_prints_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
-    expected = re.findall(r"print\(.*\)  # (.*)", PROGRAM)
-    assert len(expected) >= 5
-    exec(compile(PROGRAM, "README.md", "exec"), {})
-    assert capsys.readouterr().out.splitlines() == expected
+    assert len(DOCUMENT.prints) >= 5
+    DOCUMENT.run()
+    assert capsys.readouterr().out.splitlines() == DOCUMENT.prints
 
 
 def test_the_first_example_fits_a_screen() -> None:
     before = README[: README.index("## What it is")]
-    first = blocks("python")[:2] + blocks("sh")[:1]
+    first = DOCUMENT.blocks("python")[:2] + DOCUMENT.blocks("sh")[:1]
     assert all(block in before for block in first)
     assert sum(len(block.split("\n")) - 1 for block in first) <= 12
 
@@ -82,26 +62,9 @@ def test_the_first_example_fits_a_screen() -> None:
 # --- commands ---------------------------------------------------------------------------------
 
 
-@cache
-def help_of(*command: str) -> str:
-    done = CliRunner().invoke(cli, [*command, "--help"])
-    assert done.exit_code == 0, done.output
-    return done.output
-
-
-def minirq_commands() -> list[str]:
-    inline = re.findall(r"`(minirq [^`]*)`", README)
-    shown = [line for line in [*SHELL, *CONSOLE] if line.startswith("minirq ")]
-    return sorted({*inline, *shown})
-
-
-@pytest.mark.parametrize("line", minirq_commands())
+@pytest.mark.parametrize("line", DOCUMENT.commands)
 def test_every_command_exists_with_its_options(line: str) -> None:
-    _, name, *words = shlex.split(line)
-    assert name in COMMANDS
-    text = help_of(name, *words[:1]) if name == "server" else help_of(name)
-    for option in [word for word in words if word.startswith("-")]:
-        assert re.search(rf"(^|[\s,]){option}\b", text), f"{option} is no option of minirq {name}"
+    assert_exists(line)
 
 
 def test_options_that_are_mentioned_alone_are_those_of_the_worker() -> None:

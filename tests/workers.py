@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+from click.testing import Result
 from waits import until
 
 TASKS = '''
@@ -81,6 +82,10 @@ class WorkerProcess:
 
 class Run(Protocol):
     def __call__(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]: ...
+
+
+class Invoke(Protocol):
+    def __call__(self, *arguments: str) -> Result: ...
 
 
 class OnTerminal(Protocol):

@@ -17,7 +17,8 @@ _PATIENCE = 0.5
 
 def complete_queues(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Return the names of known queues that begin so and are not on the line yet."""
-    taken = ctx.params.get(param.name or "") or ()
+    taken = ctx.params.get(param.name or "")
+    taken = taken if isinstance(taken, tuple) else ()
     return [name for name in _known(ctx) if name.startswith(incomplete) and name not in taken]
 
 

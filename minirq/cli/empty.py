@@ -14,7 +14,7 @@ from minirq.connection import Config
 from minirq.protocol import procedures, reads
 from minirq.protocol.names import check_queue_name
 from minirq.store import Store
-from minirq.text import safe_text
+from minirq.text import counted, safe_text
 
 
 @click.command()
@@ -66,4 +66,4 @@ def _ask(counts: dict[str, int]) -> None:
 
 
 def _jobs(count: int) -> str:
-    return f"{count:,} waiting {'job' if count == 1 else 'jobs'}"
+    return counted(count, "waiting job", "waiting jobs")

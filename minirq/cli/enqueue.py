@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import json
-import shlex
 from datetime import datetime
 from typing import Any
 
 import click
 
-from minirq import Job, Queue, Retry
 from minirq.cli.arguments import BadArgument, parse_arguments
 from minirq.cli.completion import complete_queues
 from minirq.cli.options import DurationType, config_options
 from minirq.cli.reach import open_store
 from minirq.connection import Config
+from minirq.job import Job
 from minirq.overview import overview
 from minirq.protocol.states import ENDED
+from minirq.queue import Queue
+from minirq.retry import Retry
 from minirq.store import Store
-from minirq.text import safe_repr, safe_text
+from minirq.text import safe_repr, safe_text, shell_word
 
 _SPAN = DurationType()
 _UNLIMITED_SPAN = DurationType(allow_unlimited=True)
@@ -101,7 +102,7 @@ def enqueue(
         click.echo(json.dumps(facts))
     elif is_left_alone:
         click.echo(f"Job {job.id} lives already and was left alone.")
-        click.echo(f"See how it fares:  minirq job {_word(job)}")
+        click.echo(f"See how it fares:  minirq job {shell_word(job.id, 'ID')}")
     else:
         click.echo(f"Enqueued {safe_text(function)} in queue {queue.name} as {job.id}")
         click.echo(_next(store, queue, job))
@@ -129,10 +130,5 @@ def _lives(queue: Queue, job_id: str) -> bool:
 def _next(store: Store, queue: Queue, job: Job[Any]) -> str:
     """What to type next."""
     if not overview(store, [queue.name]).workers:
-        return f"No worker serves the queue: start one with  minirq worker {shlex.quote(queue.name)}"
-    return f"See how it fares:  minirq job {_word(job)}"
-
-
-def _word(job: Job[Any]) -> str:
-    # "--" for an id that begins with a dash
-    return shlex.join((["--"] if job.id.startswith("-") else []) + [job.id])
+        return f"No worker serves the queue: start one with  minirq worker {shell_word(queue.name, 'QUEUE')}"
+    return f"See how it fares:  minirq job {shell_word(job.id, 'ID')}"

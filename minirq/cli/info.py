@@ -20,7 +20,7 @@ from minirq.cli.table import Cell, layout
 from minirq.connection import Config, safe_url
 from minirq.durations import span
 from minirq.exceptions import ServerUnavailable
-from minirq.overview import Overview, QueueView, WorkerView, overview
+from minirq.overview import LATE_BEAT, Overview, QueueView, WorkerView, overview
 from minirq.store import Store
 from minirq.text import safe_text
 
@@ -28,8 +28,6 @@ from minirq.text import safe_text
 _WIDE = 110
 #: lines that say what a worker is busy with, at most
 _MOST_BUSY = 10
-#: a worker beats every few seconds, and one that has not for so long may be gone
-_LATE_BEAT = 10.0
 #: for the names of queues in what to type next, characters
 _ROOM_FOR_WORDS = 30
 
@@ -187,9 +185,8 @@ def _worker_cells(worker: WorkerView, at: datetime, is_wide: bool) -> list[Cell]
 
 
 def _worker_notes(worker: WorkerView, at: datetime, width: int) -> Iterator[str]:
-    since_beat = (at - worker.last_beat).total_seconds() if worker.last_beat else 0.0
-    if since_beat >= _LATE_BEAT:
-        yield click.style(f"  not heard of for {span(since_beat)}", fg="yellow")
+    if worker.silence(at) >= LATE_BEAT:
+        yield click.style(f"  not heard of for {span(worker.silence(at))}", fg="yellow")
     for job in worker.busy[:_MOST_BUSY]:
         yield safe_text(f"  {span(job.seconds):>6}  {job.func or '?'}  {job.id}  ({job.queue})", width)
     if len(worker.busy) > _MOST_BUSY:

@@ -16,7 +16,7 @@ from minirq.exceptions import InvalidOption
 from minirq.protocol import operations, reads
 from minirq.protocol.names import check_queue_name
 from minirq.store import Store
-from minirq.text import safe_text
+from minirq.text import safe_text, shell_word
 
 
 @click.command()
@@ -46,7 +46,10 @@ def suspend(config: Config, queues: tuple[str, ...], duration: float | None, as_
         f"Suspended {_list(names)}" + (f" until {until.astimezone():%Y-%m-%d %H:%M:%S}." if until else ".")
     )
     if not until:
-        click.echo("Go on with:  minirq resume" + (f" {' '.join(queues)}" if queues else ""))
+        click.echo(
+            "Go on with:  minirq resume"
+            + (f" {' '.join(shell_word(name, 'QUEUE') for name in queues)}" if queues else "")
+        )
 
 
 @click.command()

@@ -99,7 +99,7 @@ def worker(ctx: click.Context, config: Config, /, **_: Any) -> None:
     new code is imported. A Redis that is away is waited for.
 
     Options can also be set by MINIRQ_WORKER_... in the environment (MINIRQ_WORKER_MAX_JOBS, lists
-    separated by spaces, paths by colons), and in the table [tool.minirq.worker] of pyproject.toml or --config.
+    separated by spaces, paths by colons), and in the table [tool.minirq.worker] of pyproject.toml.
     """
     options = {**ctx.params, **_from_project(ctx, config.worker_defaults)}
     if options["verbose"] and options["quiet"]:

@@ -31,6 +31,8 @@ _PASSING = (
     "UNBLOCKED",
 )
 _DENIED = ("NOAUTH", "NOPERM", "WRONGPASS")
+#: what is said of a command inside a script, without a code: 6.2, then 7.0
+_DENIED_INSIDE = ("The user executing the script", "ACL failure in script")
 
 
 def first_word(error: Exception) -> str:
@@ -42,7 +44,10 @@ def is_passing(error: Exception) -> bool:
     """Whether the same call may succeed later without anybody doing anything about it."""
     if isinstance(error, (theirs.AuthenticationError, theirs.AuthorizationError, theirs.NoPermissionError)):
         return False
-    if isinstance(error, (theirs.ConnectionError, theirs.TimeoutError, theirs.ReadOnlyError, OSError)):
+    if isinstance(error, (theirs.ConnectionError, theirs.TimeoutError, OSError)):
+        return True
+    # redis-py takes the codes of these off
+    if isinstance(error, (theirs.ReadOnlyError, theirs.ClusterDownError, theirs.TryAgainError)):
         return True
     if isinstance(error, theirs.ResponseError):
         return first_word(error) in _PASSING or "BUSY" in str(error)[:20]
@@ -61,7 +66,8 @@ def translate(error: Exception, what: str, where: str) -> MinirqError:
     """
     if isinstance(error, (theirs.AuthenticationError, theirs.AuthorizationError)):
         return AccessDenied(f"Redis at {where} refused the user or password: {error}")
-    if isinstance(error, theirs.NoPermissionError) or first_word(error) in _DENIED:
+    is_inside = any(text in str(error) for text in _DENIED_INSIDE)
+    if isinstance(error, theirs.NoPermissionError) or first_word(error) in _DENIED or is_inside:
         return AccessDenied(f"Redis at {where} does not permit {what}: {error}")
     if isinstance(error, theirs.ResponseError) and is_out_of_memory(error):
         return QueueFull(

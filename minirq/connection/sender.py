@@ -16,7 +16,7 @@ from redis.exceptions import NoScriptError, RedisError
 from minirq.calls import Call
 from minirq.connection.connect import safe_url
 from minirq.connection.faults import is_passing, translate
-from minirq.exceptions import QueueFull, ServerFault
+from minirq.exceptions import MinirqError, QueueFull, ServerFault
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -71,7 +71,15 @@ class Sender:
             return self.client.execute_command(*call.command)
 
     def _pipelined(self, calls: Sequence[Call[T]]) -> list[T]:
-        return [self._result(call, reply) for call, reply in zip(calls, self._replies(calls), strict=True)]
+        results = []
+        for call, reply in zip(calls, self._replies(calls), strict=True):
+            try:
+                results.append(self._result(call, reply))
+            except RedisError as error:
+                if is_passing(error):
+                    raise
+                raise translate(error, call.name, safe_url(self.client)) from error
+        return results
 
     def _answered(self, calls: Sequence[Call[T]]) -> list[T | ServerFault | QueueFull]:
         results: list[T | ServerFault | QueueFull] = []
@@ -108,6 +116,8 @@ class Sender:
         while True:
             try:
                 return attempt()
+            except MinirqError:  # some of them are OSErrors too
+                raise
             except (RedisError, OSError) as error:
                 if is_passing(error) and time.monotonic() + pause < deadline:
                     time.sleep(pause)

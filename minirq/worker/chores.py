@@ -191,7 +191,8 @@ class Chores:
         self._note_time(reply.now_ms, now)
         self._next_beat = now + settings.beat
         if reply.next_end is not None:
-            self._next_sweep = now + min(reply.next_end + _SWEEP_SLACK, settings.lease)
+            # never later than it was: a lease may end in an hour because the server's clock went back
+            self._next_sweep = min(self._next_sweep, now + reply.next_end + _SWEEP_SLACK)
         self._owners |= self._new
         self._new.clear()
         self._owners -= reply.lost
@@ -352,7 +353,8 @@ class Chores:
     def _listen(self) -> None:
         if self._pubsub is None:
             with suppress(Exception):  # without it, delayed jobs are looked for at the next due time known
-                pubsub = self._ears.pubsub(ignore_subscribe_messages=True)
+                # the confirmation is a message too: ignored, it would look like the end of what has come
+                pubsub = self._ears.pubsub(ignore_subscribe_messages=False)
                 pubsub.subscribe(self._keys.chores)
                 self._pubsub = pubsub
                 # what was published before the subscription stood is found by looking

@@ -155,7 +155,7 @@ class Loop:
         outcome = self._run_task(task) if isinstance(task, Task) else task
         self._board.end(failed=not isinstance(outcome, Finished))
         fault("ended")
-        self._tidy(function)  # before anything is sent or logged: the job may have closed what that goes through
+        self._tidy(function)  # before anything is sent or logged: the job may have closed what that goes over
         if self._journal.is_told or not isinstance(outcome, Finished):
             self._journal.ended(claimed, function, outcome, time.monotonic() - started)
         return outcome

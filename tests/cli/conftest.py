@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 import redis as redis_py
-from workers import OnTerminal, Run, folder, minirq, start_worker
+from click.testing import CliRunner, Result
+from workers import Invoke, OnTerminal, Run, folder, minirq, start_worker
 
 from minirq import Queue, SimpleWorker
+from minirq.cli.main import cli
 
 __all__ = ["folder", "start_worker"]
 
@@ -23,6 +25,16 @@ __all__ = ["folder", "start_worker"]
 def run(redis: redis_py.Redis, redis_url: str, folder: Path) -> Run:
     """Run `minirq` with these arguments against the test's server."""
     return partial(minirq, cwd=folder, MINIRQ_REDIS_URL=redis_url)
+
+
+@pytest.fixture
+def invoke(redis: redis_py.Redis, redis_url: str) -> Invoke:
+    """Run `minirq` with these arguments in this very process, without a terminal."""
+
+    def invoke(*arguments: str) -> Result:
+        return CliRunner().invoke(cli, arguments, env={"MINIRQ_REDIS_URL": redis_url})
+
+    return invoke
 
 
 @pytest.fixture

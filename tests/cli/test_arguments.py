@@ -97,5 +97,5 @@ def test_a_mistake_names_the_argument(words: list[str], said: str) -> None:
 
 def test_a_file_that_is_not_text(tmp_path: Path) -> None:
     (tmp_path / "image").write_bytes(b"\xff\xfe")
-    with pytest.raises(BadArgument, match="argument a: the file .* does not hold text in UTF-8"):
+    with pytest.raises(BadArgument, match=r"argument a: the file .* does not hold text in UTF-8"):
         parse_arguments([f"a=@{tmp_path / 'image'}"])

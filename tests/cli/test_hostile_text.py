@@ -99,3 +99,16 @@ def test_the_log_of_a_worker(redis: redis_py.Redis, start_worker: StartWorker, l
     assert worker.wait() == 0
     assert worker.log.count("failed") >= 3
     assert_harmless(worker.log)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("explain", JOB_ID), ("doctor",), ("cancel", JOB_ID), ("suspend",), ("resume",), ("empty", "-a", "-y")],
+    ids=lambda command: command[0],
+)
+@pytest.mark.usefixtures("hostile")
+def test_other_commands(run: Run, command: tuple[str, ...]) -> None:
+    for arguments in (command, (*command, "--json")):
+        done = run(*arguments)
+        assert "Traceback" not in done.stderr
+        assert_harmless(done.stdout + done.stderr)

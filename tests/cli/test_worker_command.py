@@ -166,7 +166,7 @@ def test_queues_can_come_from_the_environment(redis: redis_py.Redis, start_worke
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("proceses = 2", "tool.minirq.worker.proceses: no such key; known are accept, allow, burst"),
+        ("proceses = 2", "tool.minirq.worker.proceses: no such key; known are accept, allow, allow_eviction"),
         ('burst = "no"', "tool.minirq.worker.burst is 'no': write true or false"),
         ("processes = true", "tool.minirq.worker.processes is True: write a number"),
         ("processes = 0", "tool.minirq.worker.processes: 0 is not in the range"),

@@ -174,7 +174,10 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.write_line(f"recovery: {what}: {longest:.2f} s at most in {len(seconds)} cases")
 
 
+def is_waiting(client: redis_py.Redis) -> bool:
+    """Whether a worker waits for work."""
+    return int(client.info("clients")["blocked_clients"]) > 0
+
+
 def since(began: float) -> float:
     return time.monotonic() - began
-
-

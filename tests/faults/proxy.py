@@ -13,7 +13,6 @@ A script is named by its event, any other command by its first word.
 
 from __future__ import annotations
 
-import os
 import select
 import socket
 import struct
@@ -99,7 +98,7 @@ class Proxy:
         self._listener.close()
         self.reset()
         with suppress(OSError):
-            os.unlink(self._path)
+            Path(self._path).unlink()
             self._folder.rmdir()
 
     def _accept(self) -> None:

@@ -22,7 +22,16 @@ class OwnServer:
     def __init__(self, *options: str, fsync: str | None = "always") -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="minirq-own-"))
         self._options = [
-            *("--port", "0", "--unixsocket", str(self._folder / "s"), "--dir", str(self._folder), "--save", ""),
+            *(
+                "--port",
+                "0",
+                "--unixsocket",
+                str(self._folder / "s"),
+                "--dir",
+                str(self._folder),
+                "--save",
+                "",
+            ),
             *(("--appendonly", "yes", "--appendfsync", fsync) if fsync else ()),
             *options,
         ]
@@ -33,7 +42,9 @@ class OwnServer:
     def start(self) -> None:
         """Start, and wait until it answers."""
         command = [str(find_binary().path), *self._options]
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ, "LC_ALL": "C"})
+        self._process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, env={**os.environ, "LC_ALL": "C"}
+        )
         deadline = time.monotonic() + 10
         with connect(self.url) as client:
             while True:

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import naughty
 import pytest
-from faults.conftest import LEASE, Start, audit, lines, recovered, since
+from faults.conftest import LEASE, Start, audit, is_waiting, lines, recovered, since
 from waits import is_gone, until
 
 from minirq import JobStatus, Queue
@@ -37,7 +37,7 @@ def test_a_process_killed_at_any_step(
     jobs = [] if fault == "brought:kill" else [queue.enqueue("naughty.trace_and_sleep", str(trace), 0.002)]
     start(fault=fault)
     if fault.startswith(("brought", "claimed:kill:2")):
-        until(lambda: queue.connection.zcard("minirq:workers"))
+        until(lambda: is_waiting(queue.connection))
         jobs.append(queue.enqueue("naughty.trace_and_sleep", str(trace), 0.002))
     struck = tmp_path / "struck"
     until(struck.exists)
@@ -54,7 +54,7 @@ def test_a_process_that_freezes_between_wait_and_claim(
     queue: Queue, start: Start, trace: Path, tmp_path: Path
 ) -> None:
     worker = start(fault="brought:stop")
-    until(lambda: queue.connection.zcard("minirq:workers"))
+    until(lambda: is_waiting(queue.connection))
     job = queue.enqueue("naughty.trace_and_sleep", str(trace), 0.0)
     until((tmp_path / "struck").exists)
     [child] = worker.children
@@ -197,9 +197,7 @@ def test_what_the_kernel_killed_for_lack_of_memory(tmp_path: Path) -> None:
         assert ("possible OOM" in said) == (risen and number == signal.SIGKILL)
 
 
-def test_many_deaths_do_not_make_a_job_run_again_without_end(
-    queue: Queue, start: Start, trace: Path
-) -> None:
+def test_many_deaths_do_not_make_a_job_run_again_without_end(queue: Queue, start: Start, trace: Path) -> None:
     worker = start()
     poison = queue.enqueue("jobs.append_and_die", str(trace), "run")
     good = [queue.enqueue(naughty.trace_and_sleep, str(trace) + ".good", 0.0) for _ in range(20)]

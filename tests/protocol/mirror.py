@@ -20,6 +20,8 @@ Key = tuple[int, str]  # number of the queue, job id
 
 QUEUE, PARKED, NOWHERE = "(queue)", "(parked)", "(nowhere)"
 ENDED = {"finished", "failed", "canceled", "stopped", "expired"}
+#: owners that one sweep buries
+MOST_BURIED = 20
 LIVE, LATE, BURIED = "live", "late", "buried"
 
 _DUMP = """
@@ -135,14 +137,16 @@ class Mirror:
 
     def _record(self, key: Key, job: MirroredJob, settlement: Settlement) -> None:
         verb = settlement.verb
-        job.attempts += verb != "release"
+        job.attempts += verb not in ("release", "miss")
         self.saw[verb] += 1
-        if job.stop and verb in ("retry", "release"):
+        if job.stop and verb in ("retry", "release", "miss"):
             self._end(key, job, "canceled")
         elif verb in ("finished", "failed"):
             self._end(key, job, verb, is_kept=settlement.seconds != 0)
-        elif verb == "retry" and settlement.seconds:
+        elif verb in ("retry", "miss") and settlement.seconds:
             job.status, job.place = "scheduled", PARKED
+        elif verb == "miss":  # its time is up
+            self._end(key, job, "failed")
         else:
             job.status, job.place = "queued", QUEUE
 
@@ -258,16 +262,17 @@ class Mirror:
         return job.status
 
     def sweep(self, queue: int, pause: float) -> set[tuple[str, str, str, int]]:
+        late = sorted(owner for owner, leases in self.leases.items() if leases[queue] == LATE)
+        buried = [owner for owner, leases in self.leases.items() if leases[queue] == BURIED]
         taken = set()
-        for owner, leases in self.leases.items():
-            if leases[queue] != LIVE:
-                taken |= self.bury(owner, queue, None, pause)
+        for owner in [*late[:MOST_BURIED], *buried]:
+            taken |= self.bury(owner, queue, None, pause)
         return taken
 
     # --- people -------------------------------------------------------------------------------
 
     def cancel(self, key: Key, *, keep: bool, is_found: bool) -> str:
-        """Return the status that it had; `is_found`: the payload was searched for and removed, if it waits."""
+        """Return the status that it had; `is_found`: the payload was searched for, too."""
         job = self.jobs.get(key)
         if job is None:
             return ""

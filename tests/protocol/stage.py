@@ -28,7 +28,9 @@ def payload(job_id: str, blob: bytes = b"") -> bytes:
     return Payload(job_id, "app.function", "msgpack", blob).encode()
 
 
-def new_job(job_id: str, *, blob: bytes = b"", fields: dict[str, Any] | None = None, **options: Any) -> NewJob:
+def new_job(
+    job_id: str, *, blob: bytes = b"", fields: dict[str, Any] | None = None, **options: Any
+) -> NewJob:
     return NewJob(job_id, payload(job_id, blob), fields=tuple((fields or {}).items()), **options)
 
 
@@ -78,9 +80,7 @@ class Stage:
     def bury(
         self, owner: str, *, blamed: Sequence[tuple[str, int]] | None = None, pause: float = 0, queue: int = 0
     ) -> list[TakenBack]:
-        call = operations.bury(
-            self.queues[queue], owner, evidence=EVIDENCE, blamed=blamed, pause=pause
-        )
+        call = operations.bury(self.queues[queue], owner, evidence=EVIDENCE, blamed=blamed, pause=pause)
         return self.send(call)
 
     def sweep(
@@ -189,13 +189,15 @@ class Stage:
         return self.client.zscore(self.queues[queue].owners, owner)
 
 
-def settlement(job_id: str, run: int, verb: str = "finished", *, queue: int = 0, **options: Any) -> Settlement:
+def settlement(
+    job_id: str, run: int, verb: str = "finished", *, queue: int = 0, **options: Any
+) -> Settlement:
     """An outcome, with what such an outcome usually carries."""
     if verb == "finished":
         options = {"seconds": 500, **options}
     elif verb == "failed":
         options = {"seconds": 3600, "blob": ERROR, **options}
-    elif verb == "retry":
+    elif verb in ("retry", "miss"):
         options = {"blob": ERROR, **options}
     return Settlement(queue, job_id, run, verb, **options)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from stage import Stage, ids, payload
 
+from minirq.protocol import operations
+
 # --- cancel and delete ------------------------------------------------------------------------
 
 
@@ -124,6 +126,17 @@ def test_a_finished_job_that_is_requeued_has_no_result_until_it_has_run(stage: S
     stage.settle("a", "x", 1, blob=b"42")
     stage.requeue("x")
     assert "result" not in stage.job("x")
+
+
+def test_the_same_requeue_sent_twice_acts_once(stage: Stage) -> None:
+    stage.fail("x")
+    call = operations.requeue(stage.keys, "x")
+    assert [stage.send(call), stage.send(call)] == ["requeued", "requeued"]
+    assert stage.waiting() == ["x"]
+    stage.claim("a")
+    stage.settle("a", "x", 2, "failed")
+    assert stage.send(call) == "requeued"
+    assert stage.status("x") == "failed"
 
 
 @pytest.mark.parametrize("live", ["queued", "started", "scheduled"])

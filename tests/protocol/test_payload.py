@@ -134,7 +134,9 @@ wire = st.recursive(
     max_leaves=10,
 )
 nearly_options = st.dictionaries(
-    st.sampled_from([*JobOptions().__dataclass_fields__, "unknown"]), wire | st.lists(wire, max_size=4), max_size=4
+    st.sampled_from([*JobOptions().__dataclass_fields__, "unknown"]),
+    wire | st.lists(wire, max_size=4),
+    max_size=4,
 )
 nearly_payloads = st.tuples(
     st.text(max_size=5) | wire, st.just(1) | wire, st.text(max_size=5) | wire, st.just("msgpack") | wire,
@@ -157,7 +159,9 @@ def test_garbage_raises_a_deserialization_error_and_nothing_else(raw: bytes) -> 
 @settings(max_examples=300, database=None)
 @given(st.data())
 def test_a_damaged_payload_raises_a_deserialization_error_and_nothing_else(data: st.DataObject) -> None:
-    raw = bytearray(Payload("x", "app.f", "msgpack", b"blob", JobOptions(timeout=5, retry=Retry(max=3))).encode())
+    raw = bytearray(
+        Payload("x", "app.f", "msgpack", b"blob", JobOptions(timeout=5, retry=Retry(max=3))).encode()
+    )
     for _ in range(data.draw(st.integers(1, 4))):
         raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
     with suppress(DeserializationError):

@@ -89,7 +89,9 @@ def test_a_failure_comes_back_with_its_time() -> None:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("raw", [b"", b"x", b"12 \xc1", b"\xff\xff 12", b"99999999999999999999 " + Failure("E", "").encode()])
+@pytest.mark.parametrize(
+    "raw", [b"", b"x", b"12 \xc1", b"\xff\xff 12", b"99999999999999999999 " + Failure("E", "").encode()]
+)
 def test_an_unreadable_failure_does_not_hide_the_job(raw: bytes) -> None:
     assert failure.decode(raw).exc_type == "Unreadable"
 

@@ -188,6 +188,19 @@ def test_a_retry_at_once_waits_where_it_says(stage: Stage, place: str, order: li
     assert stage.counters("x") == (1, 1, 0)
 
 
+def test_a_function_that_is_not_known_here_is_tried_again_until_its_time_is_up(stage: Stage) -> None:
+    started(stage, "x")
+    assert stage.settle("a", "x", 1, "miss", seconds=60) == SETTLED
+    assert (stage.status("x"), stage.counters("x"), stage.errors("x")) == ("scheduled", (1, 0, 0), [])
+    stage.make_due("x")
+    stage.promote()
+    stage.claim("a")
+    first_ms = int(stage.job("x")["missed"].split()[0])
+    stage.client.hset(stage.keys.job("x"), "missed", f"{first_ms - 61_000} 0")
+    assert stage.settle("a", "x", 2, "miss", seconds=60) == SETTLED
+    assert (stage.status("x"), stage.counters("x"), stage.errors("x")) == ("failed", (2, 0, 0), ["no"])
+
+
 def test_released_jobs_go_back_to_the_front_uncounted(stage: Stage) -> None:
     started(stage, "1", "2", "3")
     stage.enqueue("4")

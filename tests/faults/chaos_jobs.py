@@ -1,0 +1,33 @@
+"""What a campaign runs. Each run leaves a line."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+
+from jobs import append
+
+
+def _trace(path: str, line: str) -> None:
+    append(path, f"{line} {time.time()}")
+
+
+def work(path: str, line: str, seconds: float) -> None:
+    _trace(path, line)
+    time.sleep(seconds)
+
+
+def fail_at_times(path: str, line: str, seconds: float) -> None:
+    _trace(path, line)
+    time.sleep(seconds)
+    if random.random() < 0.5:
+        raise ConnectionError("at times")
+
+
+def die_at_times(path: str, line: str, seconds: float) -> None:
+    _trace(path, line)
+    time.sleep(seconds)
+    if random.random() < 0.2:
+        os.kill(os.getpid(), signal.SIGKILL)

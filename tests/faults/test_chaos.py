@@ -1,0 +1,24 @@
+"""A short campaign of `bin/chaos`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.slow
+def test_nothing_is_lost_in_a_campaign() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "faults.chaos", "--seconds", "12", "--seed", "7"],
+        capture_output=True,
+        text=True,
+        timeout=55,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
+    )
+    print(ran.stdout, ran.stderr)
+    assert ran.returncode == 0
+    assert "lost                      0\n" in ran.stdout

@@ -1,0 +1,192 @@
+"""What the network does: requests and replies that get lost, connections that break, hang, or are slow."""
+
+from __future__ import annotations
+
+import select
+import threading
+import time
+from pathlib import Path
+
+import jobs
+import pytest
+import redis as redis_py
+from faults.conftest import LEASE, Start, audit, is_waiting, lines, recovered, since
+from faults.proxy import Proxy
+from waits import until
+
+from minirq import Queue
+from minirq.exceptions import ServerUnavailable
+from minirq.protocol import operations
+from minirq.protocol.keys import Keys
+from minirq.worker.chores import Chores
+from minirq.worker.settings import WorkerSettings
+
+
+@pytest.mark.parametrize("action", ["drop_request", "drop_reply"])
+def test_enqueue_is_cut_off(redis: redis_py.Redis, proxy: Proxy, action: str) -> None:
+    queue = Queue(connection=proxy.url)
+    queue.enqueue(jobs.nothing)
+    rule = proxy.rule("enqueue", action, times=3)
+    job = queue.enqueue(jobs.add, 1, 2)
+    named = queue.enqueue(jobs.add, 1, 2, job_id="named")
+    queue.enqueue_many([Queue.prepare_data(jobs.add, (n,)) for n in range(10)])
+    assert rule.hits == 3
+    assert queue.count == 13
+    assert queue.job_ids[1:3] == [job.id, named.id]
+
+
+def test_enqueue_finds_nobody(redis: redis_py.Redis, proxy: Proxy) -> None:
+    queue = Queue(connection=proxy.url)
+    proxy.rule("any", "drop_request", times=10**6)
+    began = time.monotonic()
+    with pytest.raises(ServerUnavailable):
+        queue.enqueue(jobs.add, 1)
+    assert since(began) < 5
+    proxy.heal()
+    assert queue.count == 0
+
+
+@pytest.mark.parametrize("action", ["drop_request", "drop_reply"])
+@pytest.mark.parametrize("command", ["finish", "beat", "promote", "BLMOVE"])
+def test_a_worker_is_cut_off(
+    queue: Queue, start: Start, proxy: Proxy, trace: Path, command: str, action: str
+) -> None:
+    start(url=proxy.url)
+    queue.enqueue(jobs.append, str(trace), "first").wait(10)
+    until(lambda: is_waiting(queue.connection))
+    rule = proxy.rule(command, action, times=2)
+    made = [queue.enqueue(jobs.append, str(trace), str(n)) for n in range(10)]
+    made.append(queue.enqueue_in(0.1, jobs.append, str(trace), "delayed"))
+    for job in made:
+        job.wait(10)
+    until(lambda: rule.hits == 2)
+    queue.enqueue(jobs.append, str(trace), "last").wait(10)
+    assert len(lines(trace)) == 13
+    assert [job.attempts for job in made if job.refresh() is None] == [1] * 11
+    audit(queue.connection)
+
+
+@pytest.mark.parametrize("action", ["drop_request", "drop_reply"])
+def test_the_jobs_of_a_dead_process_are_taken_back_over_a_bad_connection(
+    queue: Queue, start: Start, proxy: Proxy, trace: Path, action: str
+) -> None:
+    start(url=proxy.url)
+    rule = proxy.rule("reclaim", action, times=2)
+    job = queue.enqueue(jobs.die_once, str(trace))
+    assert job.wait(10) == "survived"
+    assert rule.hits == 2
+    job.refresh()
+    assert (job.attempts, job.lost) == (2, 1)
+    audit(queue.connection)
+
+
+def test_all_connections_are_reset_while_jobs_run(
+    queue: Queue, start: Start, proxy: Proxy, trace: Path
+) -> None:
+    start(url=proxy.url, processes=2)
+    made = [queue.enqueue("naughty.trace_and_sleep", str(trace), 0.02) for _ in range(60)]
+    for _ in range(6):
+        time.sleep(0.1)
+        proxy.reset()
+    assert [job.wait(10) for job in made] == ["slept"] * 60
+    assert len(lines(trace)) == 60
+    audit(queue.connection)
+
+
+def test_the_server_ends_all_connections(queue: Queue, start: Start, trace: Path) -> None:
+    start(processes=2)
+    made = [queue.enqueue("naughty.trace_and_sleep", str(trace), 0.02) for _ in range(60)]
+    for _ in range(6):
+        time.sleep(0.1)
+        for kind in ("normal", "pubsub"):
+            queue.connection.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
+    assert [job.wait(10) for job in made] == ["slept"] * 60
+    assert len(lines(trace)) == 60
+    audit(queue.connection)
+
+
+@pytest.mark.parametrize("command", ["BLMOVE", "finish"])
+def test_a_connection_leads_nowhere(
+    queue: Queue, start: Start, proxy: Proxy, trace: Path, command: str
+) -> None:
+    start(url=proxy.url)
+    queue.enqueue(jobs.append, str(trace), "first").wait(10)
+    # the server gets the request and keeps its side open: it goes on serving a client that hears nothing
+    rule = proxy.rule(command, "hole_reply")
+    job = queue.enqueue(jobs.append, str(trace), "second")
+    until(lambda: rule.hits == 1)
+    began = time.monotonic()
+    job.wait(10)
+    recovered("a connection that leads nowhere (1 s + 2 s of patience)", since(began), 1 + 2 + 1)
+    assert lines(trace) == ["first", "second"]
+    until(lambda: is_waiting(queue.connection))
+    audit(queue.connection)
+
+
+def test_everything_leads_nowhere_for_longer_than_the_lease(
+    queue: Queue, start: Start, proxy: Proxy, trace: Path
+) -> None:
+    cut_off = start(url=proxy.url)
+    job = queue.enqueue("naughty.trace_and_sleep", str(trace), 0.2)
+    until(lambda: len(lines(trace)) == 1)
+    proxy.rule("any", "hole", times=10**6)
+    start()
+    until(lambda: len(lines(trace)) == 2)
+    assert job.wait(10) == "slept"
+    job.refresh()
+    ended = job.ended_at
+    proxy.heal()
+    until(lambda: "the result was dropped" in cut_off.log or "has lost its lease" in cut_off.log)
+    job.refresh()
+    assert job.ended_at == ended
+    assert (job.attempts, job.lost) == (2, 1)
+
+
+def test_the_way_is_slow(queue: Queue, start: Start, proxy: Proxy, trace: Path) -> None:
+    proxy.rule("any", "delay", seconds=LEASE / 10, times=10**6)
+    worker = start(url=proxy.url)
+    made = [queue.enqueue(jobs.append, str(trace), str(n)) for n in range(10)]
+    for job in made:
+        job.wait(10)
+    assert lines(trace) == [str(n) for n in range(10)]
+    assert "lost its lease" not in worker.log
+    audit(queue.connection)
+
+
+def test_a_settlement_that_is_delivered_twice_acts_once(redis: redis_py.Redis, queue: Queue) -> None:
+    keys = Keys().of("default")
+    send = queue._store.sender.send
+    job = queue.enqueue(jobs.add, 1)
+    send(operations.beat([keys], [], lease=10, new=["owner"]))
+    [claimed] = send(operations.finish([keys], "owner", [], want=1)).claim.jobs
+    done = operations.Settlement(0, job.id, claimed.run, "finished", b"", 60)
+    codes = [send(operations.finish([keys], "owner", [done], want=0)).codes for _ in range(2)]
+    assert codes == [[operations.SETTLED], [operations.SETTLED_BEFORE]]
+    job.refresh()
+    assert job.attempts == 1
+
+
+def test_a_waiter_is_cut_off(queue: Queue, start: Start, proxy: Proxy) -> None:
+    job = Queue(connection=proxy.url).enqueue(jobs.nap, 0.3)
+    results: list[float] = []
+    waiter = threading.Thread(target=lambda: results.append(job.wait(10)))
+    waiter.start()
+    start()
+    time.sleep(0.1)
+    proxy.reset()
+    waiter.join(10)
+    assert results == [0.3]
+
+
+def test_a_publication_comes_together_with_the_confirmation(redis: redis_py.Redis) -> None:
+    chores = Chores(redis, WorkerSettings())
+    chores._listen()
+    chores._due["default"] = 1e9
+    redis.publish(Keys().chores, "default")
+    until(lambda: select.select([chores.fileno()], [], [], 0)[0])
+    time.sleep(
+        0.05
+    )  # both have arrived: they are read together, and nothing makes the descriptor readable again
+    chores.hurry()
+    assert chores._due["default"] == 0.0
+    chores.close()
