@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import redis as redis_py
 from faults.proxy import Proxy
+from faults.recoveries import RECOVERIES
 from faults.server import OwnServer
 
 from minirq import Queue
@@ -159,17 +160,8 @@ def audit(client: redis_py.Redis, namespace: str = "minirq", queue: str = "defau
     assert client.keys(f"{prefix}processing:*") == []
 
 
-_recoveries: dict[str, list[float]] = {}
-
-
-def recovered(what: str, seconds: float, limit: float) -> None:
-    """Note how long a recovery took: at most `limit`."""
-    _recoveries.setdefault(what, []).append(seconds)
-    assert seconds < limit, f"{what}: {seconds:.2f} s, and {limit:g} s are promised"
-
-
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    for what, seconds in _recoveries.items():
+    for what, seconds in RECOVERIES.items():
         longest = max(seconds)
         terminalreporter.write_line(f"recovery: {what}: {longest:.2f} s at most in {len(seconds)} cases")
 

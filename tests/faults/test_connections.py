@@ -10,8 +10,9 @@ from pathlib import Path
 import jobs
 import pytest
 import redis as redis_py
-from faults.conftest import LEASE, Start, audit, is_waiting, lines, recovered, since
+from faults.conftest import LEASE, Start, audit, is_waiting, lines, since
 from faults.proxy import Proxy
+from faults.recoveries import recovered
 from waits import until
 
 from minirq import Queue

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-import stat
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import Any
 
 import naughty
 import pytest
-from faults.conftest import GRACE, HurtWorker, audit, lines, recovered, since
+from faults.conftest import GRACE, HurtWorker, audit, lines, since
+from faults.recoveries import recovered
 from waits import is_gone, until
 
 from minirq import JobStatus, Queue
@@ -208,14 +210,22 @@ def test_short_jobs_in_a_batch_are_looked_after_too(queue: Queue) -> None:
     assert found(queue) == before
 
 
-def test_the_checks_between_jobs_cost_microseconds() -> None:
-    from minirq.worker.hygiene import Hygiene  # not before the fixtures: it looks at this very process
-
-    hygiene = Hygiene(list)
+_MEASURE = """
+import time
+from minirq.worker.hygiene import Hygiene
+hygiene, best = Hygiene(list), 1.0
+for _ in range(50):
     began = time.perf_counter()
-    for _ in range(1000):
+    for _ in range(100):
         hygiene.look()
         assert hygiene.tidy("f")
-    each = (time.perf_counter() - began) / 1000
-    assert each < 200e-6
-    assert stat.S_ISDIR(Path.cwd().stat().st_mode)
+    best = min(best, (time.perf_counter() - began) / 100)
+print(best * 1e6)
+"""
+
+
+def test_the_checks_between_jobs_cost_microseconds() -> None:
+    # in a process of its own: this one's timers and threads are pytest's
+    ran = subprocess.run([sys.executable, "-c", _MEASURE], capture_output=True, text=True, check=True)
+    print(f"{float(ran.stdout):.1f} microseconds")
+    assert float(ran.stdout) < 100

@@ -11,7 +11,8 @@ from typing import NoReturn
 
 import naughty
 import pytest
-from faults.conftest import LEASE, Start, audit, is_waiting, lines, recovered, since
+from faults.conftest import LEASE, Start, audit, is_waiting, lines, since
+from faults.recoveries import recovered
 from waits import is_gone, until
 
 from minirq import JobStatus, Queue

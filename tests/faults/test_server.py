@@ -10,8 +10,9 @@ from pathlib import Path
 import jobs
 import pytest
 import redis as redis_py
-from faults.conftest import LEASE, Start, audit, is_waiting, lines, recovered, since
+from faults.conftest import LEASE, Start, audit, is_waiting, lines, since
 from faults.proxy import Proxy
+from faults.recoveries import recovered
 from faults.server import OwnServer
 from waits import until
 
@@ -65,7 +66,7 @@ def test_the_server_is_away_for_seconds_while_jobs_run(
     job.refresh()
     assert (job.attempts, job.lost) == (1, 0)
     assert "waiting for it" in worker.log
-    assert "Redis is back" in worker.log
+    until(lambda: "Redis is back" in worker.log)
 
 
 @pytest.mark.parametrize("event", ["restart", "flush"])

@@ -18,7 +18,12 @@ import redis as redis_py
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
 )  # fmt: skip
 from mirror import BURIED, ENDED, LATE, Key, Mirror
 from stage import Stage, payload, settlement
@@ -114,7 +119,7 @@ class Machine(RuleBasedStateMachine):
     def work(
         self, n: int, count: int, want: int, verbs: Sequence[str], seconds: int, is_reply_lost: bool
     ) -> None:
-        """A process settles some of what it holds and claims more, or claims; but first it gets its answer."""
+        """A process settles some of what it holds and claims more; but first it gets its answer."""
         owner = pick(self.alive or [self.born()], n)
         request = self.alive[owner].unanswered
         if request is not None:
@@ -274,7 +279,7 @@ class Machine(RuleBasedStateMachine):
         closer = self.fresh("closer")
         self.stage.register(closer)
         self.mirror.register(closer)
-        for _ in range(40):
+        for _ in range(400):
             self.promote(0)
             self.promote(1)
             settled = self.serve(Request(closer, (), 10, ()))
@@ -437,8 +442,8 @@ STORIES = (
     "a late owner was renewed", "a tombstone was cleared", "a tombstone was left", "adopted",
     "an ended id was replaced", "an old enqueue", "brought to a buried owner", "claimed alone", "deleted",
     "deleted while it ran", "failed", "fenced", "finished", "given back by a paused queue",
-    "late duplicate", "lost", "lost too often", "miss", "paused after a loss", "promoted", "redelivered", "release",
-    "reply lost", "requeued", "retry", "sent again", "settled", "settled before",
+    "late duplicate", "lost", "lost too often", "miss", "paused after a loss", "promoted", "redelivered",
+    "release", "reply lost", "requeued", "retry", "sent again", "settled", "settled before",
     "settled by a buried owner", "taken back without blame", "told",
 )  # fmt: skip
 

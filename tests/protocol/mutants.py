@@ -1,0 +1,344 @@
+"""Breaks the code in one place at a time, in a copy, and looks whether a test of the protocol notices.
+
+Run by bin/mutants; arguments go to pytest instead of the default choice of tests, and `--only WORDS`
+picks mutants by name. A test that notices nothing when its code is broken is no test.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+# the slow ones last: most mutants do not live that long
+NOUNS = ("enqueue", "claim", "settle", "reclaim", "promote", "cancel", "keys", "payload", "machine")
+TESTS = [f"tests/protocol/test_{noun}.py" for noun in NOUNS]
+FIRST_FAILURE = re.compile(r"^(?:FAILED|ERROR) \S*?([^/]+?)(?: - .*)?$", re.MULTILINE)
+
+LUA = "minirq/protocol/lua"
+CLAIM, FINISH, RECLAIM = f"{LUA}/lib/claim.lua", f"{LUA}/finish.lua", f"{LUA}/reclaim.lua"
+PARK, BEAT, PROMOTE = f"{LUA}/lib/park.lua", f"{LUA}/beat.lua", f"{LUA}/promote.lua"
+CANCEL, REQUEUE, ENQUEUE = f"{LUA}/cancel.lua", f"{LUA}/requeue.lua", f"{LUA}/enqueue.lua"
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One change: `old` occurs once in the file and is replaced by `new`."""
+
+    name: str
+    file: str
+    old: str
+    new: str = ""
+
+
+MUTANTS = [
+    Mutant(
+        "claim: serves unregistered and buried owners",
+        CLAIM,
+        'if lease < 0 then return { "lost", {}, 0 } end',
+    ),
+    Mutant("claim: serves late owners", CLAIM, 'if late then return { "late", {}, 0 } end'),
+    Mutant(
+        "claim: leaves a copy in the queue",
+        CLAIM,
+        'if consumed > 0 then redis.call("LTRIM", queue, 0, -consumed - 1) end',
+    ),
+    Mutant("claim: counts no run", CLAIM, '"run", job.run + 1, "owner"', '"run", job.run, "owner"'),
+    Mutant(
+        "claim: does not adopt",
+        CLAIM,
+        "alone = adopt(jobs, number, prefix, owner, hand, paused[number]) or alone",
+    ),
+    Mutant(
+        "claim: keeps stale copies in hand",
+        CLAIM,
+        'clear_away(prefix, id, payload, job)\n        redis.call("LREM", processing, -1, payload)',
+        "clear_away(prefix, id, payload, job)",
+    ),
+    Mutant(
+        "claim: adopts what another owner runs",
+        CLAIM,
+        'job.status == "started" and job.owner == owner',
+        'job.status == "started"',
+    ),
+    Mutant("claim: hands out what is in hand", CLAIM, "if not hand[id] then", "if true then"),
+    Mutant(
+        "claim: a lost job joins others",
+        CLAIM,
+        "if #jobs + #taken + hand_count > 0 then alone = true break end",
+    ),
+    Mutant("claim: others join a lost job", CLAIM, "          alone = true\n        end", "        end"),
+    Mutant(
+        "claim: others join a lost job that was brought",
+        CLAIM,
+        "start(jobs, number, prefix, id, payload, job, owner)\n        alone = alone or job.lost > 0",
+        "start(jobs, number, prefix, id, payload, job, owner)",
+    ),
+    Mutant(
+        "claim: does not look at the ttl",
+        CLAIM,
+        "        and not (job.expires_ms > 0 and job.expires_ms <= now) then",
+        "        then",
+    ),
+    Mutant(
+        "claim: runs canceled jobs",
+        CLAIM,
+        'if (not job.status or job.status == "queued") and not seen[id]',
+        'if (not job.status or job.status == "queued" or job.status == "canceled") and not seen[id]',
+    ),
+    Mutant(
+        "claim: leaves canceled jobs without their payload",
+        CLAIM,
+        'park(prefix, id, payload, "canceled", job.failure_ttl_ms, job.waiters, blemished, {})',
+    ),
+    Mutant("claim: runs two copies", CLAIM, "seen[id] = true\n        bytes", "bytes"),
+    Mutant(
+        "claim: takes any number of bytes", CLAIM, "local MOST_BYTES = 1048576", "local MOST_BYTES = 2^50"
+    ),
+    Mutant(
+        "claim: counts bytes for each queue alone",
+        CLAIM,
+        "hand_count, ended, bytes)\n      end",
+        "hand_count, ended, 0)\n      end",
+    ),
+    Mutant("claim: does not know pauses", CLAIM, "until_ms == -1 or until_ms > now", "false"),
+    Mutant(
+        "claim: keeps what a paused queue had brought",
+        CLAIM,
+        "elseif runnable and paused then",
+        "elseif false then",
+    ),
+    Mutant(
+        "claim: does not ring again",
+        CLAIM,
+        'if redis.call("EXISTS", queue) == 1 then ring(prefix_of(queue)) end',
+    ),
+    Mutant("finish: does not look at the run", FINISH, "if f[7] and f[1] ~= run then return 0 end"),
+    Mutant(
+        "finish: does not look into the owner's list",
+        FINISH,
+        "id, list.by_id[id]\n",
+        'id, list.by_id[id] or ""\n',
+    ),
+    Mutant("finish: settles what is not started", FINISH, ' or (f[7] and f[7] ~= "started") then', " then"),
+    Mutant(
+        "finish: does not say `settled before`",
+        FINISH,
+        'return (f[1] == run and f[6] == owner and f[7] ~= "started") and 2 or 0',
+        "return 0",
+    ),
+    Mutant(
+        "finish: says `settled before` to any owner",
+        FINISH,
+        "f[1] == run and f[6] == owner and",
+        "f[1] == run and",
+    ),
+    Mutant("finish: leaves the job in hand", FINISH, 'redis.call("DEL", processing)'),
+    Mutant(
+        "finish: leaves one of several jobs in hand",
+        FINISH,
+        'for _, payload in ipairs(list.gone) do redis.call("LREM", processing, -1, payload) end',
+    ),
+    Mutant(
+        "finish: runs again what was asked to stop", FINISH, "if f[5] and (verb ==", "if false and (verb =="
+    ),
+    Mutant(
+        "finish: keeps what was deleted while it ran", FINISH, "if not f[7] or f[8] then", "if not f[7] then"
+    ),
+    Mutant(
+        "finish: counts no attempt at a retry",
+        FINISH,
+        '"status", "queued", "attempts", attempts + 1,',
+        '"status", "queued", "attempts", attempts,',
+    ),
+    Mutant("park: does not tell who waits", PARK, "    tell(prefix, id, waiters)\n"),
+    Mutant("park: gives no ttl", PARK, 'redis.call("PEXPIRE", job, keep)'),
+    Mutant("park: keeps no tombstone", PARK, "local TOMBSTONE_MS = 20000", "local TOMBSTONE_MS = 0"),
+    Mutant(
+        "park: drops a result that is waited for",
+        PARK,
+        "if waiters and ttl_ms == 0 then ttl_ms = WAITED_MS end",
+    ),
+    Mutant(
+        "park: keeps errors for ever",
+        PARK,
+        'if blemished then redis.call("PEXPIRE", prefix .. "errors:" .. id, keep) end',
+    ),
+    Mutant("park: keeps all errors", PARK, 'redis.call("LTRIM", errors, 0, 9)'),
+    Mutant("beat: renews buried owners", BEAT, "if score < 0 then lost = true end"),
+    Mutant("beat: registers everybody", BEAT, "(i - 2 <= new and 0 or -1)", "0"),
+    Mutant(
+        "reclaim: does not look at the caller's clock",
+        RECLAIM,
+        'if math.abs(now - tonumber(ARGV[2])) > tonumber(ARGV[3]) then return { "refused" } end',
+    ),
+    Mutant(
+        "reclaim: does not look at the lease",
+        RECLAIM,
+        'ZRANGEBYSCORE", owners, 0, now, "LIMIT"',
+        'ZRANGEBYSCORE", owners, 0, "+inf", "LIMIT"',
+    ),
+    Mutant(
+        "reclaim: takes what another owner runs",
+        RECLAIM,
+        'if status == "started" and f[3] == owner then',
+        'if status == "started" then',
+    ),
+    Mutant(
+        "reclaim: blames everybody",
+        RECLAIM,
+        "local guilty = blame_all or blamed[id] == f[2]",
+        "local guilty = true",
+    ),
+    Mutant("reclaim: blames another run", RECLAIM, "blamed[id] == f[2]", "blamed[id]"),
+    Mutant(
+        "reclaim: knows no loss limit",
+        RECLAIM,
+        "guilty and lost > tonumber(f[5] or DEFAULT_LOSS_LIMIT)",
+        "false",
+    ),
+    Mutant("reclaim: makes no pause", RECLAIM, "guilty and lost > 1 and pause_ms > 0", "false"),
+    Mutant("reclaim: takes a late run for settled", RECLAIM, 'redis.call("HDEL", job, "owner")'),
+    Mutant("reclaim: forgets the dead at once", RECLAIM, "now + tonumber(buried[i + 1]) > FORGET_MS", "true"),
+    Mutant("reclaim: never forgets the dead", RECLAIM, "now + tonumber(buried[i + 1]) > FORGET_MS", "false"),
+    Mutant(
+        "reclaim: sweeps the dead only once",
+        RECLAIM,
+        "if empty_hands(buried[i]) == 0 and",
+        'if redis.call("LLEN", prefix .. "processing:" .. buried[i]) == 0 and',
+    ),
+    Mutant("reclaim: drops canceled payloads", RECLAIM, 'elseif status == "canceled" or not', "elseif not"),
+    Mutant(
+        "reclaim: believes in endless leases",
+        RECLAIM,
+        "local LONGEST_LEASE_MS = 600000",
+        "local LONGEST_LEASE_MS = 2^50",
+    ),
+    Mutant(
+        "reclaim: leaves the jobs in the dead hands", RECLAIM, 'redis.call("LREM", processing, 1, payload)'
+    ),
+    Mutant("promote: leaves the entry", PROMOTE, '  redis.call("ZREM", scheduled, id)\n'),
+    Mutant("promote: leaves the payload", PROMOTE, 'redis.call("DEL", prefix .. "payload:" .. id)'),
+    Mutant(
+        "promote: comes early",
+        PROMOTE,
+        'scheduled, "-inf", now, "LIMIT"',
+        'scheduled, "-inf", "+inf", "LIMIT"',
+    ),
+    Mutant(
+        "cancel: leaves no tombstone",
+        CANCEL,
+        'redis.call("HSET", job, "status", "canceled", "ended_ms", now)',
+        'redis.call("DEL", job)',
+    ),
+    Mutant("cancel: does not mark a started job", CANCEL, 'redis.call("HSET", job, "stop", "canceled")'),
+    Mutant(
+        "cancel: does not tell who waits",
+        CANCEL,
+        "tell(prefix, id, f[2])\n  return leave_to_claim()",
+        "return leave_to_claim()",
+    ),
+    Mutant("requeue: resets the run", REQUEUE, '"HDEL", job, "attempts"', '"HDEL", job, "run", "attempts"'),
+    Mutant("requeue: keeps the losses", REQUEUE, '"attempts", "lost",', '"attempts",'),
+    Mutant("requeue: runs live jobs twice", REQUEUE, "if not ENDED[status] then return status end"),
+    Mutant("requeue: keeps the ttl", REQUEUE, 'redis.call("PERSIST", job)'),
+    Mutant("requeue: acts twice when sent twice", REQUEUE, 'if f[2] == nonce then return "requeued" end'),
+    Mutant(
+        "enqueue: does not look at the nonce", ENQUEUE, 'if (old[2] or "") == nonce then', "if false then"
+    ),
+    Mutant(
+        "enqueue: replaces live jobs",
+        ENQUEUE,
+        "elseif not ENDED[old[1]] then code = 0",
+        "elseif false then code = 0",
+    ),
+    Mutant(
+        "enqueue: takes the id of a canceled job too early",
+        ENQUEUE,
+        'elseif old[1] == "canceled" and',
+        "elseif false and",
+    ),
+    Mutant(
+        "enqueue: resets the run of a replaced id", ENQUEUE, "if old[3] then fields", "if false then fields"
+    ),
+    Mutant("enqueue: is let through at maxmemory", ENQUEUE, 'redis.call("HSET", job, "status", old[1])'),
+    Mutant(
+        "all scripts: stop at maxmemory",
+        f"{LUA}/lib/room.lua",
+        'redis.call("ZREM", string.sub(KEYS[1], 1, -6) .. "owners", "")',
+    ),
+    Mutant("id_of in Lua: reads long ids", f"{LUA}/lib/keys.lua", "len <= 255", "len <= 65535"),
+    Mutant("id_of in Lua: reads beyond the end", f"{LUA}/lib/keys.lua", " and #payload >= from + len - 1"),
+    Mutant(
+        "id_of in Python: reads long ids",
+        "minirq/protocol/payload.py",
+        "MAX_ID_BYTES = 255",
+        "MAX_ID_BYTES = 256",
+    ),
+]
+
+
+def mutate(copy: Path, mutant: Mutant) -> None:
+    file = copy / mutant.file
+    text = file.read_text("utf-8")
+    if text.count(mutant.old) != 1:
+        sys.exit(f"{mutant.name}: {text.count(mutant.old)} times in {mutant.file}, not once: {mutant.old}")
+    file.write_text(text.replace(mutant.old, mutant.new), "utf-8")
+
+
+def first_failure(mutant: Mutant | None, pytest_args: list[str]) -> str | None:
+    """Run the tests on a copy; return the name of the first one that fails."""
+    with tempfile.TemporaryDirectory(prefix="minirq-mutant-") as folder:
+        copy = Path(folder)
+        ignored = shutil.ignore_patterns("__pycache__", ".*")
+        for part in ("minirq", "tests"):
+            shutil.copytree(ROOT / part, copy / part, ignore=ignored)
+        shutil.copy(ROOT / "pyproject.toml", copy)
+        if mutant:
+            mutate(copy, mutant)
+        environment = {
+            **os.environ,
+            "PYTHONPATH": folder,
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "MINIRQ_PROPERTY_SHRINK": "0",
+        }
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *pytest_args]
+        done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return None
+    found = FIRST_FAILURE.search(done.stdout)
+    if done.returncode != 1 or not found:
+        sys.exit(f"pytest ended with {done.returncode}:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
+    return found[1]
+
+
+def main(args: list[str]) -> int:
+    mutants = MUTANTS
+    if args[:1] == ["--only"]:
+        mutants, args = [mutant for mutant in MUTANTS if args[1] in mutant.name], args[2:]
+    tests = args or TESTS
+    with tempfile.TemporaryDirectory() as folder:  # all texts are found, before anything runs
+        for mutant in mutants:
+            shutil.copytree(ROOT / LUA, Path(folder) / LUA, dirs_exist_ok=True)
+            shutil.copy(ROOT / "minirq/protocol/payload.py", Path(folder) / "minirq/protocol")
+            mutate(Path(folder), mutant)
+    if failed := first_failure(None, tests):
+        sys.exit(f"{failed} fails without any mutant")
+    survivors = 0
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for mutant, caught in zip(mutants, pool.map(lambda m: first_failure(m, tests), mutants), strict=True):
+            print(f"{mutant.name:56} {f'caught by {caught}' if caught else 'SURVIVED'}", flush=True)
+            survivors += caught is None
+    print(f"{len(mutants)} mutants, {survivors} survived")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
