@@ -199,3 +199,11 @@ def sometimes_long(path: str, seconds: float) -> None:
 
 def large(size: int) -> bytes:
     return b"x" * size
+
+
+def fail_slowly(path: str, seconds: float) -> str:
+    append(path, "run")
+    if len(Path(path).read_text().splitlines()) > 1:
+        return "second"
+    time.sleep(seconds)
+    raise ValueError("first")

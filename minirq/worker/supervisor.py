@@ -284,6 +284,10 @@ class Supervisor:
             )
         )
         self._learn_from(child, None if slot or death.signal else death.code)
+        if latest is None and not is_deliberate and (death.signal or death.code not in _SAID):
+            self._hold_back(child)
+        else:
+            self._pause = 0.0
         self._children.remove(child)
         if child.pidfd is not None:
             self._selector.unregister(child.pidfd)
@@ -301,11 +305,12 @@ class Supervisor:
             self.stop()
         # a child that has found the queues empty ends the burst; one that died has left a job behind
         self._is_drained = self._settings.is_burst and code == EXIT_DRAINED
-        if code not in _SAID and done == 0 and time.monotonic() - child.started < _QUICK_DEATH:
+
+    def _hold_back(self, child: Process) -> None:
+        """Children that die by themselves, with no job in sight, are not started again in a hurry."""
+        if time.monotonic() - child.started < _QUICK_DEATH:
             self._pause = min(max(self._pause * 2, 0.1), _LONGEST_PAUSE)
             self._start_at = time.monotonic() + self._pause
-        else:
-            self._pause = 0.0
 
     def _overdue_settlement(self, child: Process, slot: Slot) -> Any:
         with suppress(MinirqError):  # if it cannot be looked up now, the job is simply taken back

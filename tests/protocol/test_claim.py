@@ -330,3 +330,11 @@ def test_a_note_is_written_for_the_run_that_holds_the_job(stage: Stage) -> None:
 def test_a_note_never_creates_a_record(stage: Stage) -> None:
     assert not stage.send(operations.note(stage.keys, "x", {"meta": "1"}))
     assert stage.job("x") == {}
+
+
+def test_a_foreign_job_is_still_introduced_when_the_reply_of_its_claim_was_lost(stage: Stage) -> None:
+    stage.client.lpush(stage.keys.queue, payload("foreign"))
+    [lost] = stage.claim("a", 1).jobs
+    [again] = stage.claim("a", 1).jobs
+    assert (lost.has_record, again.has_record) == (False, False)
+    assert again.run == lost.run

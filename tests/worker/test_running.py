@@ -353,3 +353,9 @@ def test_a_queue_name_that_is_not_text_does_not_stop_a_worker(queue: Queue, redi
     job = queue.enqueue(jobs.add, 1)
     run_all(queue)
     assert job.is_finished
+
+
+def test_a_job_that_started_in_time_does_not_expire_before_its_retry(queue: Queue, tmp_path: Path) -> None:
+    job = queue.enqueue(jobs.fail_slowly, str(tmp_path / "trace"), 0.3, ttl=0.2, retry=Retry(1))
+    run_all(queue)
+    assert job.result == "second"

@@ -39,6 +39,7 @@ end
 local function start(jobs, number, prefix, id, payload, job, owner)
   redis.call("HSET", prefix .. "job:" .. id,
     "status", "started", "run", job.run + 1, "owner", owner, "started_ms", now)
+  if job.expires_ms > 0 then redis.call("HDEL", prefix .. "job:" .. id, "expires_ms") end -- it made it in time
   jobs[#jobs + 1] = { number, payload, job.run + 1, job.attempts, job.lost, job.status and 0 or 1 }
 end
 
@@ -54,7 +55,8 @@ local function adopt(jobs, number, prefix, owner, hand, paused)
       local job = read_job(prefix, id)
       local runnable = not job.status or job.status == "queued"
       if job.status == "started" and job.owner == owner then
-        jobs[#jobs + 1] = { number, payload, job.run, job.attempts, job.lost, 0 }
+        local is_known = redis.call("HEXISTS", prefix .. "job:" .. id, "func")
+        jobs[#jobs + 1] = { number, payload, job.run, job.attempts, job.lost, 1 - is_known }
         alone = alone or job.lost > 0
       elseif runnable and paused then
         back[#back + 1] = payload
