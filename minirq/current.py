@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import redis
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: made for every job
 class Running:
     """A job under way: where it is, which run, and a connection that its code may use."""
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
+import shutil
 import sys
 import sysconfig
 import time
@@ -81,11 +82,23 @@ def show_progress(done: int, total: int) -> None:
 
 
 def print_largest(results: dict[Path, dict[str, int | str]], directory: Path) -> None:
-    print(f"\n{'lines':>7} {'functions':>9}  {'module':40}  longest function")
     largest = sorted(results.items(), key=lambda item: item[1]["lines"], reverse=True)[:10]
-    for file, found in largest:
-        longest = f"{found['longest']} ({found['longest_lines']} lines)" if found["longest"] else "none"
-        print(f"{found['lines']:>7} {found['functions']:>9}  {file.relative_to(directory)!s:40}  {longest}")
+    names = [str(file.relative_to(directory)) for file, _ in largest]
+    width = max(map(len, names), default=0)
+    print(f"\n{'lines':>7} {'functions':>9}  {'module':{width}}  longest function")
+    for name, (_, found) in zip(names, largest, strict=True):
+        start = f"{found['lines']:>7} {found['functions']:>9}  {name:{width}}  "
+        end = f" ({found['longest_lines']} lines)" if found["longest"] else ""
+        print(start + cut(str(found["longest"] or "none"), line_width() - len(start + end)) + end)
+
+
+def line_width() -> int:
+    """Where a line ends: at the edge of a terminal, and in a file nowhere."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 1000
+
+
+def cut(text: str, room: int) -> str:
+    return text if len(text) <= max(room, 8) else text[: max(room, 8) - 1] + "…"
 
 
 def print_failures(failed: list[Job[object]], directory: Path) -> None:
@@ -108,7 +121,7 @@ def print_next(failed: list[Job[object]], minirq: str) -> None:
         print(f"  see a failed job with its traceback\n    {minirq} job {failed[0].id}")
         print(f"  put it back into the queue, and run what waits\n    {minirq} requeue {failed[0].id}")
         print(f"    {minirq} worker --burst --path {here}")
-    print(f"  end the server, if it is minirq's own\n    {minirq} server stop")
+    print(f"  end the embedded server, which these commands start if no Redis is configured\n    {minirq} server stop")
 
 
 if __name__ == "__main__":

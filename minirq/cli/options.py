@@ -31,13 +31,9 @@ class DurationType(click.ParamType):  # type: ignore[type-arg]  # not generic be
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Return the seconds, or say what is wrong with the value."""
         try:
-            seconds = parse_duration(
-                value,
-                what=param.human_readable_name if param else "duration",
-                allow_unlimited=self._allow_unlimited,
-            )
+            seconds = parse_duration(value, what="", allow_unlimited=self._allow_unlimited)
         except TimeoutFormatError as error:
-            self.fail(str(error), param, ctx)
+            self.fail(str(error).removeprefix(": "), param, ctx)  # click names the option
         if seconds < self._least and seconds != -1:
             self.fail(f"{value!r} is too short: give {self._least:g} s or more", param, ctx)
         return seconds

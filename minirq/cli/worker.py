@@ -45,7 +45,8 @@ _NOT_IN_PROJECT = ("help", "name", "namespace", "url", "file", "with_scheduler")
 )  # fmt: skip
 @click.option(
     "--allow", multiple=True, metavar="PATTERN",
-    help="Functions to run beyond the application's own, as in os.getpid or 'myapp.*'; repeatable.",
+    help="Also run functions of the standard library, as in os.getpid. Of other names, as in 'myapp.*', run "
+    "only what matches; repeatable.",
 )  # fmt: skip
 @click.option(
     "--accept", multiple=True, metavar="SERIALIZER",

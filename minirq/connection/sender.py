@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Sequence
+from inspect import Parameter, signature
 from typing import Any, TypeVar
 
 import redis
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
-from minirq.calls import Call
+from minirq.calls import Argument, Call
 from minirq.connection.connect import safe_url
 from minirq.connection.faults import is_passing, translate
 from minirq.exceptions import MinirqError, QueueFull, ServerFault
@@ -32,6 +33,9 @@ class Sender:
     def __init__(self, client: redis.Redis, *, patience: float = PATIENCE) -> None:
         self.client = client
         self.patience = patience
+        # redis-py before 5.3 wants to know what a connection is for, and later ones warn about it
+        purpose = signature(client.connection_pool.get_connection).parameters["command_name"]
+        self._purpose = ("EVALSHA",) if purpose.default is Parameter.empty else ()
 
     def send(self, call: Call[T]) -> T:
         """Send one call and return what its reader makes of the reply.
@@ -64,15 +68,30 @@ class Sender:
             return result
 
     def _once(self, call: Call[Any]) -> Any:
+        [reply] = self._speak([call.command])
+        if not isinstance(reply, NoScriptError):
+            return _unless_error(reply)
+        assert call.script is not None
+        self._speak([("SCRIPT", "LOAD", call.script.text)])
+        [reply] = self._speak([call.command])
+        return _unless_error(reply)
+
+    def _speak(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
+        """Send commands in one go and return their replies, as they are on the wire; errors are replies too.
+
+        The connection is spoken to directly: a client's `execute_command` takes as long again.
+        """
+        pool = self.client.connection_pool
+        connection = pool.get_connection(*self._purpose)
         try:
-            return self.client.execute_command(*call.command)
-        except NoScriptError:
-            self._load(call)
-            return self.client.execute_command(*call.command)
+            connection.send_packed_command(connection.pack_commands(commands))
+            return [_reply_of(connection) for _ in commands]
+        finally:
+            pool.release(connection)
 
     def _pipelined(self, calls: Sequence[Call[T]]) -> list[T]:
         results = []
-        for call, reply in zip(calls, self._replies(calls), strict=True):
+        for call, reply in zip(calls, self._speak([call.command for call in calls]), strict=True):
             try:
                 results.append(self._result(call, reply))
             except RedisError as error:
@@ -83,7 +102,7 @@ class Sender:
 
     def _answered(self, calls: Sequence[Call[T]]) -> list[T | ServerFault | QueueFull]:
         results: list[T | ServerFault | QueueFull] = []
-        for call, reply in zip(calls, self._replies(calls), strict=True):
+        for call, reply in zip(calls, self._speak([call.command for call in calls]), strict=True):
             try:
                 results.append(self._result(call, reply))
             except RedisError as error:
@@ -93,22 +112,12 @@ class Sender:
                 results.append(said)
         return results
 
-    def _replies(self, calls: Sequence[Call[Any]]) -> list[Any]:
-        pipe = self.client.pipeline(transaction=False)
-        for call in calls:
-            pipe.execute_command(*call.command)
-        return pipe.execute(raise_on_error=False)
-
     def _result(self, call: Call[T], reply: Any) -> T:
         if isinstance(reply, NoScriptError):
             reply = self._once(call)
         elif isinstance(reply, Exception):
             raise reply
         return call.read(reply)
-
-    def _load(self, call: Call[Any]) -> None:
-        assert call.script is not None
-        self.client.execute_command("SCRIPT", "LOAD", call.script.text)
 
     def _persist(self, name: str, attempt: Callable[[], R]) -> R:
         deadline = time.monotonic() + self.patience
@@ -124,3 +133,16 @@ class Sender:
                     pause *= 2
                     continue
                 raise translate(error, name, safe_url(self.client)) from error
+
+
+def _reply_of(connection: Any) -> Any:
+    try:
+        return connection.read_response()
+    except ResponseError as error:  # the server's answer to this command; the next one has its own
+        return error
+
+
+def _unless_error(reply: Any) -> Any:
+    if isinstance(reply, Exception):
+        raise reply
+    return reply

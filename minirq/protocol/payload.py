@@ -25,7 +25,7 @@ _HARMLESS = 64 * 1024
 _CONTAINERS = (0xDC, 0xDD, 0xDE, 0xDF)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: made for every job
 class Payload:
     """A decoded envelope. `blob` is still serialized: reading it takes the serializer, not this module."""
 

@@ -187,7 +187,12 @@ def server_time() -> Call[int]:
 
 def server_info() -> Call[dict[str, Any]]:
     """What the server says of itself, by the names of INFO."""
-    return Call(("INFO",), dict)
+    return Call(("INFO",), _read_info)
+
+
+def _read_info(reply: bytes) -> dict[str, Any]:
+    pairs = (line.split(":", 1) for line in reply.decode("utf-8", "replace").splitlines() if ":" in line)
+    return {name: int(value) if value.isdigit() else value for name, value in pairs}
 
 
 def held_lists(keys: Keys, cursor: int) -> Call[tuple[int, list[str]]]:

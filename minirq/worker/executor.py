@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import CoroutineType
 from typing import Any
 
 from minirq.exceptions import (
@@ -28,7 +29,7 @@ from minirq.worker.settings import WorkerSettings
 from minirq.worker.timeouts import BaseDeathPenalty, get_default_death_penalty_class
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: made for every job
 class Task:
     """A job ready to run: its function found, its arguments read."""
 
@@ -36,6 +37,7 @@ class Task:
     envelope: Payload
     serializer: Serializer
     function: Callable[..., Any]
+    is_coroutine: bool
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
 
@@ -54,7 +56,7 @@ class Executor:
         self._penalty = penalty or get_default_death_penalty_class()
         self._coroutines = CoroutineRunner()
         self._pid = os.getpid()
-        self._functions: dict[str, Callable[..., Any]] = {}
+        self._functions: dict[str, tuple[Callable[..., Any], bool]] = {}
 
     def read(self, claimed: Claimed) -> Payload | Failed:
         """Read the envelope, or say why that cannot be. Nothing of the application is run or imported."""
@@ -67,7 +69,7 @@ class Executor:
         """Make a job ready to run, or say why that cannot be. Its module is imported here."""
         try:
             serializer = self._serializer(envelope.serializer)
-            function = self._function(envelope.function)
+            function, is_coroutine = self._function(envelope.function)
             instance, args, kwargs = _read_call(serializer.loads(envelope.blob))
         except FunctionNotFound as error:
             return Missed(describe(error, self._worker), self._settings.miss_window)
@@ -75,7 +77,7 @@ class Executor:
             return Failed(describe(error, self._worker), envelope.options.failure_ttl)
         if instance is not None:
             args = (instance, *args)
-        return Task(claimed, envelope, serializer, function, args, kwargs)
+        return Task(claimed, envelope, serializer, function, is_coroutine, args, kwargs)
 
     def run(self, task: Task) -> Outcome:
         """Run a job within its timeout. Whatever it raises is an outcome; nothing gets past here."""
@@ -98,12 +100,12 @@ class Executor:
 
     def _call(self, task: Task) -> Any:
         timeout = task.options.timeout
-        if inspect.iscoroutinefunction(task.function):
+        if task.is_coroutine:
             return self._coroutines.run(task.function(*task.args, **task.kwargs), timeout)
         started = time.monotonic()
         with self._penalty(timeout):
             result = task.function(*task.args, **task.kwargs)
-        if inspect.iscoroutine(result):  # a plain function that hands out a coroutine
+        if type(result) is CoroutineType:  # a plain function that hands out a coroutine
             left = -1 if timeout == -1 else max(timeout - (time.monotonic() - started), 0.001)
             return self._coroutines.run(result, left)
         return result
@@ -133,11 +135,13 @@ class Executor:
             )
         return serializer
 
-    def _function(self, name: str) -> Callable[..., Any]:
-        function = self._functions.get(name)
-        if function is None:
-            function = self._functions[name] = resolve_function(name, allow=self._settings.allow)
-        return function
+    def _function(self, name: str) -> tuple[Callable[..., Any], bool]:
+        """Find a function, and whether it makes coroutines."""
+        known = self._functions.get(name)
+        if known is None:
+            function = resolve_function(name, allow=self._settings.allow)
+            known = self._functions[name] = (function, inspect.iscoroutinefunction(function))
+        return known
 
 
 def _read_call(call: object) -> tuple[object, tuple[Any, ...], dict[str, Any]]:

@@ -12,7 +12,7 @@ from minirq.protocol.options import JobOptions
 from minirq.text import safe_text
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: made for every job
 class Finished:
     """The function returned. `blob` is the serialized result, empty for None."""
 

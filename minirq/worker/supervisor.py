@@ -161,6 +161,7 @@ class Supervisor:
             )
         )
         self._children.append(child)
+        self._follow_ears()  # if they were closed meanwhile, the child may have got their descriptor
         if child.pidfd is not None:
             self._selector.register(child.pidfd, selectors.EVENT_READ, "child")
 
@@ -202,15 +203,20 @@ class Supervisor:
                 times.append(slot.deadline + self._settings.kill_grace)
         return max(min(times) - now, 0.001)
 
-    def _hear(self, seconds: float) -> None:
+    def _follow_ears(self) -> None:
+        """Select on the subscription that the chores have now."""
         ears = self._chores.fileno()
-        if ears != self._ears:
-            if self._ears is not None:
-                with suppress(KeyError, ValueError):
-                    self._selector.unregister(self._ears)
-            if ears is not None:
-                self._selector.register(ears, selectors.EVENT_READ, "publication")
-            self._ears = ears
+        if ears == self._ears:
+            return
+        if self._ears is not None:
+            with suppress(KeyError, ValueError):
+                self._selector.unregister(self._ears)
+        if ears is not None:
+            self._selector.register(ears, selectors.EVENT_READ, "publication")
+        self._ears = ears
+
+    def _hear(self, seconds: float) -> None:
+        self._follow_ears()
         for key, _ in self._selector.select(seconds):
             if key.data == "publication":
                 self._chores.hurry()

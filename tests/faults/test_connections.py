@@ -75,7 +75,7 @@ def test_the_jobs_of_a_dead_process_are_taken_back_over_a_bad_connection(
     rule = proxy.rule("reclaim", action, times=2)
     job = queue.enqueue(jobs.die_once, str(trace))
     assert job.wait(10) == "survived"
-    assert rule.hits == 2
+    until(lambda: rule.hits == 2)
     job.refresh()
     assert (job.attempts, job.lost) == (2, 1)
     audit(queue.connection)

@@ -2,7 +2,7 @@
 --
 -- KEYS  the waiting lists of the worker's queues in one slot, in the order in which they are served
 -- ARGV  1 owner · 2 jobs wanted next (0: claim nothing) · 3 number of settlements, then for each:
---       number of the queue · id · run · verb · blob · ms · place
+--       "<number of the queue> <run> <verb> <ms> <place> <id>" · blob
 --         finished  blob the result ("" for none), ms its TTL (-1 for ever, 0 keep nothing)
 --         failed    blob the error, ms the TTL of the record
 --         retry     blob the error, ms the delay, place (queue or front) when there is no delay
@@ -102,9 +102,9 @@ end
 
 local at = 4
 for i = 1, count do
-  codes[i] = settle(tonumber(ARGV[at]), ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4],
-    tonumber(ARGV[at + 5]), ARGV[at + 6])
-  at = at + 7
+  local number, run, verb, ms, place, id = string.match(ARGV[at], "^(%d+) (%d+) (%a+) (%-?%d+) (%a+) (.*)$")
+  codes[i] = settle(tonumber(number), id, run, verb, ARGV[at + 1], tonumber(ms), place)
+  at = at + 2
 end
 
 -- what left is removed last: an abort above leaves a copy behind, which the run number fences

@@ -36,11 +36,15 @@ local function clear_away(prefix, id, payload, job)
   end
 end
 
+local function described(number, run, job, is_fresh)
+  return string.format("%d %.0f %d %d %d", number, run, job.attempts, job.lost, is_fresh)
+end
+
 local function start(jobs, number, prefix, id, payload, job, owner)
   redis.call("HSET", prefix .. "job:" .. id,
     "status", "started", "run", job.run + 1, "owner", owner, "started_ms", now)
   if job.expires_ms > 0 then redis.call("HDEL", prefix .. "job:" .. id, "expires_ms") end -- it made it in time
-  jobs[#jobs + 1] = { number, payload, job.run + 1, job.attempts, job.lost, job.status and 0 or 1 }
+  jobs[#jobs + 1] = { payload, described(number, job.run + 1, job, job.status and 0 or 1) }
 end
 
 -- Returns whether a job is among them that has to run alone.
@@ -56,7 +60,7 @@ local function adopt(jobs, number, prefix, owner, hand, paused)
       local runnable = not job.status or job.status == "queued"
       if job.status == "started" and job.owner == owner then
         local is_known = redis.call("HEXISTS", prefix .. "job:" .. id, "func")
-        jobs[#jobs + 1] = { number, payload, job.run, job.attempts, job.lost, 1 - is_known }
+        jobs[#jobs + 1] = { payload, described(number, job.run, job, 1 - is_known) }
         alone = alone or job.lost > 0
       elseif runnable and paused then
         back[#back + 1] = payload
@@ -116,7 +120,7 @@ local function take(jobs, number, prefix, owner, want, hand_count, ended, bytes)
 end
 
 -- Returns { state, jobs, pause_ms }:
---   "ok"      jobs is a list of { number of the queue, payload, run, attempts, lost, 1 if it had no hash }
+--   "ok"      jobs is a list of { payload, "<number of the queue> <run> <attempts> <lost> <1 if it had no hash>" }
 --   "more"    as "ok", and the call stopped early: something remains that this owner may ask for at once
 --   "late"    the lease has run out and nobody has buried the owner yet: claim again after the next beat
 --   "lost"    the owner is not registered or was buried: it holds nothing any more
