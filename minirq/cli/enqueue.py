@@ -10,7 +10,7 @@ import click
 
 from minirq.cli.arguments import BadArgument, parse_arguments
 from minirq.cli.completion import complete_queues
-from minirq.cli.options import DurationType, config_options
+from minirq.cli.options import CountType, DurationType, config_options
 from minirq.cli.reach import open_store
 from minirq.connection import Config
 from minirq.job import Job
@@ -57,7 +57,7 @@ class _TimeType(click.ParamType):  # type: ignore[type-arg]  # not generic befor
 @click.option("--description", metavar="TEXT", help="For people; the name of the function without it.")
 @click.option("--job-id", metavar="ID", help="If it lives already, it is left alone.")
 @click.option("--at-front", is_flag=True, help="Before the jobs that wait.")
-@click.option("--retry-max", type=click.IntRange(0, 1_000_000), default=0, help="Retries after failures.")
+@click.option("--retry-max", type=CountType(0, 1_000_000), default=0, help="Retries after failures.")
 @click.option(
     "--retry-interval", type=_SPAN, multiple=True,
     help="Wait before a retry; repeatable, one for each retry, of which the last repeats.",

@@ -39,6 +39,12 @@ class DurationType(click.ParamType):  # type: ignore[type-arg]  # not generic be
         return seconds
 
 
+class CountType(click.IntRange):
+    """A whole number within a range."""
+
+    name = "number"  # click's own name makes "not a valid integer range" of a word
+
+
 class SizeType(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.5
     """Bytes, or text such as "200M" or "1G"."""
 

@@ -15,7 +15,7 @@ import click
 
 from minirq.cli.completion import complete_queues
 from minirq.cli.logs import set_up_logs
-from minirq.cli.options import DurationType, SizeType, config_options
+from minirq.cli.options import CountType, DurationType, SizeType, config_options
 from minirq.cli.pidfile import pid_file
 from minirq.cli.reloader import reloading
 from minirq.connection import Config, connect, safe_url
@@ -33,11 +33,11 @@ _NOT_IN_PROJECT = ("help", "name", "namespace", "url", "file", "with_scheduler")
 @click.command()
 @click.argument("queues", nargs=-1, envvar="MINIRQ_WORKER_QUEUES", shell_complete=complete_queues)
 @click.option(
-    "-p", "--processes", type=click.IntRange(1, 1000), default=1, show_default=True,
+    "-p", "--processes", type=CountType(1, 1000), default=1, show_default=True,
     help="Jobs that run at once.",
 )  # fmt: skip
 @click.option("-b", "--burst", is_flag=True, help="Stop when the queues are empty.")
-@click.option("--max-jobs", type=click.IntRange(min=1), metavar="N", help="Stop after N jobs in all.")
+@click.option("--max-jobs", type=CountType(min=1), metavar="N", help="Stop after N jobs in all.")
 @click.option("-n", "--name", metavar="NAME", help="Shown by `minirq info`; host and pid without it.")
 @click.option(
     "-P", "--path", multiple=True, type=click.Path(exists=True, file_okay=False), default=["."],
@@ -69,7 +69,7 @@ _NOT_IN_PROJECT = ("help", "name", "namespace", "url", "file", "with_scheduler")
     help="A worker not heard of for so long is taken for dead, and its jobs are run by others.",
 )  # fmt: skip
 @click.option(
-    "--max-jobs-per-child", type=click.IntRange(min=1), metavar="N",
+    "--max-jobs-per-child", type=CountType(min=1), metavar="N",
     help="Replace a process after N jobs.",
 )  # fmt: skip
 @click.option(

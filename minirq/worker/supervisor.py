@@ -63,7 +63,7 @@ class Supervisor:
         self._stop_at: float | None = None
         self._is_drained = False
         self._is_denied = False
-        self._start_at = self._pause = 0.0
+        self._start_at = self._pause = self._last_death = 0.0
         self._done = self._failed = 0
 
     @property
@@ -309,8 +309,13 @@ class Supervisor:
         if code == EXIT_DENIED:
             self._is_denied = True
             self.stop()
-        # a child that has found the queues empty ends the burst; one that died has left a job behind
-        self._is_drained = self._settings.is_burst and code == EXIT_DRAINED
+        if code not in (EXIT_DRAINED, EXIT_RECYCLED):
+            self._last_death = time.monotonic()
+        # a child that has found the queues empty ends the burst, unless it looked before the jobs of one
+        # that died were put back
+        self._is_drained = (
+            self._settings.is_burst and code == EXIT_DRAINED and child.started > self._last_death
+        )
 
     def _hold_back(self, child: Process) -> None:
         """Children that die by themselves, with no job in sight, are not started again in a hurry."""

@@ -171,7 +171,7 @@ def test_queues_can_come_from_the_environment(redis: redis_py.Redis, start_worke
         ("processes = true", "tool.minirq.worker.processes is True: write a number"),
         ("processes = 0", "tool.minirq.worker.processes: 0 is not in the range"),
         ('allow = "os.*"', "tool.minirq.worker.allow is 'os.*': write a list of texts"),
-        ('lease = "soon"', "tool.minirq.worker.lease: lease: 'soon' is not a duration"),
+        ('lease = "soon"', "tool.minirq.worker.lease: 'soon' is not a duration"),
     ],
 )
 def test_a_mistake_in_pyproject_is_one_line_that_names_the_key(
