@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from minirq.durations import parse_duration
@@ -130,9 +130,7 @@ class Queue:
             )
         )
 
-    def enqueue_in(
-        self, time_delta: timedelta | float, func: Function, *args: Any, **kwargs: Any
-    ) -> Job[Any]:
+    def enqueue_in(self, time_delta: Duration, func: Function, *args: Any, **kwargs: Any) -> Job[Any]:
         """Enqueue a call after a delay, which Redis counts. Never early. Keywords as in `enqueue`."""
         return self._enqueue(delayed(self._job(Submission.of_call(func, args, kwargs)), time_delta))
 

@@ -267,3 +267,23 @@ def test_two_queues_of_a_name_are_equal() -> None:
     assert Queue("a") == Queue("a") != Queue("b")
     assert len({Queue("a"), Queue("a")}) == 1
     assert Queue("a")
+
+
+@pytest.mark.parametrize("keyword", ["depends_on", "on_success", "unique", "repeat"])
+def test_what_rq_has_and_minirq_has_not_is_not_dropped_in_silence(queue: Queue, keyword: str) -> None:
+    with pytest.raises(InvalidOption, match=keyword):
+        queue.enqueue(jobs.echo, **{keyword: 1})
+    assert queue.enqueue(jobs.echo, kwargs={keyword: 1}).kwargs == {keyword: 1}
+
+
+def test_a_delay_may_be_text_seconds_or_in_the_past(queue: Queue) -> None:
+    later = [queue.enqueue_in(delay, jobs.add, 1) for delay in ("10m", 60, timedelta(minutes=1))]
+    assert all(job.is_scheduled for job in later)
+    assert all(queue.enqueue_in(past, jobs.add, 1).is_queued for past in (-1, timedelta(seconds=-1), 0))
+    with pytest.raises(InvalidOption, match="delay"):
+        queue.enqueue_in("soon", jobs.add, 1)
+
+
+def test_meta_that_is_no_dict_is_refused(queue: Queue) -> None:
+    with pytest.raises(InvalidOption, match="meta"):
+        queue.enqueue(jobs.add, 1, meta=3)

@@ -43,6 +43,21 @@ RESERVED = frozenset(
 )
 
 
+#: RQ's keywords that minirq does not have: passed on to the function, they would be dropped in silence
+MISSING = frozenset(
+    {
+        "depends_on",
+        "on_failure",
+        "on_stopped",
+        "on_success",
+        "pipeline",
+        "repeat",
+        "unique",
+        "webhooks",
+    }
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Submission:
     """A call to be enqueued. Durations are in any form that `parse_duration` reads.
@@ -70,6 +85,11 @@ class Submission:
         """Take RQ's reserved keywords out of a call; `args=` and `kwargs=` are then the call's arguments."""
         if not kwargs:
             return cls(func, args)
+        if unknown := MISSING.intersection(kwargs):
+            raise InvalidOption(
+                f"minirq has no {', '.join(sorted(unknown))} as RQ has it;"
+                " if it is the function's own argument, pass it with kwargs={...}"
+            )
         options = {name: kwargs.pop(name) for name in RESERVED.intersection(kwargs)}
         if "job_timeout" in options:
             options["timeout"] = options.pop("job_timeout")
@@ -117,6 +137,8 @@ class Submission:
         timeout = self.timeout if self.timeout is not None else default_timeout
         if self.retry is not None and not isinstance(self.retry, Retry):
             raise InvalidOption(f"retry is a minirq.Retry, not {type(self.retry).__name__}")
+        if self.meta is not None and not isinstance(self.meta, Mapping):
+            raise InvalidOption(f"meta is a dict, not {type(self.meta).__name__}")
         if self.description is not None and not isinstance(self.description, str):
             raise InvalidOption(f"description is text, not {type(self.description).__name__}")
         given = (timeout, self.result_ttl, self.failure_ttl, self.description, self.retry)
@@ -151,8 +173,8 @@ def decisive_fields(options: JobOptions) -> list[tuple[str, Argument]]:
     return fields
 
 
-def delayed(job: NewJob, when: timedelta | datetime | float) -> NewJob:
-    """The same job, to run after a delay (timedelta or seconds) or at a time.
+def delayed(job: NewJob, when: Duration | datetime) -> NewJob:
+    """The same job, to run after a delay (timedelta, seconds, "10m") or at a time.
 
     A delay is counted by Redis from the moment it arrives there; a naive datetime is local time.
     """
@@ -161,10 +183,9 @@ def delayed(job: NewJob, when: timedelta | datetime | float) -> NewJob:
         place, ms = "at", milliseconds(when.timestamp())
     elif isinstance(when, timedelta):
         ms = milliseconds(when.total_seconds())
-    elif isinstance(when, (int, float)) and not isinstance(when, bool):
-        ms = milliseconds(float(when))
     else:
-        raise InvalidOption(f"a delay is a timedelta or a datetime, not {type(when).__name__}")
+        is_past = isinstance(when, (int, float)) and when < 0
+        ms = 0 if is_past else milliseconds(parse_duration(when, what="the delay"))
     return replace(job, place=place, ms=max(ms, 0))
 
 

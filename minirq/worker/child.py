@@ -10,12 +10,13 @@ import resource
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from minirq.exceptions import AccessDenied
+from minirq.exceptions import AccessDenied, ConfigError
+from minirq.text import safe_text
 from minirq.worker.board import Board
 from minirq.worker.executor import Executor
 from minirq.worker.hygiene import Hygiene
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 #: exit codes that tell the supervisor more than "ended"
-EXIT_DRAINED, EXIT_BROKEN, EXIT_LOST, EXIT_RECYCLED, EXIT_DENIED, EXIT_UNFIT = 0, 70, 75, 76, 77, 78
+EXIT_DRAINED, EXIT_BROKEN, EXIT_LOST, EXIT_RECYCLED, EXIT_HOPELESS, EXIT_UNFIT = 0, 70, 75, 76, 77, 78
 
 _PR_SET_PDEATHSIG = 1
 
@@ -53,9 +54,9 @@ def run_child(
         release()
         sys.path[:0] = [path for path in settings.paths if path not in sys.path]
         code = _run(settings, client, owner, board, share)
-    except AccessDenied as error:
+    except (AccessDenied, ConfigError) as error:
         logger.error("%s", error)
-        code = EXIT_DENIED
+        code = EXIT_HOPELESS
     except BaseException:
         traceback.print_exc()
     finally:
@@ -68,8 +69,7 @@ def run_child(
 
 
 def _run(settings: WorkerSettings, client: redis.Redis, owner: str, board: Board, share: int | None) -> int:
-    for module in settings.preload:
-        import_module(module)
+    _preload(settings.preload)
     link = Link(client, settings, owner, is_quiet=True)
     # a daemon that a job starts must not hold the dead worker's connection open: it would be served for ever
     os.register_at_fork(after_in_child=lambda: _close_sockets(link))
@@ -81,7 +81,7 @@ def _run(settings: WorkerSettings, client: redis.Redis, owner: str, board: Board
         board,
         settings,
         client=client,
-        is_stopping=lambda: board.is_asked_to_stop or _is_too_large(settings.max_memory_per_child),
+        is_stopping=lambda: board.is_asked_to_stop or _has_grown(board, settings.max_memory_per_child),
         quota=min(quotas, default=None),
         hygiene=Hygiene(link.sockets),
     )
@@ -90,14 +90,24 @@ def _run(settings: WorkerSettings, client: redis.Redis, owner: str, board: Board
     return {LOST: EXIT_LOST, DRAINED: EXIT_DRAINED, UNFIT: EXIT_UNFIT}.get(reason, EXIT_RECYCLED)
 
 
+def _preload(modules: Sequence[str]) -> None:
+    for module in modules:
+        try:
+            import_module(module)
+        except Exception as error:  # whatever the application's module raises
+            raise ConfigError(
+                f"--preload {module}: it cannot be imported: {type(error).__name__}: {safe_text(str(error))}"
+            ) from error
+
+
 def _close_sockets(link: Link) -> None:
     for sock in link.sockets():
         sock.close()
 
 
-def _is_too_large(limit: int | None) -> bool:
-    """Whether this process uses more memory than it may, bytes."""
-    if limit is None:
+def _has_grown(board: Board, limit: int | None) -> bool:
+    """Whether this process uses more memory than it may, bytes, after its jobs: not before the first one."""
+    if limit is None or not board.counts[0]:
         return False
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])

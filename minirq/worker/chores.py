@@ -47,6 +47,8 @@ SCAN_PAUSE = 0.05
 FORGET_AFTER = 3600
 #: a lease is looked at so long after its end, so that the look does not come too early, seconds
 _SWEEP_SLACK = 0.05
+#: the portrait is drawn again so long after a process was registered, seconds
+_FIRST_LOOK = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,10 @@ class Chores:
         """Register an owner at once, so that it may claim. False: Redis is away, try again later."""
         self._new.add(owner)
         self._next_beat = 0.0
-        return self._guarded(self._beat) and owner in self._owners
+        is_registered = self._guarded(self._beat) and owner in self._owners
+        # people see a new process soon
+        self._next_beat = min(self._next_beat, time.monotonic() + _FIRST_LOOK)
+        return is_registered
 
     def bury(self, burial: Burial) -> None:
         """Take back what a dead owner holds, now or as soon as Redis can be reached."""

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from minirq.connection.connect import open_sockets
 from minirq.exceptions import AccessDenied, MinirqError
-from minirq.text import safe_text
+from minirq.text import counted, safe_text
 from minirq.worker import evidence
 from minirq.worker.board import STARTING, WAITING, Board, Slot, portrait
 from minirq.worker.child import (
-    EXIT_DENIED,
     EXIT_DRAINED,
+    EXIT_HOPELESS,
     EXIT_LOST,
     EXIT_RECYCLED,
     EXIT_UNFIT,
@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 _QUICK_DEATH = 1.0
 _LONGEST_PAUSE = 5.0
 #: ends of a child that it has given its reason for
-_SAID = (EXIT_DRAINED, EXIT_RECYCLED, EXIT_LOST, EXIT_DENIED, EXIT_UNFIT)
+_SAID = (EXIT_DRAINED, EXIT_RECYCLED, EXIT_LOST, EXIT_HOPELESS, EXIT_UNFIT)
 #: without a descriptor for a child's death it is looked at this often, seconds
 _LOOK_EVERY = 0.1
 
@@ -62,7 +62,7 @@ class Supervisor:
         self._shares = _shares(settings.max_jobs, settings.processes)
         self._stop_at: float | None = None
         self._is_drained = False
-        self._is_denied = False
+        self._is_hopeless = False
         self._start_at = self._pause = self._last_death = 0.0
         self._done = self._failed = 0
 
@@ -76,8 +76,8 @@ class Supervisor:
         """Work until the end. Raises AccessDenied if Redis refuses what a worker needs."""
         settings = self._settings
         logger.info(
-            "worker %s started: queues %s, %d processes",
-            settings.name, ", ".join(settings.queues), settings.processes,
+            "worker %s started: queues %s, %s",
+            settings.name, ", ".join(settings.queues), counted(settings.processes, "process", "processes"),
         )  # fmt: skip
         self._signals.open()
         try:
@@ -93,8 +93,8 @@ class Supervisor:
             self._selector.close()
             self._signals.close()
         logger.info("worker %s stopped: %d jobs run, %d of them failed", settings.name, *self.counts)
-        if self._is_denied:
-            raise AccessDenied("a process of this worker was denied what it needs; the log has the reason")
+        if self._is_hopeless:
+            raise AccessDenied("a process of this worker cannot work; the log has the reason")
 
     def stop(self) -> None:
         """Stop warmly: running jobs have `stop_timeout` seconds to end, nothing new is started."""
@@ -225,7 +225,7 @@ class Supervisor:
         if number == getattr(signal, "SIGCHLD", None):
             return
         if number == getattr(signal, "SIGHUP", None):
-            logger.info("replacing %d processes one by one", len(self._children))
+            logger.info("replacing %s one by one", counted(len(self._children), "process", "processes"))
             self._outdated = list(self._children)
         elif self._stop_at is None:
             self.stop()
@@ -306,8 +306,8 @@ class Supervisor:
         self._failed += failed
         if child.share is not None and child.share > done:
             self._shares.append(child.share - done)
-        if code == EXIT_DENIED:
-            self._is_denied = True
+        if code == EXIT_HOPELESS:
+            self._is_hopeless = True
             self.stop()
         if code not in (EXIT_DRAINED, EXIT_RECYCLED):
             self._last_death = time.monotonic()

@@ -15,11 +15,12 @@ from minirq.exceptions import InvalidOption, ServerUnavailable, UnsuitableServer
 from minirq.worker.patience import Patience
 from minirq.worker.settings import SAFE_SERIALIZERS, WorkerSettings
 from minirq.worker.simple import SimpleWork
-from minirq.worker.supervisor import Supervisor
 from minirq.worker.timeouts import BaseDeathPenalty
 
 if TYPE_CHECKING:
     import redis
+
+    from minirq.worker.supervisor import Supervisor
 
 __all__ = ["SimpleWorker", "Worker"]
 
@@ -121,6 +122,8 @@ class Worker:
     def _make(self, client: redis.Redis, settings: WorkerSettings) -> SimpleWork | Supervisor:
         if not hasattr(os, "fork"):
             raise InvalidOption("this system has no fork, which Worker needs: use SimpleWorker")
+        from minirq.worker.supervisor import Supervisor  # it cannot be imported where there is no fork
+
         return Supervisor(client, settings)
 
 

@@ -132,3 +132,20 @@ def _is_gone(pid: int) -> bool:
     except ProcessLookupError:
         return True
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_a_module_that_cannot_be_preloaded_ends_the_worker_with_one_line(
+    queue: Queue, start_worker: StartWorker
+) -> None:
+    worker = start_worker(preload=["no_such_module"])
+    assert worker.wait() == 1
+    assert "--preload no_such_module: it cannot be imported" in worker.log
+
+
+def test_a_memory_limit_below_what_a_process_takes_is_no_endless_replacement(
+    queue: Queue, start_worker: StartWorker
+) -> None:
+    job = queue.enqueue(jobs.add, 1, 2)
+    worker = start_worker(max_memory_per_child=5, work={"burst": True})
+    assert worker.wait() == 0
+    assert job.result == 3
