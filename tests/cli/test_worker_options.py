@@ -221,7 +221,7 @@ def test_changed_sources_are_run(queue: Queue, start_worker: StartWorker, folder
         return queue.enqueue("changing.version").wait(timeout=15) == "the new one"
 
     until(is_new)
-    assert "replacing 1 processes" in worker.log
+    assert "replacing 1 process" in worker.log
     worker.send_signal(signal.SIGTERM)
     assert worker.wait() == 0
     until(lambda: is_gone(helper))
