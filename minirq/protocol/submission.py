@@ -155,17 +155,20 @@ class Submission:
     def _fields(
         self, name: str, serializer: Serializer, options: JobOptions
     ) -> tuple[tuple[str, Argument], ...]:
-        fields: list[tuple[str, Argument]] = [("func", name)]
-        if serializer.name != "msgpack":
-            fields.append(("serializer", serializer.name))
+        fields = record_fields(name, serializer.name, options)
         if self.meta:
             fields.append(("meta", serializer.dumps(dict(self.meta), "meta")))
-        return (*fields, *decisive_fields(options))
+        return tuple(fields)
 
 
-def decisive_fields(options: JobOptions) -> list[tuple[str, Argument]]:
-    """The options that scripts decide on, as hash fields: only those that differ from the defaults."""
-    fields: list[tuple[str, Argument]] = []
+def record_fields(function: str, serializer: str, options: JobOptions) -> list[tuple[str, Argument]]:
+    """What a record says of its payload: the function, and what readers and scripts need of the rest.
+
+    That is only what differs from the defaults.
+    """
+    fields: list[tuple[str, Argument]] = [("func", function)]
+    if serializer != "msgpack":
+        fields.append(("serializer", serializer))
     if options.failure_ttl != _DEFAULT.failure_ttl:
         fields.append(("failure_ttl_ms", milliseconds(options.failure_ttl)))
     if options.loss_limit != _DEFAULT.loss_limit:

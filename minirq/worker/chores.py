@@ -25,6 +25,7 @@ from minirq.protocol.failure import Failure
 from minirq.protocol.operations import Settlement, TakenBack
 from minirq.text import safe_text
 from minirq.worker import evidence
+from minirq.worker.ears import Ears
 from minirq.worker.patience import Patience
 from minirq.worker.settings import WorkerSettings
 
@@ -72,13 +73,12 @@ class Chores:
         self._keys = settings.keys
         self._queues = settings.queue_keys
         self._sender = Sender(derive(client, socket_timeout=REPLY_TIMEOUT), patience=0)
-        self._ears: Any = derive(client, socket_timeout=REPLY_TIMEOUT)
-        self._pubsub: Any = None
+        self._ears_client = derive(client, socket_timeout=REPLY_TIMEOUT)
+        self._ears = Ears(self._ears_client, self._keys.chores)
         self._patience = Patience()
         self._owners: set[str] = set()
         self._new: set[str] = set()
         self._burials: list[Burial] = []
-        self._known = list(settings.queues)
         self._due: dict[str, float] = dict.fromkeys(settings.queues, 0.0)
         self._next_beat = self._next_others = self._next_trim = self._next_sweep = 0.0
         self._next_scan = 0.0
@@ -131,26 +131,20 @@ class Chores:
 
     def hurry(self) -> None:
         """Hear what was published: delayed jobs that became the earliest. For when `fileno` is readable."""
-        with suppress(Exception):  # a cut subscription is set up again with the next beat
-            while message := self._pubsub.get_message(timeout=0):
-                if message["type"] == "message":
-                    name = message["data"].decode("utf-8", "replace")
-                    if name in self._due:
-                        self._due[name] = 0.0
-            return
-        self._drop_ears()
+        for name in self._ears.heard():
+            if name in self._due:
+                self._due[name] = 0.0
 
     def fileno(self) -> int | None:
         """The descriptor that becomes readable when `hurry` should be called; None while there is none."""
-        sock = getattr(getattr(self._pubsub, "connection", None), "_sock", None)
-        return None if sock is None else int(sock.fileno())
+        return self._ears.fileno()
 
     def _guarded(self, chore: Any) -> bool:
         try:
             chore()
         except (ServerUnavailable, ServerFault, QueueFull) as error:
             self._steady_since = None
-            self._drop_ears()
+            self._ears.close()
             self._retry_at = time.monotonic() + self._patience.failed(error)
             return False
         self._patience.succeeded()
@@ -161,8 +155,10 @@ class Chores:
         self._hold_burials()
         if now >= self._next_beat:
             lost |= self._beat()
-        self._listen()
+        if self._ears.open():
+            self._due.update(dict.fromkeys(self._due, 0.0))
         if now >= self._next_sweep and self._is_steady:
+            self._next_sweep = now + self._settings.lease
             self._sweep(self._settings.queues)
         if now >= self._next_others:
             self._look_after_others()
@@ -237,7 +233,6 @@ class Chores:
             )
             for name in names
         ]
-        self._next_sweep = time.monotonic() + self._settings.lease
         for name, taken in self._each("sweep", names, calls):
             if taken is None:
                 logger.info(
@@ -265,14 +260,14 @@ class Chores:
             reads.forget_workers(self._keys, before_ms=now_ms - FORGET_AFTER * 1000),
             reads.worker_count(self._keys),
         ]
-        self._known, _, workers = self._sender.send_all(calls)
+        known, _, workers = self._sender.send_all(calls)
         self._fleet = max(1, workers)
-        others = [name for name in self._known if name not in self._settings.queues]
+        others = [name for name in known if name not in self._settings.queues]
         if others and self._is_steady:
             self._sweep(others)
         for name in others:
             self._due.setdefault(name, 0.0)
-        for name in set(self._due) - set(self._known) - set(self._settings.queues):
+        for name in set(self._due) - set(known) - set(self._settings.queues):
             del self._due[name]
         self._next_others = time.monotonic() + OTHERS_EVERY
 
@@ -343,33 +338,17 @@ class Chores:
 
     def close(self) -> None:
         """Close the connections."""
-        self._drop_ears()
-        self._sender.client.close()
         self._ears.close()
+        self._sender.client.close()
+        self._ears_client.close()
 
     def abandon(self) -> None:
         """In a forked process: close the copies of the connections."""
-        for client in (self._sender.client, self._ears):
+        for client in (self._sender.client, self._ears_client):
             for sock in open_sockets(client):
                 sock.close()
 
-    # --- what others hear and see -------------------------------------------------------------
-
-    def _listen(self) -> None:
-        if self._pubsub is None:
-            with suppress(Exception):  # without it, delayed jobs are looked for at the next due time known
-                # the confirmation is a message too: ignored, it would look like the end of what has come
-                pubsub = self._ears.pubsub(ignore_subscribe_messages=False)
-                pubsub.subscribe(self._keys.chores)
-                self._pubsub = pubsub
-                # what was published before the subscription stood is found by looking
-                self._due.update(dict.fromkeys(self._due, 0.0))
-
-    def _drop_ears(self) -> None:
-        if self._pubsub is not None:
-            with suppress(Exception):
-                self._pubsub.close()
-            self._pubsub = None
+    # --- what others see ----------------------------------------------------------------------
 
     def _self_portrait(self) -> dict[str, str | int | float]:
         return {

@@ -10,12 +10,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from minirq.calls import Argument
 from minirq.current import Running, running
 from minirq.protocol.defaults import JOB_TIMEOUT
 from minirq.protocol.operations import Claim, Claimed
 from minirq.protocol.payload import Payload
-from minirq.protocol.submission import decisive_fields
+from minirq.protocol.submission import record_fields
 from minirq.worker.batch import Batch
 from minirq.worker.board import BUSY, WAITING, Board
 from minirq.worker.executor import Executor, Task
@@ -183,12 +182,8 @@ class Loop:
 
     def _introduce(self, task: Task) -> None:
         """Write what a script may have to decide on into the record of a job that came without one."""
-        fields: dict[str, Argument] = {
-            "func": task.envelope.function,
-            **dict(decisive_fields(task.envelope.options)),
-        }
-        if task.serializer.name != "msgpack":
-            fields["serializer"] = task.serializer.name
+        envelope = task.envelope
+        fields = dict(record_fields(envelope.function, envelope.serializer, envelope.options))
         self._link.introduce(task.claimed.queue, task.claimed.id, task.claimed.run, fields)
 
 

@@ -181,7 +181,7 @@ def test_a_waiter_is_cut_off(queue: Queue, start: Start, proxy: Proxy) -> None:
 
 def test_a_publication_comes_together_with_the_confirmation(redis: redis_py.Redis) -> None:
     chores = Chores(redis, WorkerSettings())
-    chores._listen()
+    chores._ears.open()
     chores._due["default"] = 1e9
     redis.publish(Keys().chores, "default")
     until(lambda: select.select([chores.fileno()], [], [], 0)[0])
