@@ -25,7 +25,7 @@ from minirq.store import Store
 __all__ = ["LATE_BEAT", "BusyJob", "Overview", "QueueView", "WorkerView", "overview"]
 
 #: workers beat every few seconds; one that has not for so long may be gone
-LATE_BEAT = 10.0
+LATE_BEAT = 15.0
 
 _AHEAD = (JobStatus.SCHEDULED, JobStatus.DEFERRED)
 

@@ -62,7 +62,7 @@ def test_the_head_of_each_script_is_in_the_document(name: str) -> None:
 
 def test_the_contract_of_a_claim_is_in_the_document() -> None:
     claim = PIECES["claim"]
-    returned = comment(claim[claim.index("-- Returns { state") :].splitlines())
+    returned = comment(claim[claim.index("-- Returns state") :].splitlines())
     assert f"```text\n{returned}\n```\n" in DOC
 
 

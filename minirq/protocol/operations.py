@@ -7,14 +7,15 @@ this side and whole milliseconds on the wire.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
+
+import msgpack
 
 from minirq.calls import Argument, Call
 from minirq.protocol import defaults
 from minirq.protocol.keys import QueueKeys
-from minirq.protocol.payload import id_of
 from minirq.protocol.scripts import script
 
 Place = Literal["queue", "front", "delay", "at"]
@@ -33,7 +34,7 @@ class NewJob:
     place: Place = "queue"
     ms: int = 0
     ttl_ms: int | None = None
-    fields: tuple[tuple[str, Argument], ...] = ()
+    fields: Mapping[str, Argument] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,18 +48,21 @@ class Enqueued:
 
 def enqueue(keys: QueueKeys, jobs: Sequence[NewJob]) -> Call[list[Enqueued]]:
     """Enqueue jobs of one queue, all or none of them."""
-    args: list[Argument] = [len(jobs)]
+    parts: list[Any] = []
     for job in jobs:
-        ttl: Argument = "" if job.ttl_ms is None else job.ttl_ms
-        args += (job.id, job.nonce, job.place, job.ms, ttl, len(job.fields) * 2)
-        for name, value in job.fields:
-            args += (name, value)
-        args.append(job.payload)
-    return _call("enqueue", [keys], args, _read_enqueued)
+        ttl_ms = -1 if job.ttl_ms is None else job.ttl_ms
+        fields = [word for item in job.fields.items() for word in item]
+        parts += (job.id, job.payload, job.nonce, job.place, job.ms, ttl_ms, fields)
+
+    def read(reply: Any) -> list[Enqueued]:
+        if reply == 1:
+            return [_ENQUEUED] * len(jobs)
+        return [Enqueued(code > 0, status.decode(), code < 0) for code, status in reply]
+
+    return Call(("1", keys.queue, _packed(parts)), read, script("enqueue"))
 
 
-def _read_enqueued(reply: Any) -> list[Enqueued]:
-    return [Enqueued(code > 0, status.decode(), code < 0) for code, status in reply]
+_ENQUEUED = Enqueued(is_new=True)
 
 
 # --- a worker's owner -------------------------------------------------------------------------
@@ -120,20 +124,19 @@ def finish(
     in_hand: Iterable[str] = (),
 ) -> Call[Settled]:
     """Settle a batch and claim up to `want` jobs. `in_hand` are the ids held and not settled here."""
-    args: list[Argument] = [owner, want, len(settlements)]
+    parts: list[Any] = []
     for s in settlements:
-        words = f"{s.queue + 1} {s.run} {s.verb} {milliseconds(s.seconds)} {s.place} {s.id}"
-        args += (_raw(words), s.blob)
-    args += map(_raw, in_hand)
-    return _call("finish", queues, args, _read_settled)
+        parts += (s.queue + 1, s.id, s.run, s.verb, s.blob, milliseconds(s.seconds), s.place)
+    return _call("finish", queues, [_packed([owner, want, parts, list(in_hand)])], _read_settled)
 
 
-def _read_settled(reply: Any) -> Settled:
-    codes, (state, jobs, pause_ms) = reply
-    claimed = []
-    for payload, words in jobs:
-        number, run, attempts, lost, is_fresh = map(int, words.split())
-        claimed.append(Claimed(number - 1, id_of(payload), payload, run, attempts, lost, not is_fresh))
+def _read_settled(reply: bytes) -> Settled:
+    codes, state, jobs, pause_ms = msgpack.unpackb(reply, raw=True)
+    part = iter(jobs)
+    claimed = [
+        Claimed(number - 1, _text(job_id), payload, run, attempts, lost, not is_fresh)
+        for payload, number, job_id, run, attempts, lost, is_fresh in zip(*[part] * 7, strict=True)
+    ]
     return Settled(codes, Claim(state.decode(), claimed, pause_ms / 1000 if pause_ms > 0 else None))
 
 
@@ -268,6 +271,11 @@ def milliseconds(seconds: float) -> int:
 
 def _call(event: str, queues: Sequence[QueueKeys], args: Sequence[Argument], read: Any) -> Call[Any]:
     return Call((len(queues), *(keys.queue for keys in queues), *args), read, script(event))
+
+
+def _packed(parts: list[Any]) -> bytes:
+    """Make one argument of many, which the server unpacks; `cmsgpack` knows the old format only."""
+    return bytes(msgpack.packb(parts, use_bin_type=False, unicode_errors="surrogateescape"))
 
 
 def _raw(job_id: str) -> bytes:

@@ -152,27 +152,27 @@ class Submission:
             retry=self.retry,
         )
 
-    def _fields(
-        self, name: str, serializer: Serializer, options: JobOptions
-    ) -> tuple[tuple[str, Argument], ...]:
+    def _fields(self, name: str, serializer: Serializer, options: JobOptions) -> dict[str, Argument]:
         fields = record_fields(name, serializer.name, options)
         if self.meta:
-            fields.append(("meta", serializer.dumps(dict(self.meta), "meta")))
-        return tuple(fields)
+            fields["meta"] = serializer.dumps(dict(self.meta), "meta")
+        return fields
 
 
-def record_fields(function: str, serializer: str, options: JobOptions) -> list[tuple[str, Argument]]:
+def record_fields(function: str, serializer: str, options: JobOptions) -> dict[str, Argument]:
     """What a record says of its payload: the function, and what readers and scripts need of the rest.
 
     That is only what differs from the defaults.
     """
-    fields: list[tuple[str, Argument]] = [("func", function)]
+    fields: dict[str, Argument] = {"func": function}
     if serializer != "msgpack":
-        fields.append(("serializer", serializer))
+        fields["serializer"] = serializer
+    if options is _DEFAULT:
+        return fields
     if options.failure_ttl != _DEFAULT.failure_ttl:
-        fields.append(("failure_ttl_ms", milliseconds(options.failure_ttl)))
+        fields["failure_ttl_ms"] = milliseconds(options.failure_ttl)
     if options.loss_limit != _DEFAULT.loss_limit:
-        fields.append(("loss_limit", options.loss_limit))
+        fields["loss_limit"] = options.loss_limit
     return fields
 
 

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from minirq.connection.connect import derive, open_sockets
@@ -81,7 +82,8 @@ class Chores:
         self._burials: list[Burial] = []
         self._due: dict[str, float] = dict.fromkeys(settings.queues, 0.0)
         self._next_beat = self._next_others = self._next_trim = self._next_sweep = 0.0
-        self._next_scan = 0.0
+        self._next_scan = self._next_show = 0.0
+        self._shown: dict[str, str | int | float] = {}
         self._cursor = 0
         self._fleet = 1
         self._unwell: set[tuple[str, str]] = set()
@@ -125,7 +127,7 @@ class Chores:
         if now >= self._retry_at:
             self._guarded(lambda: self._all_due(lost))
         now = time.monotonic()
-        times = [self._next_beat, self._next_others, self._next_sweep, self._next_scan, *self._due.values()]
+        times = [self._next_beat, self._next_others, self._sweep_at, self._next_scan, *self._due.values()]
         soonest = max(min(times), self._retry_at)
         return max(soonest - now, 0.0), lost
 
@@ -157,7 +159,7 @@ class Chores:
             lost |= self._beat()
         if self._ears.open():
             self._due.update(dict.fromkeys(self._due, 0.0))
-        if now >= self._next_sweep and self._is_steady:
+        if now >= self._sweep_at:
             self._next_sweep = now + self._settings.lease
             self._sweep(self._settings.queues)
         if now >= self._next_others:
@@ -173,20 +175,9 @@ class Chores:
         now = time.monotonic()
         settings = self._settings
         owners, new = sorted(self._owners), sorted(self._new)
-        known = reads.know_queues(self._keys, settings.queues)
-        seen = reads.show_worker(
-            self._keys,
-            settings.name,
-            self._self_portrait(),
-            now_ms=int(self._server_now(now) or 0),
-            ttl=settings.lease * 2,
-        )
-        calls: list[Any] = [
-            operations.beat(self._queues, owners, lease=settings.lease, new=new),
-            known,
-            *seen,
-        ]
-        reply = self._sender.send_each(calls)[0]  # what people see can wait, for memory too
+        beat: Any = operations.beat(self._queues, owners, lease=settings.lease, new=new)
+        # what people see can wait, for memory too
+        reply = self._sender.send_each([beat, *self._shown_now(now)])[0]
         if isinstance(reply, MinirqError):
             raise reply
         self._note_time(reply.now_ms, now)
@@ -198,6 +189,19 @@ class Chores:
         self._new.clear()
         self._owners -= reply.lost
         return set(reply.lost)
+
+    def _shown_now(self, now: float) -> list[Any]:
+        """What there is to say about this worker: all when something has changed, or some beats later."""
+        portrait = self._self_portrait()
+        if portrait == self._shown and now < self._next_show:
+            return []
+        self._shown, self._next_show = portrait, now + 2.5 * self._settings.beat
+        now_ms = int(self._server_now(now) or 0)
+        ttl = self._settings.lease * 2
+        return [
+            reads.know_queues(self._keys, self._settings.queues),
+            *reads.show_worker(self._keys, self._settings.name, portrait, now_ms=now_ms, ttl=ttl),
+        ]
 
     def _note_time(self, now_ms: float, now: float) -> None:
         """Note since when every beat has come on time and agreed with the server's clock."""
@@ -213,10 +217,18 @@ class Chores:
         return None if self._clock is None else self._clock[0] + (now - self._clock[1]) * 1000
 
     @property
-    def _is_steady(self) -> bool:
+    def _steady_at(self) -> float:
         # after an outage or a stall everybody's lease has run out: first let everybody beat again
         since = self._steady_since
-        return since is not None and time.monotonic() - since >= 2 * self._settings.beat
+        return inf if since is None else since + 2 * self._settings.beat
+
+    @property
+    def _is_steady(self) -> bool:
+        return time.monotonic() >= self._steady_at
+
+    @property
+    def _sweep_at(self) -> float:
+        return max(self._next_sweep, self._steady_at)
 
     def _sweep(self, names: Any) -> None:
         now_ms = self._server_now(time.monotonic())

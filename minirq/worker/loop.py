@@ -183,7 +183,7 @@ class Loop:
     def _introduce(self, task: Task) -> None:
         """Write what a script may have to decide on into the record of a job that came without one."""
         envelope = task.envelope
-        fields = dict(record_fields(envelope.function, envelope.serializer, envelope.options))
+        fields = record_fields(envelope.function, envelope.serializer, envelope.options)
         self._link.introduce(task.claimed.queue, task.claimed.id, task.claimed.run, fields)
 
 

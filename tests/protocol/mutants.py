@@ -42,15 +42,16 @@ MUTANTS = [
     Mutant(
         "claim: serves unregistered and buried owners",
         CLAIM,
-        'if lease < 0 then return { "lost", {}, 0 } end',
+        "if lease < 0 then lost = true elseif",
+        "if",
     ),
-    Mutant("claim: serves late owners", CLAIM, 'if late then return { "late", {}, 0 } end'),
+    Mutant("claim: serves late owners", CLAIM, " elseif lease <= now then late = true end", " end"),
     Mutant(
         "claim: leaves a copy in the queue",
         CLAIM,
-        'if consumed > 0 then redis.call("LTRIM", queue, 0, -consumed - 1) end',
+        'if consumed > 0 then call("LTRIM", queue, 0, -consumed - 1) end',
     ),
-    Mutant("claim: counts no run", CLAIM, '"run", job.run + 1, "owner"', '"run", job.run, "owner"'),
+    Mutant("claim: counts no run", CLAIM, 'run == 0 and "1" or run + 1, "owner"', 'run, "owner"'),
     Mutant(
         "claim: does not adopt",
         CLAIM,
@@ -78,25 +79,25 @@ MUTANTS = [
     Mutant(
         "claim: others join a lost job that was brought",
         CLAIM,
-        "start(jobs, number, prefix, id, payload, job, owner)\n        alone = alone or job.lost > 0",
-        "start(jobs, number, prefix, id, payload, job, owner)",
+        "job.status and 0 or 1, owner)\n        alone = alone or job.lost > 0",
+        "job.status and 0 or 1, owner)",
     ),
     Mutant(
         "claim: does not look at the ttl",
         CLAIM,
-        "        and not (job.expires_ms > 0 and job.expires_ms <= now) then",
-        "        then",
+        " and not seen[id] and not (expires_ms > 0 and expires_ms <= now) then",
+        " and not seen[id] then",
     ),
     Mutant(
         "claim: runs canceled jobs",
         CLAIM,
-        'if (not job.status or job.status == "queued") and not seen[id]',
-        'if (not job.status or job.status == "queued" or job.status == "canceled") and not seen[id]',
+        'if (not status or status == "queued") and not seen[id]',
+        'if (not status or status == "queued" or status == "canceled") and not seen[id]',
     ),
     Mutant(
         "claim: leaves canceled jobs without their payload",
         CLAIM,
-        'park(prefix, id, payload, "canceled", job.failure_ttl_ms, job.waiters, blemished, {})',
+        'park(prefix, id, payload, "canceled", job.failure_ttl_ms, job.waiters, blemished)',
     ),
     Mutant("claim: runs two copies", CLAIM, "seen[id] = true\n        bytes", "bytes"),
     Mutant(
@@ -118,39 +119,52 @@ MUTANTS = [
     Mutant(
         "claim: does not ring again",
         CLAIM,
-        'if redis.call("EXISTS", queue) == 1 then ring(prefix_of(queue)) end',
+        'end\n      if redis.call("EXISTS", queue) == 1 then ring(prefix_of(queue)) end',
+        "end",
     ),
-    Mutant("finish: does not look at the run", FINISH, "if f[7] and f[1] ~= run then return 0 end"),
+    Mutant(
+        "claim: keeps the bell it may not follow",
+        CLAIM,
+        'do\n      if redis.call("EXISTS", queue) == 1 then ring(prefix_of(queue)) end',
+        "do",
+    ),
+    Mutant(
+        "finish: does not look at the run", FINISH, "if status and tonumber(f[2]) ~= run then return 0 end"
+    ),
     Mutant(
         "finish: does not look into the owner's list",
         FINISH,
-        "id, list.by_id[id]\n",
-        'id, list.by_id[id] or ""\n',
+        "queue.prefix, queue.by_id[id]\n",
+        'queue.prefix, queue.by_id[id] or ""\n',
     ),
-    Mutant("finish: settles what is not started", FINISH, ' or (f[7] and f[7] ~= "started") then', " then"),
+    Mutant(
+        "finish: settles what is not started", FINISH, ' or (status and status ~= "started") then', " then"
+    ),
     Mutant(
         "finish: does not say `settled before`",
         FINISH,
-        'return (f[1] == run and f[6] == owner and f[7] ~= "started") and 2 or 0',
+        "return settled_before and 2 or 0",
         "return 0",
     ),
     Mutant(
         "finish: says `settled before` to any owner",
         FINISH,
-        "f[1] == run and f[6] == owner and",
-        "f[1] == run and",
+        ' and call("HGET", job, "owner") == owner',
     ),
-    Mutant("finish: leaves the job in hand", FINISH, 'redis.call("DEL", processing)'),
+    Mutant("finish: leaves the job in hand", FINISH, 'call("DEL", processing)'),
     Mutant(
         "finish: leaves one of several jobs in hand",
         FINISH,
-        'for _, payload in ipairs(list.gone) do redis.call("LREM", processing, -1, payload) end',
+        'for _, payload in ipairs(queue.gone) do call("LREM", processing, -1, payload) end',
     ),
     Mutant(
-        "finish: runs again what was asked to stop", FINISH, "if f[5] and (verb ==", "if false and (verb =="
+        "finish: runs again what was asked to stop", FINISH, "if stop and (verb ==", "if false and (verb =="
     ),
     Mutant(
-        "finish: keeps what was deleted while it ran", FINISH, "if not f[7] or f[8] then", "if not f[7] then"
+        "finish: keeps what was deleted while it ran",
+        FINISH,
+        "if not status or f[7] then",
+        "if not status then",
     ),
     Mutant(
         "finish: counts no attempt at a retry",
@@ -159,7 +173,12 @@ MUTANTS = [
         '"status", "queued", "attempts", attempts,',
     ),
     Mutant("park: does not tell who waits", PARK, "    tell(prefix, id, waiters)\n"),
-    Mutant("park: gives no ttl", PARK, 'redis.call("PEXPIRE", job, keep)'),
+    Mutant(
+        "finish: forgets the index",
+        FINISH,
+        'for key, entries in pairs(batched) do call("ZADD", key, unpack(entries)) end',
+    ),
+    Mutant("park: gives no ttl", PARK, 'call("PEXPIRE", job, keep)'),
     Mutant("park: keeps no tombstone", PARK, "local TOMBSTONE_MS = 20000", "local TOMBSTONE_MS = 0"),
     Mutant(
         "park: drops a result that is waited for",
@@ -169,7 +188,7 @@ MUTANTS = [
     Mutant(
         "park: keeps errors for ever",
         PARK,
-        'if blemished then redis.call("PEXPIRE", prefix .. "errors:" .. id, keep) end',
+        'if blemished then call("PEXPIRE", prefix .. "errors:" .. id, keep) end',
     ),
     Mutant("park: keeps all errors", PARK, 'redis.call("LTRIM", errors, 0, 9)'),
     Mutant("beat: renews buried owners", BEAT, "if score < 0 then lost = true end"),
@@ -251,24 +270,23 @@ MUTANTS = [
     Mutant("requeue: keeps the ttl", REQUEUE, 'redis.call("PERSIST", job)'),
     Mutant("requeue: acts twice when sent twice", REQUEUE, 'if f[2] == nonce then return "requeued" end'),
     Mutant(
-        "enqueue: does not look at the nonce", ENQUEUE, 'if (old[2] or "") == nonce then', "if false then"
+        "enqueue: does not look at the nonce", ENQUEUE, 'if (old_nonce or "") == nonce then', "if false then"
     ),
     Mutant(
         "enqueue: replaces live jobs",
         ENQUEUE,
-        "elseif not ENDED[old[1]] then code = 0",
-        "elseif false then code = 0",
+        "if not ENDED[status] then return 0 end",
     ),
     Mutant(
         "enqueue: takes the id of a canceled job too early",
         ENQUEUE,
-        'elseif old[1] == "canceled" and',
-        "elseif false and",
+        'if status == "canceled" and',
+        "if false and",
     ),
-    Mutant(
-        "enqueue: resets the run of a replaced id", ENQUEUE, "if old[3] then fields", "if false then fields"
-    ),
-    Mutant("enqueue: is let through at maxmemory", ENQUEUE, 'redis.call("HSET", job, "status", old[1])'),
+    Mutant("enqueue: resets the run of a replaced id", ENQUEUE, "if run then fields", "if false then fields"),
+    Mutant("enqueue: does not ring", ENQUEUE, " == #waiting then ring(prefix) end", " == 0 then end"),
+    Mutant("enqueue: does not ring at the front", ENQUEUE, " == 1 then ring(prefix) end", " == 0 then end"),
+    Mutant("enqueue: is let through at maxmemory", ENQUEUE, 'call("HSET", job, "status", status) -- a'),
     Mutant(
         "all scripts: stop at maxmemory",
         f"{LUA}/lib/room.lua",

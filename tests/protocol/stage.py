@@ -31,9 +31,7 @@ def payload(job_id: str, blob: bytes = b"") -> bytes:
 def new_job(
     job_id: str, *, blob: bytes = b"", fields: dict[str, Any] | None = None, **options: Any
 ) -> NewJob:
-    return NewJob(
-        job_id, payload(job_id, blob), fields=tuple({"func": "f", **(fields or {})}.items()), **options
-    )
+    return NewJob(job_id, payload(job_id, blob), fields={"func": "f", **(fields or {})}, **options)
 
 
 class Stage:

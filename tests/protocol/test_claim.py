@@ -74,6 +74,15 @@ def test_a_late_owner_gets_nothing_until_it_beats(stage: Stage) -> None:
     assert ids(stage.claim("a")) == ["x"]
 
 
+def test_an_owner_that_gets_nothing_passes_the_bell_on(stage: Stage) -> None:
+    stage.enqueue("x")
+    for refused in ("late", "lost"):
+        stage.let_lease_run_out("a") if refused == "late" else stage.bury("a")
+        assert stage.bell_rings()  # the owner has heard it
+        assert stage.claim("a").state == refused
+    assert stage.bell_rings()
+
+
 def test_what_blmove_brought_is_adopted(stage: Stage) -> None:
     stage.enqueue("x", "y")
     stage.bring("a")

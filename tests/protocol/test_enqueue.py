@@ -21,6 +21,16 @@ def test_a_job_waits_and_says_so(stage: Stage) -> None:
     assert stage.bell_rings()
 
 
+def test_the_bell_is_rung_for_the_first_job_of_an_empty_queue(stage: Stage) -> None:
+    """Claim rings while jobs remain, so that producers need not."""
+    for place in ("queue", "front"):
+        stage.client.delete(stage.keys.queue)
+        stage.enqueue(f"{place}-1", f"{place}-2", place=place)
+        assert stage.bell_rings()
+        stage.enqueue(f"{place}-3", place=place)
+        assert not stage.bell_rings()
+
+
 def test_the_same_call_sent_twice_enqueues_once(stage: Stage) -> None:
     stage.enqueue("x", nonce="call-1")
     (again,) = stage.enqueue("x", nonce="call-1")

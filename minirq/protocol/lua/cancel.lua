@@ -25,7 +25,7 @@ end
 
 local function park_canceled(bytes)
   local blemished = tonumber(f[4] or 0) > 0 or tonumber(f[5] or 0) > 0
-  park(prefix, id, bytes, "canceled", tonumber(f[3] or DEFAULT_FAILURE_TTL_MS), f[2], blemished, {})
+  park(prefix, id, bytes, "canceled", tonumber(f[3] or DEFAULT_FAILURE_TTL_MS), f[2], blemished)
 end
 
 local function leave_to_claim()

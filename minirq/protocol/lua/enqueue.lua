@@ -1,61 +1,74 @@
 -- enqueue: a new job waits, or is parked until its time; or an ended job's id is used anew.
 --
 -- KEYS  1 the waiting list
--- ARGV  1 number of jobs, then for each job:
---       id · nonce ("" if the id itself is unique) · place (queue, front, delay, at) · ms (for delay and at)
---       · ttl_ms ("" none: not started this long after it may run, it has expired)
---       · number of further hash fields · field, value, … · payload
--- Returns for each job { code, status }:
+-- ARGV  1 a msgpack array (strings in the old format, without bin), flat, for each job:
+--       id · payload · nonce ("" if the id itself is unique) · place (queue, front, delay, at) · ms (for delay and at)
+--       · ttl_ms (-1 none: not started this long after it may run, it has expired)
+--       · further hash fields { field, value, … }
+-- Returns 1 if every job was enqueued, now or by this very call sent before; else for each job { code, status }:
 --       1 enqueued · 2 this very call had enqueued it already · 0 the id lives (its status) and was left alone
 --       -1 the id was canceled while it waited and its old payload has not been met in the list yet
 --
 -- No write comes before the checks, so at maxmemory the server refuses the whole call: QueueFull.
+-- The bell is rung for the first job of an empty queue; while jobs remain, claim rings it.
 --#include time keys states park
 
-local prefix = prefix_of(KEYS[1])
-local replies, rang = {}, false
-local at = 2
+local call, queue = redis.call, KEYS[1]
+local prefix = prefix_of(queue)
+local jobs = cmsgpack.unpack(ARGV[1])
+local replies, records, waiting, became, nonces, all_enqueued = {}, {}, {}, {}, {}, true
 
-for _ = 1, tonumber(ARGV[1]) do
-  local id, nonce, place, ms, ttl_ms = ARGV[at], ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 3]), ARGV[at + 4]
-  local count = tonumber(ARGV[at + 5])
-  local fields = { "created_ms", now }
-  for i = at + 6, at + 5 + count do fields[#fields + 1] = ARGV[i] end
-  local payload = ARGV[at + 6 + count]
-  at = at + 7 + count
+-- An ended id starts a new life; run goes on counting, so that no older run fits.
+local function bury(id, job, status, run, fields)
+  call("HSET", job, "status", status) -- a first write that needs memory: a ZREM would be let through
+  call("ZREM", prefix .. status, id)
+  call("DEL", job, prefix .. "payload:" .. id, prefix .. "errors:" .. id)
+  if run then fields[#fields + 1] = "run" fields[#fields + 1] = run end
+end
 
+local function code_of(id, job, nonce, status, old_nonce)
+  if became[id] then return nonces[id] == nonce and 2 or 0 end
+  if not status then return 1 end
+  if (old_nonce or "") == nonce then return 2 end
+  if not ENDED[status] then return 0 end
+  if status == "canceled" and call("TTL", job) == -1 and call("EXISTS", prefix .. "payload:" .. id) == 0 then return -1 end
+  return 1
+end
+
+for i = 1, #jobs, 7 do
+  local id, payload, nonce, place, ms, ttl_ms, fields = unpack(jobs, i, i + 6)
   local job = prefix .. "job:" .. id
-  local old = redis.call("HMGET", job, "status", "nonce", "run")
-  local code = 1
-  if old[1] then
-    if (old[2] or "") == nonce then code = 2
-    elseif not ENDED[old[1]] then code = 0
-    elseif old[1] == "canceled" and redis.call("TTL", job) == -1
-      and redis.call("EXISTS", prefix .. "payload:" .. id) == 0 then code = -1
-    else -- ended: the id starts a new life; run goes on counting, so that no older run fits
-      redis.call("HSET", job, "status", old[1]) -- a first write that needs memory: a ZREM would be let through
-      redis.call("ZREM", prefix .. old[1], id)
-      redis.call("DEL", job, prefix .. "payload:" .. id, prefix .. "errors:" .. id)
-      if old[3] then fields[#fields + 1] = "run" fields[#fields + 1] = old[3] end
-    end
-  end
-
+  local old = call("HMGET", job, "status", "nonce", "run")
+  local code = code_of(id, job, nonce, old[1], old[2])
   if code == 1 then
-    if nonce ~= "" then fields[#fields + 1] = "nonce" fields[#fields + 1] = nonce end
+    became[id], nonces[id] = "queued", nonce
+    if old[1] then bury(id, job, old[1], old[3], fields) end
+    local at = #fields
+    fields[at + 1], fields[at + 2] = "created_ms", now_text
+    if nonce ~= "" then fields[at + 3], fields[at + 4] = "nonce", nonce end
     local due_ms = now
     if place == "delay" then due_ms = now + ms elseif place == "at" then due_ms = ms end
-    if ttl_ms ~= "" then
-      fields[#fields + 1] = "expires_ms"
-      fields[#fields + 1] = math.max(due_ms, now) + tonumber(ttl_ms)
+    if ttl_ms >= 0 then
+      fields[#fields + 1], fields[#fields + 2] = "expires_ms", math.max(due_ms, now) + ttl_ms
     end
     if due_ms > now then
       schedule(prefix, id, payload, due_ms, unpack(fields))
+      became[id] = "scheduled"
     else
-      redis.call(place == "front" and "RPUSH" or "LPUSH", KEYS[1], payload)
-      redis.call("HSET", job, "status", "queued", unpack(fields))
-      if not rang then ring(prefix) rang = true end
+      if place == "front" then
+        if call("RPUSH", queue, payload) == 1 then ring(prefix) end
+      else
+        waiting[#waiting + 1] = payload
+      end
+      records[#records + 1], records[#records + 2] = job, fields
     end
+  elseif code < 1 then
+    all_enqueued = false
   end
-  replies[#replies + 1] = { code, old[1] or "" }
+  replies[#replies + 1] = { code, code == 1 and (old[1] or "") or became[id] or old[1] or "" }
 end
-return replies
+
+-- payloads before records: a call that breaks off in between leaves a job that runs, not one that is lost
+if #waiting > 0 and call("LPUSH", queue, unpack(waiting)) == #waiting then ring(prefix) end
+for i = 1, #records, 2 do call("HSET", records[i], "status", "queued", unpack(records[i + 1])) end
+return all_enqueued and 1 or replies

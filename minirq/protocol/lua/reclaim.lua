@@ -50,10 +50,10 @@ local function take_back(owner, payload)
       redis.call("DEL", job, prefix .. "errors:" .. id)
       fate = "deleted"
     elseif f[7] then
-      park(prefix, id, payload, f[7], failure_ttl_ms, f[8], blemished, {})
+      park(prefix, id, payload, f[7], failure_ttl_ms, f[8], blemished)
       fate = f[7]
     elseif guilty and lost > tonumber(f[5] or DEFAULT_LOSS_LIMIT) then
-      park(prefix, id, payload, "failed", failure_ttl_ms, f[8], true, {})
+      park(prefix, id, payload, "failed", failure_ttl_ms, f[8], true)
       fate = "failed"
     elseif guilty and lost > 1 and pause_ms > 0 then
       schedule(prefix, id, payload, now + pause_ms)

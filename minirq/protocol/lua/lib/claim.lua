@@ -23,12 +23,12 @@ end
 local function clear_away(prefix, id, payload, job)
   local blemished = job.attempts > 0 or job.lost > 0
   if job.status == "queued" then -- past its ttl
-    park(prefix, id, payload, "expired", job.failure_ttl_ms, job.waiters, blemished, {})
+    park(prefix, id, payload, "expired", job.failure_ttl_ms, job.waiters, blemished)
   elseif job.status == "canceled" and redis.call("EXISTS", prefix .. "payload:" .. id) == 0 then
     if job.gone then
       redis.call("DEL", prefix .. "job:" .. id, prefix .. "errors:" .. id)
     else -- canceled while it waited; now its payload is found
-      park(prefix, id, payload, "canceled", job.failure_ttl_ms, job.waiters, blemished, {})
+      park(prefix, id, payload, "canceled", job.failure_ttl_ms, job.waiters, blemished)
     end
   elseif not KNOWN[job.status] then -- written by a newer minirq: left as it is, in sight
     redis.call("SET", prefix .. "payload:" .. id, payload)
@@ -36,15 +36,19 @@ local function clear_away(prefix, id, payload, job)
   end
 end
 
-local function described(number, run, job, is_fresh)
-  return string.format("%d %.0f %d %d %d", number, run, job.attempts, job.lost, is_fresh)
+-- `jobs` is flat: payload, number of the queue, id, run, attempts, lost, 1 if there was no hash
+local PARTS = 7
+local function describe(jobs, payload, number, id, run, attempts, lost, is_fresh)
+  local at = #jobs
+  jobs[at + 1], jobs[at + 2], jobs[at + 3], jobs[at + 4] = payload, number, id, run
+  jobs[at + 5], jobs[at + 6], jobs[at + 7] = attempts, lost, is_fresh
 end
 
-local function start(jobs, number, prefix, id, payload, job, owner)
-  redis.call("HSET", prefix .. "job:" .. id,
-    "status", "started", "run", job.run + 1, "owner", owner, "started_ms", now)
-  if job.expires_ms > 0 then redis.call("HDEL", prefix .. "job:" .. id, "expires_ms") end -- it made it in time
-  jobs[#jobs + 1] = { payload, described(number, job.run + 1, job, job.status and 0 or 1) }
+local function start(jobs, number, prefix, id, payload, run, attempts, lost, expires_ms, is_fresh, owner)
+  local job = prefix .. "job:" .. id
+  redis.call("HSET", job, "status", "started", "run", run == 0 and "1" or run + 1, "owner", owner, "started_ms", now_text)
+  if expires_ms > 0 then redis.call("HDEL", job, "expires_ms") end -- it made it in time
+  describe(jobs, payload, number, id, run + 1, attempts, lost, is_fresh)
 end
 
 -- Returns whether a job is among them that has to run alone.
@@ -60,12 +64,12 @@ local function adopt(jobs, number, prefix, owner, hand, paused)
       local runnable = not job.status or job.status == "queued"
       if job.status == "started" and job.owner == owner then
         local is_known = redis.call("HEXISTS", prefix .. "job:" .. id, "func")
-        jobs[#jobs + 1] = { payload, described(number, job.run, job, 1 - is_known) }
+        describe(jobs, payload, number, id, job.run, job.attempts, job.lost, 1 - is_known)
         alone = alone or job.lost > 0
       elseif runnable and paused then
         back[#back + 1] = payload
       elseif runnable and not (job.expires_ms > 0 and job.expires_ms <= now) then
-        start(jobs, number, prefix, id, payload, job, owner)
+        start(jobs, number, prefix, id, payload, job.run, job.attempts, job.lost, job.expires_ms, job.status and 0 or 1, owner)
         alone = alone or job.lost > 0
       else
         clear_away(prefix, id, payload, job)
@@ -82,57 +86,66 @@ local function adopt(jobs, number, prefix, owner, hand, paused)
 end
 
 local function take(jobs, number, prefix, owner, want, hand_count, ended, bytes)
-  local queue, alone = prefix .. "queue", false
-  while #jobs < want and bytes < MOST_BYTES and ended < MOST_ENDED and not alone do
-    local asked = math.min(want - #jobs, SLICE)
-    local slice = redis.call("LRANGE", queue, -asked, -1)
-    local taken, records, seen, consumed = {}, {}, {}, 0
+  local call, queue, alone = redis.call, prefix .. "queue", false
+  while #jobs < want * PARTS and bytes < MOST_BYTES and ended < MOST_ENDED and not alone do
+    local asked = math.min(want - #jobs / PARTS, SLICE)
+    local slice = call("LRANGE", queue, -asked, -1)
+    local taken, starts, seen, consumed = {}, {}, {}, 0
     for i = #slice, 1, -1 do
       local payload = slice[i]
       local id = id_of(payload)
-      local job = read_job(prefix, id)
-      if (not job.status or job.status == "queued") and not seen[id]
-        and not (job.expires_ms > 0 and job.expires_ms <= now) then
+      local f = call("HMGET", prefix .. "job:" .. id, "status", "run", "attempts", "lost", "expires_ms")
+      local status, lost, expires_ms = f[1], f[4] and tonumber(f[4]) or 0, f[5] and tonumber(f[5]) or 0
+      if (not status or status == "queued") and not seen[id] and not (expires_ms > 0 and expires_ms <= now) then
         -- a job that has taken a process down runs alone, so that it can only hurt itself
-        if job.lost > 0 then
+        if lost > 0 then
           if #jobs + #taken + hand_count > 0 then alone = true break end
           alone = true
         end
         taken[#taken + 1] = payload
-        records[#records + 1] = { id, payload, job }
+        local at = #starts
+        starts[at + 1], starts[at + 2], starts[at + 3] = id, f[2] and tonumber(f[2]) or 0, f[3] and tonumber(f[3]) or 0
+        starts[at + 4], starts[at + 5], starts[at + 6] = lost, expires_ms, status and 0 or 1
         seen[id] = true
         bytes = bytes + #payload
       elseif not seen[id] then
-        clear_away(prefix, id, payload, job)
+        clear_away(prefix, id, payload, read_job(prefix, id))
         ended = ended + 1
       end
       consumed = consumed + 1
       if alone or bytes >= MOST_BYTES or ended >= MOST_ENDED then break end
     end
-    if #taken > 0 then redis.call("LPUSH", prefix .. "processing:" .. owner, unpack(taken)) end
-    for _, record in ipairs(records) do
-      start(jobs, number, prefix, record[1], record[2], record[3], owner)
+    if #taken > 0 then call("LPUSH", prefix .. "processing:" .. owner, unpack(taken)) end
+    for i, payload in ipairs(taken) do
+      local at = i * 6 - 6
+      start(jobs, number, prefix, starts[at + 1], payload, starts[at + 2], starts[at + 3], starts[at + 4], starts[at + 5],
+        starts[at + 6], owner)
     end
-    if consumed > 0 then redis.call("LTRIM", queue, 0, -consumed - 1) end
+    if consumed > 0 then call("LTRIM", queue, 0, -consumed - 1) end
     if consumed < asked then break end
   end
   return ended, bytes, alone
 end
 
--- Returns { state, jobs, pause_ms }:
---   "ok"      jobs is a list of { payload, "<number of the queue> <run> <attempts> <lost> <1 if it had no hash>" }
+-- Returns state, jobs, pause_ms; the states:
+--   "ok"      jobs is flat, seven items each: payload, number of the queue, id, run, attempts, lost, 1 if it had no hash
 --   "more"    as "ok", and the call stopped early: something remains that this owner may ask for at once
 --   "late"    the lease has run out and nobody has buried the owner yet: claim again after the next beat
 --   "lost"    the owner is not registered or was buried: it holds nothing any more
 --   "paused"  nothing was claimed and every queue is paused: for pause_ms more, or -1 until resumed
 local function claim(queues, owner, want, hand, hand_count)
-  local late = false
+  local late, lost = false, false
   for _, queue in ipairs(queues) do
     local lease = tonumber(redis.call("ZSCORE", prefix_of(queue) .. "owners", owner) or -1)
-    if lease < 0 then return { "lost", {}, 0 } end
-    if lease <= now then late = true end
+    if lease < 0 then lost = true elseif lease <= now then late = true end
   end
-  if late then return { "late", {}, 0 } end
+  if lost or late then
+    -- a producer rings only for the first job of an empty queue: who took that bell and may not claim passes it on
+    for _, queue in ipairs(queues) do
+      if redis.call("EXISTS", queue) == 1 then ring(prefix_of(queue)) end
+    end
+    return lost and "lost" or "late", {}, 0
+  end
 
   local jobs, ended, bytes, alone, all_paused, pause_ms = {}, 0, 0, false, true, -1
   local paused = {}
@@ -150,12 +163,12 @@ local function claim(queues, owner, want, hand, hand_count)
   for number, queue in ipairs(queues) do
     -- a key of another type keeps neither the other queues from being served nor their bell ringing
     if not paused[number] and redis.call("TYPE", queue).ok == "list" then
-      if #jobs < want and not alone then
+      if #jobs < want * PARTS and not alone then
         ended, bytes, alone = take(jobs, number, prefix_of(queue), owner, want, hand_count, ended, bytes)
       end
       if redis.call("EXISTS", queue) == 1 then ring(prefix_of(queue)) end
     end
   end
-  if all_paused and #jobs == 0 then return { "paused", {}, pause_ms } end
-  return { ended >= MOST_ENDED and #jobs == 0 and "more" or "ok", jobs, 0 }
+  if all_paused and #jobs == 0 then return "paused", {}, pause_ms end
+  return ended >= MOST_ENDED and #jobs == 0 and "more" or "ok", jobs, 0
 end

@@ -16,26 +16,49 @@ local function tell(prefix, id, waiters)
   end
 end
 
--- fields: what to write into the hash besides status and ended_ms. ttl_ms: -1 for ever, 0 a tombstone.
+-- A batch writes its entries of an index together: put here instead, "index key" -> { score, id, … }.
+local batched
+
+local function index(key, score, id)
+  if not batched then redis.call("ZADD", key, score, id) return end
+  local entries = batched[key]
+  if not entries then entries = {} batched[key] = entries end
+  entries[#entries + 1] = score
+  entries[#entries + 1] = id
+end
+
+-- what a TTL is as text, and when it ends
+local ttls = {}
+local function spelled(ttl_ms)
+  local known = ttls[ttl_ms]
+  if not known then
+    known = { string.format("%.0f", ttl_ms), string.format("%.0f", now + ttl_ms) }
+    ttls[ttl_ms] = known
+  end
+  return known
+end
+
+-- Behind `blemished`: what to write into the hash besides status and ended_ms. ttl_ms: -1 for ever, 0 a tombstone.
 -- blemished: the job has errors on record, whose list must end with it.
-local function park(prefix, id, payload, status, ttl_ms, waiters, blemished, fields)
-  local job = prefix .. "job:" .. id
+local function park(prefix, id, payload, status, ttl_ms, waiters, blemished, ...)
+  local call, job = redis.call, prefix .. "job:" .. id
   if waiters and ttl_ms == 0 then ttl_ms = WAITED_MS end
   if ttl_ms == -1 then
-    redis.call("SET", prefix .. "payload:" .. id, payload)
-    redis.call("ZADD", prefix .. status, "+inf", id)
+    call("SET", prefix .. "payload:" .. id, payload)
+    index(prefix .. status, "+inf", id)
   elseif ttl_ms > 0 then
-    redis.call("SET", prefix .. "payload:" .. id, payload, "PX", ttl_ms)
-    redis.call("ZADD", prefix .. status, now + ttl_ms, id)
+    local ttl = spelled(ttl_ms)
+    call("SET", prefix .. "payload:" .. id, payload, "PX", ttl[1])
+    index(prefix .. status, ttl[2], id)
   end
-  redis.call("HSET", job, "status", status, "ended_ms", now, unpack(fields))
+  call("HSET", job, "status", status, "ended_ms", now_text, ...)
   if ttl_ms >= 0 then
-    local keep = ttl_ms > 0 and ttl_ms or TOMBSTONE_MS
-    redis.call("PEXPIRE", job, keep)
-    if blemished then redis.call("PEXPIRE", prefix .. "errors:" .. id, keep) end
+    local keep = spelled(ttl_ms > 0 and ttl_ms or TOMBSTONE_MS)[1]
+    call("PEXPIRE", job, keep)
+    if blemished then call("PEXPIRE", prefix .. "errors:" .. id, keep) end
   end
   if waiters then
-    redis.call("HDEL", job, "waiters")
+    call("HDEL", job, "waiters")
     tell(prefix, id, waiters)
   end
 end
@@ -43,7 +66,7 @@ end
 -- The last ten failed attempts and deaths, newest first: "ms blob".
 local function note_error(prefix, id, blob)
   local errors = prefix .. "errors:" .. id
-  redis.call("LPUSH", errors, string.format("%.0f", now) .. " " .. blob)
+  redis.call("LPUSH", errors, now_text .. " " .. blob)
   redis.call("LTRIM", errors, 0, 9)
 end
 
