@@ -195,8 +195,8 @@ class Chores:
         portrait = self._self_portrait()
         if portrait == self._shown and now < self._next_show:
             return []
-        self._shown, self._next_show = portrait, now + 2.5 * self._settings.beat
-        now_ms = int(self._server_now(now) or 0)
+        now_ms = int(self._server_now(now) or 0)  # 0 before the first answer
+        self._shown, self._next_show = portrait, now + 2.5 * self._settings.beat if now_ms else 0.0
         ttl = self._settings.lease * 2
         return [
             reads.know_queues(self._keys, self._settings.queues),
