@@ -20,6 +20,9 @@ VERSION = 1
 MAX_ID_BYTES = 255
 #: nothing but the blob and the options nests, and the blob stays bytes here
 _ITEMS = 6
+_TYPES = (str, int, str, str, bytes)
+#: characters that take no more bytes than an id may
+_SURELY_SHORT = MAX_ID_BYTES // 4
 #: even empty maps all through take no more than 70 times this
 _HARMLESS = 64 * 1024
 _CONTAINERS = (0xDC, 0xDD, 0xDE, 0xDF)
@@ -59,6 +62,24 @@ def decode(raw: bytes, max_bytes: int | None = None) -> Payload:
         raise
     except Exception as error:  # msgpack raises a dozen types for broken input
         raise DeserializationError(f"the payload is not msgpack: {_reason(error)}") from None
+    if (
+        type(items) is list and len(items) == _ITEMS
+    ):  # as minirq writes it, without looking at each item by itself
+        job_id, version, function, serializer, blob, options = items
+        kinds = (type(job_id), type(version), type(function), type(serializer), type(blob))
+        if kinds == _TYPES and version == VERSION and 1 <= len(job_id) <= _SURELY_SHORT:
+            return Payload(
+                job_id,
+                function,
+                serializer,
+                blob,
+                JobOptions.from_wire(options) if options else DEFAULT_OPTIONS,
+            )
+    return _check(items)
+
+
+def _check(items: Any) -> Payload:
+    """Make a payload of the items, or say what is wrong with them."""
     if not isinstance(items, list) or len(items) < _ITEMS:
         raise DeserializationError(
             "the payload is not a list [id, version, function, serializer, blob, options]"

@@ -83,7 +83,7 @@ def _run(settings: WorkerSettings, client: redis.Redis, owner: str, board: Board
         client=client,
         is_stopping=lambda: board.is_asked_to_stop or _has_grown(board, settings.max_memory_per_child),
         quota=min(quotas, default=None),
-        hygiene=Hygiene(link.sockets),
+        hygiene=Hygiene(link.sockets, executor.put_back_alarm),
     )
     reason = loop.run()
     close_quietly(link, executor)

@@ -26,7 +26,12 @@ from minirq.protocol.serializers import Serializer, resolve_serializer
 from minirq.worker.coroutines import CoroutineRunner
 from minirq.worker.outcome import Failed, Finished, Missed, Outcome, after_error, describe
 from minirq.worker.settings import WorkerSettings
-from minirq.worker.timeouts import BaseDeathPenalty, get_default_death_penalty_class
+from minirq.worker.timeouts import (
+    Alarm,
+    BaseDeathPenalty,
+    UnixSignalDeathPenalty,
+    get_default_death_penalty_class,
+)
 
 
 @dataclass(slots=True)  # not frozen: made for every job
@@ -54,6 +59,8 @@ class Executor:
         self._settings = settings
         self._worker = settings.name
         self._penalty = penalty or get_default_death_penalty_class()
+        #: in place of the usual penalty: one timer for all jobs
+        self._alarm = Alarm() if self._penalty is UnixSignalDeathPenalty else None
         self._coroutines = CoroutineRunner()
         self._pid = os.getpid()
         self._functions: dict[str, tuple[Callable[..., Any], bool]] = {}
@@ -94,8 +101,14 @@ class Executor:
         except BaseException as late:  # an interruption that was on its way when the job ended
             return after_error(late, describe(late, self._worker), task.claimed, task.options)
 
+    def put_back_alarm(self) -> bool:
+        """Make sure that timeouts ring after a job that may have set alarms of its own; True if it had."""
+        return self._alarm is not None and self._alarm.put_back()
+
     def close(self) -> None:
         """End what was kept between jobs."""
+        if self._alarm is not None:
+            self._alarm.stop()
         self._coroutines.close()
 
     def _call(self, task: Task) -> Any:
@@ -103,7 +116,7 @@ class Executor:
         if task.is_coroutine:
             return self._coroutines.run(task.function(*task.args, **task.kwargs), timeout)
         started = time.monotonic()
-        with self._penalty(timeout):
+        with self._penalty(timeout) if self._alarm is None else self._alarm.within(timeout):
             result = task.function(*task.args, **task.kwargs)
         if type(result) is CoroutineType:  # a plain function that hands out a coroutine
             left = -1 if timeout == -1 else max(timeout - (time.monotonic() - started), 0.001)
@@ -145,7 +158,10 @@ class Executor:
 
 
 def _read_call(call: object) -> tuple[object, tuple[Any, ...], dict[str, Any]]:
-    match call:
-        case [instance, [*args], dict(kwargs)] if all(isinstance(name, str) for name in kwargs):
+    # not a match statement, which takes three times as long
+    if isinstance(call, (list, tuple)) and len(call) == 3:
+        instance, args, kwargs = call
+        are_kinds_right = isinstance(args, (list, tuple)) and isinstance(kwargs, dict)
+        if are_kinds_right and (not kwargs or all(isinstance(name, str) for name in kwargs)):
             return instance, tuple(args), kwargs
     raise DeserializationError("the arguments are not (instance or None, args, kwargs)")

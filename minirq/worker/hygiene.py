@@ -42,10 +42,18 @@ Identity = tuple[int, int]
 
 
 class Hygiene:
-    """Remembers how the process was before its first job. `sockets` are those that lead to Redis."""
+    """Remembers how the process was before its first job.
 
-    def __init__(self, sockets: Callable[[], Iterable[socket.socket]]) -> None:
+    `sockets` are those that lead to Redis; `put_back_alarm` says whether a job has changed the timer.
+    """
+
+    def __init__(
+        self,
+        sockets: Callable[[], Iterable[socket.socket]],
+        put_back_alarm: Callable[[], bool] = lambda: _drop_alarm(),
+    ) -> None:
         self._sockets = sockets
+        self._put_back_alarm = put_back_alarm
         self._met: WeakKeyDictionary[socket.socket, Identity | None] = WeakKeyDictionary()
         self._folder = _folder()
         self._umask = os.umask(0)
@@ -117,9 +125,8 @@ class Hygiene:
         if signal.pthread_sigmask(signal.SIG_BLOCK, ()) != self._mask:
             changed.append("the signal mask")
             signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
-        if signal.getitimer(signal.ITIMER_REAL)[0]:
+        if self._put_back_alarm():
             changed.append("an alarm")
-            signal.setitimer(signal.ITIMER_REAL, 0)
         for number, before in self._handlers.items():
             if signal.getsignal(number) != before:
                 changed.append(f"the handler of {signal.Signals(number).name}")
@@ -216,6 +223,10 @@ def _is_zombie(pid: str) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:
         return True
+
+
+def _drop_alarm() -> bool:
+    return signal.setitimer(signal.ITIMER_REAL, 0)[0] > 0
 
 
 def _forget_event_loop() -> None:

@@ -124,8 +124,9 @@ class Loop:
             started = time.monotonic()
             envelope = self._executor.read(claimed)
             function = envelope.function if isinstance(envelope, Payload) else ""
-            self._batch.starts(started, is_short=self._pace.is_short(function))
-            outcome = self._run_one(claimed, envelope, function, started)
+            is_short = self._pace.is_short(function)
+            self._batch.starts(started, is_short=is_short)
+            outcome = self._run_one(claimed, envelope, function, started, is_short)
             ended = time.monotonic()
             self._batch.ended(settlement(claimed, outcome), ended)
             self._ran += 1
@@ -133,16 +134,19 @@ class Loop:
             if self._is_done:
                 return
 
-    def _tidy(self, function: str) -> None:
-        # short jobs are looked after once a batch
-        if self._hygiene is not None and not (len(self._batch) and self._pace.is_short(function)):
+    def _tidy(self, function: str, is_short: bool) -> None:
+        if is_short and len(self._batch):
+            return  # short jobs are looked after once a batch
+        if self._hygiene is None:
+            self._executor.put_back_alarm()
+        else:
             with self._link.lock:  # the ticker may be sending
                 self._is_fit = self._hygiene.tidy(function) and self._is_fit
 
     def _run_one(
-        self, claimed: Claimed, envelope: Payload | Failed, function: str, started: float
+        self, claimed: Claimed, envelope: Payload | Failed, function: str, started: float, is_short: bool
     ) -> Outcome:
-        if self._hygiene is not None and not self._pace.is_short(function):
+        if self._hygiene is not None and not is_short:
             self._hygiene.look()
         # from here on the job may take the process down: preparing it may import its module
         timeout = envelope.options.timeout if isinstance(envelope, Payload) else JOB_TIMEOUT
@@ -154,7 +158,9 @@ class Loop:
         outcome = self._run_task(task) if isinstance(task, Task) else task
         self._board.end(failed=not isinstance(outcome, Finished))
         fault("ended")
-        self._tidy(function)  # before anything is sent or logged: the job may have closed what that goes over
+        self._tidy(
+            function, is_short
+        )  # before anything is sent or logged: the job may have closed what that goes over
         if self._journal.is_told or not isinstance(outcome, Finished):
             self._journal.ended(claimed, function, outcome, time.monotonic() - started)
         return outcome
@@ -164,14 +170,14 @@ class Loop:
         if not claimed.has_record:
             self._introduce(task)
         token = running.set(
-            Running(
-                id=claimed.id,
-                queue=self._settings.queues[claimed.queue],
-                run=claimed.run,
-                payload=claimed.payload,
-                connection=self._client,
-                namespace=self._settings.namespace,
-                serializer=task.serializer.name,
+            Running(  # by position: keywords cost as much again
+                claimed.id,
+                self._settings.queues[claimed.queue],
+                claimed.run,
+                claimed.payload,
+                self._client,
+                self._settings.namespace,
+                task.serializer.name,
             )
         )
         fault("started")

@@ -10,10 +10,15 @@ from __future__ import annotations
 import ctypes
 import signal
 import threading
+import time
+from math import inf
 from types import FrameType, TracebackType
 from typing import Any
 
 from minirq.exceptions import JobTimeoutException
+
+#: how far a timer may be off before somebody else must have set it, seconds
+_TIMER_SLACK = 0.05
 
 
 class BaseDeathPenalty:
@@ -50,7 +55,7 @@ class BaseDeathPenalty:
     @property
     def message(self) -> str:
         """What the exception says."""
-        return f"the job ran longer than its timeout of {self._timeout:g} s"
+        return _told(self._timeout)
 
 
 class UnixSignalDeathPenalty(BaseDeathPenalty):
@@ -68,6 +73,67 @@ class UnixSignalDeathPenalty(BaseDeathPenalty):
     def _ring(self, signum: int, frame: FrameType | None) -> None:
         if self._is_under_way:
             raise self._exception(self.message)
+
+
+class Alarm:
+    """SIGALRM too, for a thread that runs one job after another: a timer that is not set anew for each.
+
+    It rings when the first job that it was set for would be late, and goes on for what is left of the one
+    that runs by then. So a thousand jobs of a millisecond cost one system call. What a job does to timer and
+    handler is seen by `put_back`, which is called when jobs are looked after.
+    """
+
+    def __init__(self) -> None:
+        self._deadline = 0.0  # of the block that is under way; 0 without one
+        self._timeout = 0.0
+        self._rings_at = inf
+
+    def within(self, timeout: float) -> Alarm:
+        """Bound the block that is entered next; -1 is no bound."""
+        self._timeout = timeout
+        return self
+
+    def __enter__(self) -> None:
+        if self._timeout != -1:
+            # set first: an alarm that rings from here on has to find it
+            self._deadline = deadline = time.monotonic() + self._timeout
+            if deadline < self._rings_at:
+                self._set(self._timeout, deadline)
+
+    def __exit__(self, *_: object) -> None:
+        self._deadline = 0.0
+
+    def put_back(self) -> bool:
+        """Take handler and timer back from a job; True if it had changed them."""
+        left = signal.getitimer(signal.ITIMER_REAL)[0]
+        expected = self._rings_at - time.monotonic() if self._rings_at != inf else 0.0
+        is_ours = self._rings_at == inf or signal.getsignal(signal.SIGALRM) == self._ring
+        if is_ours and abs(left - expected) < _TIMER_SLACK:
+            return False
+        self.stop()
+        return True
+
+    def stop(self) -> None:
+        """Switch the timer off; the next block sets it."""
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        self._rings_at = inf
+
+    def _set(self, seconds: float, at: float) -> None:
+        signal.signal(signal.SIGALRM, self._ring)
+        signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-6))
+        self._rings_at = at
+
+    def _ring(self, signum: int, frame: FrameType | None) -> None:
+        self._rings_at = inf
+        deadline = self._deadline
+        if not deadline:
+            return
+        left = deadline - time.monotonic()
+        if left > 0:
+            self._set(left, deadline)
+        else:
+            self._deadline = 0.0
+            raise JobTimeoutException(_told(self._timeout))
 
 
 class TimerDeathPenalty(BaseDeathPenalty):
@@ -91,6 +157,10 @@ class TimerDeathPenalty(BaseDeathPenalty):
         told = type(self._exception.__name__, (self._exception,), {"__str__": lambda _: self.message})
         told.__module__, told.__qualname__ = self._exception.__module__, self._exception.__qualname__
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), ctypes.py_object(told))
+
+
+def _told(timeout: float) -> str:
+    return f"the job ran longer than its timeout of {timeout:g} s"
 
 
 def get_default_death_penalty_class() -> type[BaseDeathPenalty]:

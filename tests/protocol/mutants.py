@@ -169,7 +169,7 @@ MUTANTS = [
     Mutant(
         "finish: counts no attempt at a retry",
         FINISH,
-        '"status", "queued", "attempts", attempts + 1,',
+        '"status", "queued", "attempts", counted(attempts),',
         '"status", "queued", "attempts", attempts,',
     ),
     Mutant("park: does not tell who waits", PARK, "    tell(prefix, id, waiters)\n"),

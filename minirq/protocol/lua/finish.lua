@@ -57,6 +57,9 @@ local function miss(prefix, id, payload, blob, window_ms, attempts, waiters)
   park(prefix, id, payload, "failed", tonumber(f[2] or DEFAULT_FAILURE_TTL_MS), waiters, true)
 end
 
+-- numbers are spelled out at every call; most of these are 1
+local function counted(attempts) return attempts == 0 and "1" or attempts + 1 end
+
 local function settle(number, id, run, verb, blob, ms, place)
   local queue = held_in(number)
   local prefix, payload = queue.prefix, queue.by_id[id]
@@ -85,20 +88,20 @@ local function settle(number, id, run, verb, blob, ms, place)
     park(prefix, id, payload, stop, ttl_ms, waiters, blemished or attempts > 0, "attempts", attempts)
   elseif verb == "finished" then
     if blob ~= "" and (ms ~= 0 or waiters) then
-      park(prefix, id, payload, "finished", ms, waiters, blemished, "attempts", attempts + 1, "result", blob)
+      park(prefix, id, payload, "finished", ms, waiters, blemished, "attempts", counted(attempts), "result", blob)
     else
-      park(prefix, id, payload, "finished", ms, waiters, blemished, "attempts", attempts + 1)
+      park(prefix, id, payload, "finished", ms, waiters, blemished, "attempts", counted(attempts))
     end
   elseif verb == "failed" then
     note_error(prefix, id, blob)
-    park(prefix, id, payload, "failed", ms, waiters, true, "attempts", attempts + 1)
+    park(prefix, id, payload, "failed", ms, waiters, true, "attempts", counted(attempts))
   elseif verb == "retry" then
     note_error(prefix, id, blob)
     if ms > 0 then
-      schedule(prefix, id, payload, now + ms, "attempts", attempts + 1)
+      schedule(prefix, id, payload, now + ms, "attempts", counted(attempts))
     else
       call(place == "front" and "RPUSH" or "LPUSH", KEYS[number], payload)
-      call("HSET", job, "status", "queued", "attempts", attempts + 1, "enqueued_ms", now_text)
+      call("HSET", job, "status", "queued", "attempts", counted(attempts), "enqueued_ms", now_text)
       ring(prefix)
     end
   elseif verb == "miss" then
