@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import uuid
 from datetime import UTC, datetime, timedelta
 
 import jobs
@@ -46,6 +47,13 @@ def test_jobs_wait_in_the_order_in_which_they_came(queue: Queue) -> None:
     assert queue.get_jobs(0, 0) == []
     assert queue.get_job_position(ids[1]) == 2
     assert Job.fetch(ids[1], queue.connection).get_position() == 2
+
+
+def test_an_id_that_is_not_given_is_a_random_uuid(queue: Queue) -> None:
+    ids = [queue.enqueue(jobs.add, n).id for n in range(20)]
+    assert all(str(uuid.UUID(job_id)) == job_id for job_id in ids)
+    assert {(uuid.UUID(job_id).version, uuid.UUID(job_id).variant) for job_id in ids} == {(4, uuid.RFC_4122)}
+    assert len(set(ids)) == 20
 
 
 def test_reserved_keywords_are_not_the_functions(queue: Queue) -> None:

@@ -23,6 +23,8 @@ class JobOptions:
 
     def to_wire(self) -> dict[str, Any]:
         """Return the map that goes into the payload: only what differs from the defaults."""
+        if self is DEFAULT_OPTIONS:
+            return {}
         wire = {
             field.name: value
             for field in fields(self)
