@@ -69,7 +69,9 @@ class AsyncSender:
         try:
             commands = next(exchange)
             while True:
-                replies = await (speak_alone(self.client, commands) if is_alone else self.wire.speak(commands))
+                replies = await (
+                    speak_alone(self.client, commands) if is_alone else self.wire.speak(commands)
+                )
                 commands = exchange.send(replies)
         except StopIteration as end:
             result: R = end.value

@@ -109,7 +109,7 @@ def derive(
 
 
 def options_of_derived(client: AnyClient, socket_timeout: float | None) -> dict[str, Any]:
-    """The options of a pool that leads where the client leads: all but `retry`, of which asyncio has its own."""
+    """The options of a pool that leads where the client leads, without `retry`: asyncio has its own."""
     pool = client.connection_pool
     options = {name: value for name, value in pool.connection_kwargs.items() if name not in _OF_ONE_POOL}
     options.update(
@@ -182,7 +182,7 @@ def configured_url(config: Config) -> str:
 
 
 def open_url(kind: type[Client], url: str, retry: Any) -> Client:
-    """Make a client of this kind, with our manners. Raises ConfigError for an option that redis-py refuses."""
+    """Make a client of this kind, with our manners. Raises ConfigError for options that redis-py refuses."""
     options: dict[str, Any] = {
         "retry": retry,
         "socket_timeout": SOCKET_TIMEOUT,
