@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import redis as redis_py
-import redis.asyncio
+from redis.asyncio import Redis as AsyncRedis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from redis.sentinel import Sentinel
@@ -76,7 +76,7 @@ def test_something_else_is_refused() -> None:
 
 def test_a_client_of_asyncio_is_refused_and_the_way_out_is_named() -> None:
     with pytest.raises(InvalidOption, match=r"minirq\.aio"):
-        connect(redis_py.asyncio.Redis())  # type: ignore[arg-type]
+        connect(AsyncRedis())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,8 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from minirq.calls import Argument
+from minirq.connection.connect import safe_url
+from minirq.exceptions import ServerUnavailable
 
 Commands = Sequence[Sequence[Argument]]
 
@@ -41,12 +43,16 @@ class Wire:
         self._client = client
         self._requests: deque[_Request] = deque()
         self._speaker: asyncio.Task[None] | None = None
+        self.is_closed = False
 
     async def speak(self, commands: Commands) -> list[Any]:
         """Send commands in one go and return their replies, as they are on the wire; errors are replies too.
 
-        Cancelled before they were sent, they are not sent. Raises redis-py's errors of the connection.
+        Cancelled before they were sent, they are not sent. Raises redis-py's errors of the connection,
+        ServerUnavailable once the wire was closed.
         """
+        if self.is_closed:
+            raise ServerUnavailable(f"the connection to Redis at {safe_url(self._client)} was closed")
         loop = asyncio.get_running_loop()
         request = _Request(commands, loop.create_future())
         self._requests.append(request)
@@ -54,8 +60,9 @@ class Wire:
             self._speaker = loop.create_task(self._speak_all(), name="minirq: what is said to Redis")
         return await request.replies
 
-    async def rest(self) -> None:
-        """Wait until all has been said, and the connection is back in its pool."""
+    async def close(self) -> None:
+        """Say what is left to be said, and nothing more; then the connection is back in its pool."""
+        self.is_closed = True
         while self._speaker is not None and not self._speaker.done():
             await asyncio.wait([self._speaker])
 
@@ -106,9 +113,15 @@ async def speak_alone(client: Redis, commands: Commands) -> list[Any]:
 
     Cancelled, it closes the connection, whose answer may come later.
     """
+    task = asyncio.current_task()
+    assert task is not None
+    cancelled_before = task.cancelling()
     connection = await lend(client)
     try:
         await connection.send_packed_command(connection.pack_commands(commands))
+        # redis-py sends in `asyncio.wait_for`, which up to Python 3.11 may swallow a cancellation
+        if task.cancelling() > cancelled_before:
+            raise asyncio.CancelledError
         return [await _reply_of(connection) for _ in commands]
     except BaseException:
         await connection.disconnect(nowait=True)
