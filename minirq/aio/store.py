@@ -101,6 +101,8 @@ class AsyncStore(Realm):
 
     async def run(self, steps: Generator[Any, Any, T]) -> T:
         """Drive a procedure; raises as `AsyncSender.send`."""
+        if not self._is_fleeting:  # as all queues are
+            return await (await self.reach()).sender.run(steps)
         async with self:
             return await (await self.reach()).sender.run(steps)
 

@@ -19,6 +19,7 @@ from redis.exceptions import ResponseError
 
 from minirq.calls import Argument
 from minirq.connection.connect import safe_url
+from minirq.connection.packing import pack
 from minirq.exceptions import ServerUnavailable
 
 Commands = Sequence[Sequence[Argument]]
@@ -118,7 +119,7 @@ async def speak_alone(client: Redis, commands: Commands) -> list[Any]:
     cancelled_before = task.cancelling()
     connection = await lend(client)
     try:
-        await connection.send_packed_command(connection.pack_commands(commands))
+        await connection.send_packed_command(pack(commands))
         # redis-py sends in `asyncio.wait_for`, which up to Python 3.11 may swallow a cancellation
         if task.cancelling() > cancelled_before:
             raise asyncio.CancelledError
@@ -143,7 +144,7 @@ async def _speak_burst(connection: Any, burst: list[_Request]) -> None:
     sent: list[_Request] = []
     for request in burst:
         try:
-            chunks += connection.pack_commands(request.commands)
+            chunks.append(pack(request.commands))
         except Exception as error:  # nothing of it was sent, and the others have nothing to do with it
             _fail(request.replies, error)
             continue
