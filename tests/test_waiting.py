@@ -12,7 +12,7 @@ from waits import until
 
 from minirq import Job, Queue, SimpleWorker
 from minirq.exceptions import JobCanceledError, JobFailedError, NoSuchJobError
-from minirq.protocol import watch
+from minirq.protocol import operations, watch
 from minirq.protocol.keys import Keys
 
 
@@ -175,3 +175,23 @@ def test_a_letter_about_a_job_that_goes_on_is_no_end(queue: Queue, redis: redis_
     writer.start()
     assert queue.wait_many([job], timeout=20) == [1]
     writer.join()
+
+
+def test_letters_that_nobody_has_read_are_removed(queue: Queue, redis: redis_py.Redis) -> None:
+    job = queue.enqueue_in(60, jobs.add, 1)
+    keys = Keys().of("default")
+
+    def end() -> None:
+        waiter = until(lambda: redis.hget(keys.job(job.id), "waiters"))
+        cancel = operations.cancel(keys, job.id)
+        assert cancel.script is not None
+        with redis.pipeline() as at_once:
+            at_once.execute_command("EVAL", cancel.script.text, *cancel.args)
+            at_once.rpush(keys.mailbox(waiter.decode()), job.id)
+            at_once.execute()
+
+    ender = threading.Thread(target=end)
+    ender.start()
+    assert list(queue.as_completed([job], timeout=20)) == [job]
+    ender.join()
+    assert redis.keys("*mailbox*") == []

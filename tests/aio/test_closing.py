@@ -19,10 +19,13 @@ from minirq.exceptions import InvalidOption
 
 PROGRAM = """
 import asyncio, sys
-from minirq import Retry
+import redis
 from minirq.aio import AsyncJob, AsyncQueue
 
 LOOP = sys.argv[2]
+
+def waited_for(job_id):
+    return redis.Redis.from_url(sys.argv[1]).hget(f"minirq:{{default}}:job:{job_id}", "waiters")
 
 async def main():
     async with AsyncQueue(connection=sys.argv[1]) as queue:
@@ -39,14 +42,16 @@ async def main():
         await made[9].cancel()
         async for job in queue.as_completed(made[9:20]):
             break
+        ending = asyncio.create_task(made[21].wait())
+        while not waited_for(made[21].id):
+            await asyncio.sleep(0.005)
+        await made[21].cancel()
+        await asyncio.gather(ending, return_exceptions=True)
         assert (await AsyncJob.fetch(made[30].id, sys.argv[1])) == made[30]
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
-        assert await queue.count() == 199
-    if LOOP == "interrupted":
-        task = asyncio.create_task(made[40].wait())  # still waits when the loop ends
-        await asyncio.sleep(0.1)
+        assert await queue.count() == 198
 
 if LOOP == "uvloop":
     import uvloop
