@@ -23,9 +23,13 @@ T = TypeVar("T")
 Exchange = Generator[list[tuple[Argument, ...]], list[Any], T]
 
 
-def one_result(call: Call[T]) -> Exchange[T]:
-    """Say one call; what its reader makes of the reply, or the server's error."""
-    [reply] = yield [call.command]
+def one_result(call: Call[T], reply: Any = None) -> Exchange[T]:
+    """Say one call; what its reader makes of the reply, or the server's error.
+
+    With an error that was the `reply`, it has been said before.
+    """
+    if not isinstance(reply, Exception):
+        [reply] = yield [call.command]
     if isinstance(reply, NoScriptError):
         reply = yield from _loaded(call)
     if isinstance(reply, Exception):
