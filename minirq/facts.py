@@ -7,7 +7,7 @@ from typing import Any
 
 from minirq.protocol.payload import Payload
 from minirq.protocol.record import Record
-from minirq.store import Store
+from minirq.realm import Realm
 from minirq.text import safe_text
 
 
@@ -18,7 +18,7 @@ class Facts:
     """
 
     def __init__(
-        self, job_id: str, store: Store, origin: str, record: Record | None = None, raw: bytes | None = None
+        self, job_id: str, store: Realm, origin: str, record: Record | None = None, raw: bytes | None = None
     ) -> None:
         self.id = job_id
         self.origin = origin

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from minirq.durations import parse_duration
-from minirq.exceptions import InvalidJobOperation, InvalidOption, NoSuchJobError
-from minirq.job import Job, fetch_from
-from minirq.protocol import operations, procedures, reads
-from minirq.protocol.names import check_queue_name
+from minirq.job import Job
+from minirq.protocol import procedures, reads
 from minirq.protocol.operations import NewJob
-from minirq.protocol.payload import id_of
-from minirq.protocol.states import ENDED
+from minirq.protocol.procedures import Steps
 from minirq.protocol.submission import Duration, Function, Submission, delayed
+from minirq.protocol.watch import Place
+from minirq.queue_steps import QueueSteps, by_place
 from minirq.retry import Retry
 from minirq.store import Store
+from minirq.waiting import wait_for_ends
 
 if TYPE_CHECKING:
     import redis
@@ -25,21 +25,22 @@ if TYPE_CHECKING:
 
 __all__ = ["EnqueueData", "Queue"]
 
+T = TypeVar("T")
+R = TypeVar("R")
+
 #: what `Queue.prepare_data` makes and `enqueue_many` takes
 EnqueueData = Submission
 
-#: jobs and bytes that one script call enqueues at most; larger batches are sent in several
-_BATCH_JOBS = 1000
-_BATCH_BYTES = 4 * 1024 * 1024
 
-
-class Queue:
+class Queue(QueueSteps[Job[Any]]):
     """A named queue.
 
     `connection` is a redis.Redis, a URL, or None: the configuration decides, and without one the
     embedded server is used. `default_timeout` is the `job_timeout` of jobs that name none (180 s).
     `serializer` is "msgpack", "json" or "pickle". Nothing connects before the first call.
     """
+
+    _job_class = Job
 
     def __init__(
         self,
@@ -50,21 +51,13 @@ class Queue:
         serializer: str | None = None,
         namespace: str | None = None,
     ) -> None:
-        self.name = check_queue_name(name)
         self._store = Store(connection, namespace, serializer)
-        self._keys = self._store.keys.of(name)
-        self._default_timeout = default_timeout
-        self._is_known = False
+        super().__init__(name, self._store, default_timeout)
 
     @property
     def connection(self) -> redis.Redis:
         """The client in use; asking for it connects nothing yet."""
         return self._store.client
-
-    @property
-    def namespace(self) -> str:
-        """The first part of all keys."""
-        return self._store.keys.namespace
 
     @classmethod
     def all(cls, connection: redis.Redis | str | None = None, *, namespace: str | None = None) -> list[Queue]:
@@ -174,46 +167,10 @@ class Queue:
 
         One script call for up to 1,000 jobs or 4 MiB: each such batch is enqueued whole or not at all.
         """
-        jobs: list[Job[Any]] = []
-        batch: list[NewJob] = []
-        size = 0
-        for data in job_datas:
-            job = self._job(data)
-            if batch and (len(batch) == _BATCH_JOBS or size + len(job.payload) > _BATCH_BYTES):
-                jobs += self._enqueue_batch(batch)
-                batch, size = [], 0
-            batch.append(job)
-            size += len(job.payload)
-        return jobs + self._enqueue_batch(batch) if batch else jobs
-
-    def _job(self, submission: Submission) -> NewJob:
-        return submission.job(
-            self._store.serializer,
-            max_payload=self._store.config.max_payload,
-            default_timeout=self._default_timeout,
-        )
+        return self._run(self._enqueue_many_steps(job_datas))
 
     def _enqueue(self, job: NewJob) -> Job[Any]:
-        return self._enqueue_batch([job])[0]
-
-    def _enqueue_batch(self, batch: list[NewJob]) -> list[Job[Any]]:
-        call = operations.enqueue(self._keys, batch)
-        if self._is_known:
-            outcomes = self._store.sender.send(call)
-        else:
-            known: Any = reads.know_queues(self._store.keys, [self.name])
-            _, outcomes = self._store.sender.send_all([known, call])
-            self._is_known = True
-        for job, outcome in zip(batch, outcomes, strict=True):
-            if outcome.is_being_cleared:
-                raise InvalidJobOperation(
-                    f"job {job.id} was canceled while it waited and has not been cleared from the queue yet:"
-                    " use another job_id"
-                )
-        return [
-            Job(job.id, self._store, self.name, raw=job.payload if outcome.is_new else None)
-            for job, outcome in zip(batch, outcomes, strict=True)
-        ]
+        return self._run(self._enqueue_steps([job]))[0]
 
     # --- looking at it ------------------------------------------------------------------------
 
@@ -224,9 +181,6 @@ class Queue:
 
     def __len__(self) -> int:
         return self.count
-
-    def __bool__(self) -> bool:
-        return True  # an empty queue is still a queue
 
     def is_empty(self) -> bool:
         """Whether nothing waits."""
@@ -239,7 +193,7 @@ class Queue:
 
     def get_job_ids(self, offset: int = 0, length: int = -1) -> list[str]:
         """Return ids of waiting jobs from `offset` on (0 runs next); -1 is all."""
-        return [id_of(raw) for raw in self._payloads(offset, length)]
+        return self._run(self._id_steps(offset, length))
 
     @property
     def jobs(self) -> list[Job[Any]]:
@@ -248,30 +202,18 @@ class Queue:
 
     def get_jobs(self, offset: int = 0, length: int = -1) -> list[Job[Any]]:
         """Return waiting jobs from `offset` on (0 runs next); -1 is all. Two round trips."""
-        payloads = {id_of(raw): raw for raw in self._payloads(offset, length)}
-        found = self._store.sender.run(procedures.find(self._store.keys, list(payloads), self.name))
-        return [
-            Job(job_id, self._store, self.name, where.record if where else None, raw)
-            for (job_id, raw), where in zip(payloads.items(), found, strict=True)
-            if where is None or where.record.status not in ENDED
-        ]
+        return self._run(self._jobs_steps(offset, length))
 
     def __iter__(self) -> Iterator[Job[Any]]:
         return iter(self.get_jobs())
 
-    def _payloads(self, offset: int, length: int) -> list[bytes]:
-        start = 0 if length < 0 else -offset - length
-        if length == 0:
-            return []
-        return self._store.sender.send(reads.waiting(self._keys, start, -offset - 1))[::-1]
-
     def fetch_job(self, job_id: str) -> Job[Any] | None:
         """Return a job of this queue by its id, in whatever state; None if there is none."""
-        return fetch_from(self._store, [job_id], self.name)[0]
+        return self._run(self._fetch_steps(job_id))
 
     def get_job_position(self, job_or_id: Job[Any] | str) -> int | None:
         """Return a job's place in the waiting list, 0 runs next; None if it does not wait. Searches."""
-        return Job(_id(job_or_id), self._store, self.name).get_position()
+        return self._run(self._position_steps(job_or_id))
 
     # --- pausing it ---------------------------------------------------------------------------
 
@@ -281,58 +223,62 @@ class Queue:
         Jobs that workers hold by then go on: those that run, and short ones claimed with them in a batch.
         Enqueueing, delays and retries go on too.
         """
-        seconds = None if duration is None else parse_duration(duration, what="duration")
-        if seconds == 0:
-            raise InvalidOption("duration is 0: give more, or nothing to pause until resume()")
-        calls: list[Any] = [
-            operations.pause(self._keys, seconds=seconds),
-            # so that it can be seen and resumed with all others, also before its first job
-            reads.know_queues(self._store.keys, [self.name]),
-        ]
-        self._store.sender.send_all(calls)
+        self._run(self._pause_steps(duration))
 
     def resume(self) -> None:
         """Have the queue hand out jobs again. Workers that wait are woken."""
-        self._store.sender.send(operations.pause(self._keys, seconds=0))
+        self._run(self._resume_steps())
 
     @property
     def is_paused(self) -> bool:
         """Whether the queue hands out no jobs at the moment."""
-        until_ms, now_ms = self._store.sender.send_all([reads.paused(self._keys), reads.server_time()])
-        return until_ms == -1 or until_ms > now_ms
+        return self._run(self._paused_steps())
+
+    # --- waiting for jobs ---------------------------------------------------------------------
+
+    def as_completed(self, jobs: Iterable[Job[T]], timeout: float | None = None) -> Iterator[Job[T]]:
+        """Yield jobs as they end, of this queue or others in the same Redis, each with its record read.
+
+        However it ended: ask the job, or call its `wait()`, which returns or raises at once. One that is
+        deleted, or not kept any more, is yielded too, and its `wait()` raises NoSuchJobError. No polling;
+        one connection for all jobs. Raises TimeoutError after `timeout` seconds (None waits for ever).
+        """
+        places = by_place(jobs)
+        with closing(wait_for_ends(self._store, places, timeout)) as ends:
+            for ended in ends:
+                for job in places[ended.place]:
+                    job._renew(ended.record)
+                    yield job
+
+    def wait_many(self, jobs: Iterable[Job[T]], timeout: float | None = None) -> list[T]:
+        """Wait until all these jobs have ended and return their results, in the order of the jobs.
+
+        Raises what `Job.wait` raises for the first job that ends without a result, at once: the others go
+        on. Raises TimeoutError after `timeout` seconds (None waits for ever). See `as_completed`.
+        """
+        places = by_place(jobs := list(jobs))
+        results: dict[Place, T] = {}
+        with closing(wait_for_ends(self._store, places, timeout)) as ends:
+            for ended in ends:
+                results[ended.place] = self._run(places[ended.place][0]._outcome_steps(ended.record))
+        return [results[job.origin, job.id] for job in jobs]
 
     # --- clearing it --------------------------------------------------------------------------
 
     def remove(self, job_or_id: Job[Any] | str) -> None:
         """Take a waiting or scheduled job out; its record stays as canceled. As `Job.cancel`."""
-        job = self.fetch_job(_id(job_or_id))
-        if job is None:
-            raise NoSuchJobError(f"queue {self.name} has no job {_id(job_or_id)}")
-        job.cancel()
+        self._run(self._remove_steps(job_or_id))
 
     def empty(self) -> int:
         """Delete all waiting jobs; return how many (those of a lost reply are not counted).
 
         Running and parked ones stay.
         """
-        return self._store.sender.run(procedures.empty(self._keys, "queue"))
+        return self._run(procedures.empty(self._keys, "queue"))
 
     def delete(self) -> None:
         """Delete the queue with all jobs that wait or are parked. Jobs that run go on."""
-        for place in ("queue", "scheduled", "deferred", "unknown", *ENDED):
-            self._store.sender.run(procedures.empty(self._keys, place))
-        self._store.sender.send(reads.forget_queue(self._store.keys, self.name))
-        self._is_known = False
+        self._run(self._delete_steps())
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Queue) and other.name == self.name
-
-    def __hash__(self) -> int:
-        return hash(self.name)
-
-    def __repr__(self) -> str:
-        return f"<Queue {self.name}>"
-
-
-def _id(job_or_id: Job[Any] | str) -> str:
-    return job_or_id if isinstance(job_or_id, str) else job_or_id.id
+    def _run(self, steps: Steps[R]) -> R:
+        return self._store.sender.run(steps)

@@ -1,46 +1,57 @@
-"""Waiting for a job's end without polling: a mailbox that every way to end puts the id into."""
+"""Waiting for the ends of jobs, in the blocking way: drives a watch."""
 
 from __future__ import annotations
 
-import secrets
 import time
-from contextlib import suppress
+from collections.abc import Generator, Iterable
+from contextlib import closing, suppress
+from typing import Any
 
-from minirq.exceptions import NoSuchJobError, ServerUnavailable
-from minirq.protocol import operations, reads
-from minirq.protocol.states import ENDED
-from minirq.store import WAIT_BLOCK, Store
-
-#: between attempts while the server is away, seconds
-_PAUSE = 0.2
+from minirq.exceptions import ServerUnavailable
+from minirq.protocol.record import Record
+from minirq.protocol.watch import Ended, Knock, Pause, Place, Watch
+from minirq.store import Store
 
 
-def wait_for_end(store: Store, queue: str, job_id: str, timeout: float | None) -> str:
-    """Return the status in which the job ended. It is looked at again at least every WAIT_BLOCK seconds.
+def wait_for_ends(
+    store: Store, places: Iterable[Place], timeout: float | None
+) -> Generator[Ended, None, None]:
+    """Yield each job when it has ended, or has no record.
 
-    Raises TimeoutError after `timeout` seconds (None waits for ever), NoSuchJobError if there is no
-    record. A server that is away is waited for. Leaves nothing behind in Redis.
+    Raises TimeoutError after `timeout` seconds (None waits for ever). A server that is away is waited for.
+    Leaves nothing behind in Redis, also when it is closed early.
     """
-    keys = store.keys.of(queue)
-    waiter = secrets.token_hex(8)
-    deadline = None if timeout is None else time.monotonic() + timeout
+    watch = Watch(store.keys, places, timeout)
+    steps, reply = watch.steps(), None
     try:
-        while True:
-            with suppress(ServerUnavailable):
-                status = store.sender.send(operations.wait(keys, job_id, waiter, here=True))
-                if status in ENDED:
-                    return status
-                if not status:
-                    raise NoSuchJobError(
-                        f"job {job_id} has no record: it never existed, was deleted, or has expired"
-                    )
-            left = WAIT_BLOCK if deadline is None else min(WAIT_BLOCK, deadline - time.monotonic())
-            if left <= 0:
-                raise TimeoutError(f"job {job_id} has not ended within {timeout:g} s")
-            try:
-                store.blocking.send(reads.knock(keys, waiter, left))
-            except ServerUnavailable:
-                time.sleep(min(_PAUSE, left))
+        with suppress(StopIteration):
+            while True:
+                match steps.send(reply):
+                    case Ended() as ended:
+                        reply = None
+                        yield ended
+                    case Pause(seconds):
+                        time.sleep(seconds)
+                        reply = None
+                    case request:
+                        reply = _answer(store, request)
     finally:
         with suppress(ServerUnavailable):
-            store.sender.send(operations.wait(keys, job_id, waiter, here=False))
+            for calls in watch.leaving():
+                store.sender.send_all(calls)
+
+
+def wait_for_end(store: Store, place: Place, timeout: float | None) -> Record | None:
+    """Return the record with which a job has ended; None if it has none. Raises as `wait_for_ends`."""
+    with closing(wait_for_ends(store, [place], timeout)) as ends:
+        return next(ends).record
+
+
+def _answer(store: Store, request: Any) -> Any:
+    with suppress(ServerUnavailable):
+        match request:
+            case Knock(call):
+                return store.blocking.send(call)
+            case calls:
+                return store.sender.send_all(calls)
+    return None

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import redis as redis_py
+from redis.asyncio import Redis as AsyncRedis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from redis.sentinel import Sentinel
@@ -71,6 +72,11 @@ def test_a_url_that_decodes_is_refused() -> None:
 def test_something_else_is_refused() -> None:
     with pytest.raises(InvalidOption, match=r"connection is a builtins\.int"):
         connect(6379)  # type: ignore[arg-type]
+
+
+def test_a_client_of_asyncio_is_refused_and_the_way_out_is_named() -> None:
+    with pytest.raises(InvalidOption, match=r"minirq\.aio"):
+        connect(AsyncRedis())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

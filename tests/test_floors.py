@@ -20,9 +20,12 @@ FLOORS = [
     {"worker"},
     {
         "queue",
+        "queue_steps",
         "registry",
         "aio",
         "job",
+        "job_steps",
+        "realm",
         "decorators",
         "results",
         "overview",

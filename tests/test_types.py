@@ -11,18 +11,19 @@ import pytest
 
 pytest.importorskip("mypy")
 
-CALLS = Path(__file__).parent / "typing" / "calls.py"
+CALLS = Path(__file__).parent / "typing"
 
 
-def test_wrong_calls_are_refused_and_right_ones_are_not() -> None:
+@pytest.mark.parametrize("name", ["calls.py", "async_calls.py"])
+def test_wrong_calls_are_refused_and_right_ones_are_not(name: str) -> None:
     result = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", str(CALLS)],
+        [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", str(CALLS / name)],
         capture_output=True,
         text=True,
-        cwd=CALLS.parent.parent.parent,
+        cwd=CALLS.parent.parent,
         timeout=120,
     )
-    refused = {int(number) for number in re.findall(r"calls\.py:(\d+): error", result.stdout)}
-    lines = CALLS.read_text().splitlines()
+    refused = {int(number) for number in re.findall(rf"\b{name}:(\d+): error", result.stdout)}
+    lines = (CALLS / name).read_text().splitlines()
     wrong = {number for number, line in enumerate(lines, 1) if "# wrong" in line}
     assert refused == wrong, result.stdout

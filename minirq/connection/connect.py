@@ -12,9 +12,11 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import redis
+import redis.asyncio  # no cost: redis imports it by itself
+from redis.asyncio.sentinel import SentinelConnectionPool as AsyncSentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from redis.sentinel import SentinelConnectionPool
@@ -24,6 +26,12 @@ from minirq.connection.config import Config, load_config
 from minirq.connection.embedded import ensure_server
 from minirq.connection.urls import checked_url, shown_url
 from minirq.exceptions import ConfigError, InvalidOption, UnsuitableServer
+
+if TYPE_CHECKING:
+    #: a client of either kind: most of what is said here is true of both
+    AnyClient = redis.Redis | redis.asyncio.Redis
+
+Client = TypeVar("Client", redis.Redis, redis.asyncio.Redis)
 
 SOCKET_TIMEOUT = 5
 CONNECT_TIMEOUT = 3
@@ -62,13 +70,17 @@ def connect(connection: redis.Redis | str | None = None, config: Config | None =
     given: object = connection  # types are not checked at run time
     match given:
         case redis.Redis():
-            return _suitable(given)
+            return checked_client(given)
         case str():
-            return _open_url(checked_url(given, "connection"))
+            return _client_of(checked_url(given, "connection"))
         case None:
-            return _configured(config or load_config())
-    kind = f"{type(given).__module__}.{type(given).__qualname__}"
-    raise InvalidOption(f"connection is a {kind}: give a redis.Redis, a URL, or nothing")
+            return _client_of(configured_url(config or load_config()))
+        case redis.asyncio.Redis():
+            raise InvalidOption(
+                "connection is a redis.asyncio.Redis, whose commands have to be awaited:"
+                " give a redis.Redis, or use minirq.aio.AsyncQueue and AsyncJob"
+            )
+    raise InvalidOption(f"connection is a {kind_of(given)}: give a redis.Redis, a URL, or nothing")
 
 
 def derive(
@@ -80,16 +92,7 @@ def derive(
     With `single_connection_client` it connects at once, and must be used by one thread only.
     """
     pool = client.connection_pool
-    options = {name: value for name, value in pool.connection_kwargs.items() if name not in _OF_ONE_POOL}
-    options.update(
-        retry=Retry(NoBackoff(), 0),
-        retry_on_timeout=False,
-        retry_on_error=[],
-        socket_timeout=socket_timeout,
-        health_check_interval=0,
-        protocol=2,
-        connection_class=pool.connection_class,
-    )
+    options = options_of_derived(client, socket_timeout) | {"retry": Retry(NoBackoff(), 0)}
     if isinstance(pool, SentinelConnectionPool):
         own_pool: redis.ConnectionPool = SentinelConnectionPool(
             pool.service_name,
@@ -103,6 +106,21 @@ def derive(
     own = redis.Redis(connection_pool=own_pool, single_connection_client=single_connection_client)
     own.auto_close_connection_pool = True  # a pool that was handed over is not closed with its client
     return own
+
+
+def options_of_derived(client: AnyClient, socket_timeout: float | None) -> dict[str, Any]:
+    """The options of a pool that leads where the client leads, without `retry`: asyncio has its own."""
+    pool = client.connection_pool
+    options = {name: value for name, value in pool.connection_kwargs.items() if name not in _OF_ONE_POOL}
+    options.update(
+        retry_on_timeout=False,
+        retry_on_error=[],
+        socket_timeout=socket_timeout,
+        health_check_interval=0,
+        protocol=2,
+        connection_class=pool.connection_class,
+    )
+    return options
 
 
 def open_sockets(client: redis.Redis) -> Iterator[socket.socket]:
@@ -132,25 +150,27 @@ def check_server(client: redis.Redis) -> ServerInfo:
     )
 
 
-def safe_url(connection: redis.Redis | str) -> str:
+def safe_url(connection: AnyClient | str) -> str:
     """Return where this leads, for messages and logs: never a password."""
     if isinstance(connection, str):
         return shown_url(connection)
-    pool = connection.connection_pool
+    pool: Any = connection.connection_pool
     options = pool.connection_kwargs
     db = options.get("db") or 0
-    if isinstance(pool, SentinelConnectionPool):
+    if isinstance(pool, (SentinelConnectionPool, AsyncSentinelConnectionPool)):
         return f"sentinel {pool.service_name}/{db}"
     secret = "***@" if options.get("password") else ""
     if options.get("path"):
         return f"unix://{secret}{options['path']}" + (f"?db={db}" if db else "")
-    scheme = "rediss" if issubclass(pool.connection_class, redis.SSLConnection) else "redis"
+    is_tls = issubclass(pool.connection_class, (redis.SSLConnection, redis.asyncio.SSLConnection))
+    scheme = "rediss" if is_tls else "redis"
     return f"{scheme}://{secret}{options.get('host', 'localhost')}:{options.get('port', 6379)}/{db}"
 
 
-def _configured(config: Config) -> redis.Redis:
+def configured_url(config: Config) -> str:
+    """The URL of the configured server, or of the embedded one, which is started where it does not run."""
     if config.url is not None:
-        return _open_url(config.url)
+        return config.url
     if not config.embedded:
         raise ConfigError(
             "no Redis is configured and the embedded server is switched off (MINIRQ_EMBEDDED=0):"
@@ -158,12 +178,13 @@ def _configured(config: Config) -> redis.Redis:
         )
     server = ensure_server(config.home)
     _tell_once(f"minirq: no MINIRQ_REDIS_URL, using the embedded server {server.version} at {server.socket}")
-    return _open_url(server.url)
+    return server.url
 
 
-def _open_url(url: str) -> redis.Redis:
+def open_url(kind: type[Client], url: str, retry: Any) -> Client:
+    """Make a client of this kind, with our manners. Raises ConfigError for options that redis-py refuses."""
     options: dict[str, Any] = {
-        "retry": Retry(NoBackoff(), 0),
+        "retry": retry,
         "socket_timeout": SOCKET_TIMEOUT,
         "socket_connect_timeout": CONNECT_TIMEOUT,
         "health_check_interval": 0,
@@ -172,23 +193,33 @@ def _open_url(url: str) -> redis.Redis:
     if not url.startswith("unix:"):  # a unix socket refuses the option
         options["socket_keepalive"] = True
     try:
-        client = redis.Redis.from_url(url, **options)
-        pool = client.connection_pool
+        client = kind.from_url(url, **options)
+        pool: Any = client.connection_pool
         pool.connection_class(**pool.connection_kwargs)  # not connected: shows an option that nobody knows
     except (TypeError, ValueError, redis.RedisError) as error:
         raise ConfigError(
             f"{shown_url(url)!r} has an option that redis-py does not accept: {error}"
         ) from None
-    return _suitable(client)
+    return checked_client(client)
 
 
-def _suitable(client: redis.Redis) -> redis.Redis:
+def checked_client(client: Client) -> Client:
+    """Return the client, or raise UnsuitableServer if its replies are text."""
     if client.connection_pool.connection_kwargs.get("decode_responses"):
         raise UnsuitableServer(
             f"the connection to {safe_url(client)} has decode_responses=True, and jobs are bytes, not text:"
             " give minirq a client of its own without it"
         )
     return client
+
+
+def kind_of(value: object) -> str:
+    """The full name of a value's type, for messages."""
+    return f"{type(value).__module__}.{type(value).__qualname__}"
+
+
+def _client_of(url: str) -> redis.Redis:
+    return open_url(redis.Redis, url, Retry(NoBackoff(), 0))
 
 
 @cache  # one line per process, however many queues it opens

@@ -12,19 +12,15 @@ from inspect import Parameter, signature
 from typing import Any, TypeVar
 
 import redis
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from minirq.calls import Argument, Call
-from minirq.connection.connect import safe_url
-from minirq.connection.faults import is_passing, translate
-from minirq.exceptions import MinirqError, QueueFull, ServerFault
+from minirq.connection.exchange import Exchange, all_results, each_result, one_result
+from minirq.connection.persistence import PATIENCE, Persistence
+from minirq.exceptions import QueueFull, ServerFault
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-#: an application is not kept waiting for longer than this by a server that comes and goes, seconds
-PATIENCE = 3.0
-_FIRST_PAUSE = 0.05
 
 
 class Sender:
@@ -43,18 +39,19 @@ class Sender:
         Raises ServerUnavailable when the server stays away for `patience` seconds, AccessDenied,
         or QueueFull.
         """
-        return self._persist(call.name, lambda: call.read(self._once(call)))
+        return self._persist(call.name, lambda: self._once(call))
 
     def send_all(self, calls: Sequence[Call[T]]) -> list[T]:
         """Send several calls in one round trip; the replies in order. Raises as `send`."""
         if not calls:
             return []
-        name = calls[0].name
-        return self._persist(name, lambda: self._pipelined(calls))
+        return self._persist(calls[0].name, lambda: self._drive(all_results(calls, self.client)))
 
     def send_each(self, calls: Sequence[Call[T]]) -> list[T | ServerFault | QueueFull]:
         """Send several calls in one round trip; an error that the server answers one with is its reply."""
-        return self._persist(calls[0].name, lambda: self._answered(calls)) if calls else []
+        if not calls:
+            return []
+        return self._persist(calls[0].name, lambda: self._drive(each_result(calls, self.client)))
 
     def run(self, steps: Generator[Any, Any, T]) -> T:
         """Drive a procedure: send what it yields, hand it the replies, return what it returns."""
@@ -66,15 +63,6 @@ class Sender:
         except StopIteration as end:
             result: T = end.value
             return result
-
-    def _once(self, call: Call[Any]) -> Any:
-        [reply] = self._speak([call.command])
-        if not isinstance(reply, NoScriptError):
-            return _unless_error(reply)
-        assert call.script is not None
-        self._speak([("SCRIPT", "LOAD", call.script.text)])
-        [reply] = self._speak([call.command])
-        return _unless_error(reply)
 
     def _speak(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
         """Send commands in one go and return their replies, as they are on the wire; errors are replies too.
@@ -89,50 +77,29 @@ class Sender:
         finally:
             pool.release(connection)
 
-    def _pipelined(self, calls: Sequence[Call[T]]) -> list[T]:
-        results = []
-        for call, reply in zip(calls, self._speak([call.command for call in calls]), strict=True):
-            try:
-                results.append(self._result(call, reply))
-            except RedisError as error:
-                if is_passing(error):
-                    raise
-                raise translate(error, call.name, safe_url(self.client)) from error
-        return results
-
-    def _answered(self, calls: Sequence[Call[T]]) -> list[T | ServerFault | QueueFull]:
-        results: list[T | ServerFault | QueueFull] = []
-        for call, reply in zip(calls, self._speak([call.command for call in calls]), strict=True):
-            try:
-                results.append(self._result(call, reply))
-            except RedisError as error:
-                said = translate(error, call.name, safe_url(self.client))
-                if not isinstance(said, (ServerFault, QueueFull)):
-                    raise
-                results.append(said)
-        return results
-
-    def _result(self, call: Call[T], reply: Any) -> T:
-        if isinstance(reply, NoScriptError):
-            reply = self._once(call)
-        elif isinstance(reply, Exception):
-            raise reply
+    def _once(self, call: Call[T]) -> T:
+        [reply] = self._speak([call.command])
+        if isinstance(reply, Exception):  # seldom: an exchange costs more than looking first
+            return self._drive(one_result(call, reply))
         return call.read(reply)
 
+    def _drive(self, exchange: Exchange[R]) -> R:
+        try:
+            commands = next(exchange)
+            while True:
+                commands = exchange.send(self._speak(commands))
+        except StopIteration as end:
+            result: R = end.value
+            return result
+
     def _persist(self, name: str, attempt: Callable[[], R]) -> R:
-        deadline = time.monotonic() + self.patience
-        pause = _FIRST_PAUSE
+        deadline, persistence = time.monotonic() + self.patience, None
         while True:
             try:
                 return attempt()
-            except MinirqError:  # some of them are OSErrors too
-                raise
             except (RedisError, OSError) as error:
-                if is_passing(error) and time.monotonic() + pause < deadline:
-                    time.sleep(pause)
-                    pause *= 2
-                    continue
-                raise translate(error, name, safe_url(self.client)) from error
+                persistence = persistence or Persistence(self.client, name, deadline)
+                time.sleep(persistence.pause_after(error))
 
 
 def _reply_of(connection: Any) -> Any:
@@ -140,9 +107,3 @@ def _reply_of(connection: Any) -> Any:
         return connection.read_response()
     except ResponseError as error:  # the server's answer to this command; the next one has its own
         return error
-
-
-def _unless_error(reply: Any) -> Any:
-    if isinstance(reply, Exception):
-        raise reply
-    return reply

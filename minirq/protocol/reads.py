@@ -225,9 +225,22 @@ def hear_bell(queues: Sequence[QueueKeys], seconds: float) -> Call[bool]:
     return Call(("BZPOPMIN", *bells, max(seconds, 0.01)), bool)
 
 
-def knock(keys: QueueKeys, waiter: str, seconds: float) -> Call[bool]:
-    """Block until an id falls into the waiter's mailbox; False after so many seconds."""
-    return Call(("BLPOP", keys.mailbox(waiter), max(seconds, 0.01)), lambda reply: reply is not None)
+def knock(queues: Sequence[QueueKeys], waiter: str, seconds: float) -> Call[str | None]:
+    """Block until an id falls into one of the waiter's mailboxes, and take it; None after so many seconds."""
+    mailboxes: list[Argument] = [keys.mailbox(waiter) for keys in queues]
+    return Call(
+        ("BLPOP", *mailboxes, max(seconds, 0.01)), lambda reply: None if reply is None else _texts(reply)[1]
+    )
+
+
+def mail(keys: QueueKeys, waiter: str, most: int = 1000) -> Call[list[str]]:
+    """Take what is in a waiter's mailbox, without blocking."""
+    return Call(("LPOP", keys.mailbox(waiter), most), lambda reply: _texts(reply or ()))
+
+
+def remove_mailbox(keys: QueueKeys, waiter: str) -> Call[int]:
+    """Remove a waiter's mailbox."""
+    return Call(("DEL", keys.mailbox(waiter)), int)
 
 
 def can_be_key(name: str) -> bool:

@@ -58,3 +58,6 @@ queue.enqueue(add, 1, retry=3)  # wrong: a Retry
 queue.enqueue(5)  # wrong: not a function
 h: Job[str] = queue.enqueue(add, 1)  # wrong: its result is an int
 wrong: str = a.wait()  # wrong: its result is an int
+
+texts: list[str] = queue.wait_many([c])
+numbers: list[str] = queue.wait_many([a])  # wrong: its result is an int

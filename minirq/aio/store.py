@@ -1,0 +1,142 @@
+"""A store for asyncio: one Redis and one namespace in it, reached from one event loop at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from minirq.calls import Call
+from minirq.connection.async_connect import (
+    client_of,
+    close_connections,
+    connect_async,
+    derive_async,
+    has_open_connections,
+)
+from minirq.connection.async_sender import AsyncSender
+from minirq.connection.connect import configured_url
+from minirq.exceptions import InvalidOption
+from minirq.protocol.watch import LOOK_EVERY
+from minirq.realm import Realm
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+T = TypeVar("T")
+
+
+class Reach:
+    """The connections that are used in one event loop, until they are closed."""
+
+    def __init__(self, client: Redis, loop: asyncio.AbstractEventLoop) -> None:
+        self.client = client
+        self.loop = loop
+        self.sender = AsyncSender(client)
+        #: sends what blocks for up to LOOK_EVERY seconds, on connections of their own, once
+        self.blocking = AsyncSender(derive_async(client, socket_timeout=LOOK_EVERY + 2), patience=0)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing can be said any more."""
+        return self.sender.wire.is_closed
+
+    async def close(self, *, with_client: bool) -> None:
+        """Let what is under way end, and close the connections; those of the client only if it is ours."""
+        await self.sender.wire.close()
+        await close_connections(self.blocking.client)
+        if with_client:
+            await close_connections(self.client)
+
+
+class AsyncStore(Realm):
+    """Where queues live. `connection` is a redis.asyncio.Redis, a URL, or None: the configuration decides.
+
+    With `is_fleeting` the connections that it opens itself are closed after each operation: for jobs that
+    are fetched without a queue, which nobody closes.
+    """
+
+    def __init__(
+        self,
+        connection: Redis | str | None = None,
+        namespace: str | None = None,
+        serializer: str | None = None,
+        *,
+        is_fleeting: bool = False,
+    ) -> None:
+        super().__init__(connection is not None, namespace, serializer)
+        self._connection = connection
+        self._is_clients = not isinstance(connection, str) and connection is not None
+        self._client = client_of(connection) if self._is_clients and connection is not None else None
+        self._is_fleeting = is_fleeting
+        self._operations = 0
+        self._reach: Reach | None = None
+
+    @property
+    def client(self) -> Redis:
+        """The client that calls are sent over."""
+        if self._reach is not None:
+            return self._reach.client
+        if self._client is None:
+            self._client = client_of(self._connection or configured_url(self.config))
+        return self._client
+
+    async def reach(self) -> Reach:
+        """The connections for the event loop that runs.
+
+        Raises InvalidOption if another loop still uses them.
+        """
+        loop = asyncio.get_running_loop()
+        if self._reach is not None and self._reach.loop is loop:
+            return self._reach
+        client = await self._client_for(loop)
+        if self._reach is None or self._reach.loop is not loop:  # else another task was faster
+            self._reach = Reach(client, loop)
+        return self._reach
+
+    async def send(self, call: Call[T]) -> T:
+        """Send one call; raises as `AsyncSender.send`."""
+        async with self:
+            return await (await self.reach()).sender.send(call)
+
+    async def run(self, steps: Generator[Any, Any, T]) -> T:
+        """Drive a procedure; raises as `AsyncSender.send`."""
+        if not self._is_fleeting:  # as all queues are
+            return await (await self.reach()).sender.run(steps)
+        async with self:
+            return await (await self.reach()).sender.run(steps)
+
+    async def __aenter__(self) -> AsyncStore:
+        """Begin an operation."""
+        self._operations += 1
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._operations -= 1
+        if self._is_fleeting and not self._operations:
+            await self.close()
+
+    async def close(self) -> None:
+        """Close the connections that were opened here. The next call opens new ones."""
+        reach, self._reach = self._reach, None
+        if reach is not None and reach.loop is asyncio.get_running_loop():
+            await reach.close(with_client=not self._is_clients)
+
+    async def _client_for(self, loop: asyncio.AbstractEventLoop) -> Redis:
+        before, client = self._reach, self._client
+        if before is not None and before.loop.is_running():
+            raise InvalidOption(
+                "this queue is in use in another event loop, which still runs: make one AsyncQueue for each"
+            )
+        if client is not None and (before is None or not has_open_connections(client)):
+            return client
+        if self._is_clients:
+            raise InvalidOption(
+                "the connections of the redis.asyncio.Redis that was given belong to another event loop:"
+                " give a URL, make client and queue in the loop, or close the client before its loop ends"
+            )
+        if isinstance(self._connection, str):
+            self._client = client_of(self._connection)
+        else:
+            self._client = await connect_async(self.config)
+        return self._client

@@ -1,0 +1,67 @@
+"""Waiting for the ends of jobs under asyncio: drives a watch."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing, suppress
+from typing import Any
+
+from minirq.aio.store import AsyncStore, Reach
+from minirq.exceptions import ServerUnavailable
+from minirq.protocol.record import Record
+from minirq.protocol.watch import Ended, Knock, Pause, Place, Watch
+
+
+async def wait_for_ends(
+    store: AsyncStore, places: Iterable[Place], timeout: float | None
+) -> AsyncGenerator[Ended, None]:
+    """Yield each job when it has ended, or has no record.
+
+    Raises TimeoutError after `timeout` seconds (None waits for ever). A server that is away is waited for,
+    until the store is closed. Leaves nothing behind in Redis, also when it is closed early or cancelled.
+    """
+    watch = Watch(store.keys, places, timeout)
+    steps, reply = watch.steps(), None
+    async with store:
+        reach = await store.reach()
+        try:
+            with suppress(StopIteration):
+                while True:
+                    match steps.send(reply):
+                        case Ended() as ended:
+                            reply = None
+                            yield ended
+                        case Pause(seconds):
+                            await asyncio.sleep(seconds)
+                            reply = None
+                        case request:
+                            reply = await _answer(reach, request)
+        finally:
+            # a second cancellation does not keep it from being done
+            await asyncio.shield(_leave(reach, watch))
+
+
+async def wait_for_end(store: AsyncStore, place: Place, timeout: float | None) -> Record | None:
+    """Return the record with which a job has ended; None if it has none. Raises as `wait_for_ends`."""
+    async with aclosing(wait_for_ends(store, [place], timeout)) as ends:
+        return (await anext(ends)).record
+
+
+async def _answer(reach: Reach, request: Any) -> Any:
+    try:
+        match request:
+            case Knock(call):
+                return await reach.blocking.send_alone(call)
+            case calls:
+                return await reach.sender.send_all(calls)
+    except ServerUnavailable:
+        if reach.is_closed:
+            raise
+        return None
+
+
+async def _leave(reach: Reach, watch: Watch) -> None:
+    with suppress(ServerUnavailable):
+        for calls in watch.leaving():
+            await reach.sender.send_all(calls)

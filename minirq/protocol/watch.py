@@ -1,0 +1,147 @@
+"""A watch: one waiter for the ends of many jobs, by mailboxes into which every way to end puts the id.
+
+It says what is to be asked, waited for and told, and does none of it; who has a connection drives it,
+blocking or asyncio. Mail may be lost and jobs may run again, so what the records say is what counts:
+all jobs are looked at again every LOOK_EVERY seconds.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from minirq.calls import Call
+from minirq.protocol import operations, reads
+from minirq.protocol.keys import Keys
+from minirq.protocol.record import Record
+from minirq.protocol.states import ENDED
+
+#: a waiter looks again at least this often, seconds
+LOOK_EVERY = 5.0
+#: jobs that are asked about in one round trip
+_CHUNK = 100
+#: between attempts while the server is away, seconds
+_PAUSE = 0.2
+
+#: where a job is: the name of its queue, and its id
+Place = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """To be told: a job has ended, and with which record; None if there is none (any more)."""
+
+    place: Place
+    record: Record | None
+
+
+@dataclass(frozen=True, slots=True)
+class Knock:
+    """To be sent over a connection that may block, once."""
+
+    call: Call[str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """To be slept."""
+
+    seconds: float
+
+
+class Watch:
+    """Waits for jobs, for `timeout` seconds at most; None waits for ever."""
+
+    def __init__(
+        self,
+        keys: Keys,
+        places: Iterable[Place],
+        timeout: float | None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._keys = keys
+        self._pending = dict.fromkeys(places)
+        self._all = len(self._pending)
+        self._queues = list(dict.fromkeys(queue for queue, _ in self._pending))
+        self._waiter = secrets.token_hex(8)
+        self._timeout = timeout
+        self._now = now
+        self._deadline = float("inf") if timeout is None else now() + timeout
+
+    def steps(self) -> Generator[Any, Any, None]:
+        """Yield what is to be done next, until all jobs have ended.
+
+        That is a list of calls, whose replies it wants to be sent, or None if the server is away; a Knock,
+        likewise; a Pause; or what is to be told, an Ended. Raises TimeoutError.
+        """
+        mail: list[Place] = []
+        next_look = self._now()
+        while self._pending:
+            if self._now() >= min(next_look, self._deadline):
+                mail, next_look = list(self._pending), self._now() + LOOK_EVERY
+            was_answered = True
+            for chunk in _chunks(mail):
+                was_answered = was_answered and (yield from self._look(chunk))
+            if self._pending:
+                left = min(self._deadline - self._now(), LOOK_EVERY)
+                if left <= 0:
+                    raise TimeoutError(self._complaint())
+                if was_answered:
+                    mail = yield from self._mail(left)
+                else:
+                    mail, next_look = [], self._now()
+                    yield Pause(min(_PAUSE, left))
+
+    def leaving(self) -> Iterator[list[Call[Any]]]:
+        """What takes the waiter off all jobs and removes its mailboxes: lists of calls."""
+        for chunk in _chunks(self._pending):
+            yield [operations.wait(self._keys.of(q), job_id, self._waiter, here=False) for q, job_id in chunk]
+        if self._queues:
+            yield [reads.remove_mailbox(self._keys.of(queue), self._waiter) for queue in self._queues]
+
+    def _look(self, places: list[Place]) -> Generator[Any, Any, bool]:
+        """Register at these jobs, and tell of those that have ended; False if that has to be done again."""
+        statuses = yield [operations.wait(self._keys.of(q), i, self._waiter, here=True) for q, i in places]
+        if statuses is None:
+            return False
+        over = [p for p, status in zip(places, statuses, strict=True) if status in ENDED or not status]
+        records = yield [reads.record(self._keys.of(queue), job_id) for queue, job_id in over]
+        if records is None:
+            return False
+        for place, record in zip(over, records, strict=True):
+            if record is None or record.has_ended:  # else it was requeued meanwhile
+                del self._pending[place]
+                yield Ended(place, record)
+        return not any(place in self._pending for place in over)
+
+    def _mail(self, seconds: float) -> Generator[Any, Any, list[Place]]:
+        """Wait for mail; the jobs that it is about."""
+        job_id = yield Knock(
+            reads.knock([self._keys.of(queue) for queue in self._queues], self._waiter, seconds)
+        )
+        if job_id is None:
+            return []
+        ids = {job_id: None}
+        if len(self._pending) > 1:
+            letters = yield [reads.mail(self._keys.of(queue), self._waiter) for queue in self._queues]
+            ids.update(dict.fromkeys(job_id for letter in letters or () for job_id in letter))
+        return [
+            (queue, job_id) for job_id in ids for queue in self._queues if (queue, job_id) in self._pending
+        ]
+
+    def _complaint(self) -> str:
+        first = next(iter(self._pending))[1]
+        if self._all == 1:
+            return f"job {first} has not ended within {self._timeout:g} s"
+        left = len(self._pending)
+        return f"{left} of {self._all} jobs have not ended within {self._timeout:g} s, among them {first}"
+
+
+def _chunks(places: Iterable[Place]) -> Iterator[list[Place]]:
+    them = iter(list(places))
+    while chunk := list(islice(them, _CHUNK)):
+        yield chunk

@@ -1,0 +1,180 @@
+"""What is done with a queue, step by step, whichever way Redis is spoken to.
+
+Each is a generator that yields calls and is sent the replies; `Queue` and `AsyncQueue` drive the same ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, ClassVar, Generic, TypeVar
+
+from minirq.durations import parse_duration
+from minirq.exceptions import InvalidJobOperation, InvalidOption, NoSuchJobError
+from minirq.job_steps import JobSteps
+from minirq.protocol import operations, procedures, reads
+from minirq.protocol.names import check_queue_name
+from minirq.protocol.operations import NewJob
+from minirq.protocol.payload import id_of
+from minirq.protocol.procedures import Steps
+from minirq.protocol.states import ENDED
+from minirq.protocol.submission import Duration, Submission
+from minirq.protocol.watch import Place
+from minirq.realm import Realm
+
+J = TypeVar("J", bound=JobSteps[Any])
+SomeJob = TypeVar("SomeJob", bound=JobSteps[Any])
+
+#: jobs and bytes that one script call enqueues at most; larger batches are sent in several
+_BATCH_JOBS = 1000
+_BATCH_BYTES = 4 * 1024 * 1024
+
+
+class QueueSteps(Generic[J]):
+    """The steps of a queue, and its name."""
+
+    _job_class: ClassVar[Any]
+
+    def __init__(self, name: str, store: Realm, default_timeout: Duration | None) -> None:
+        self.name = check_queue_name(name)
+        self._realm = store
+        self._keys = store.keys.of(name)
+        self._default_timeout = default_timeout
+        self._is_known = False
+
+    @property
+    def namespace(self) -> str:
+        """The first part of all keys."""
+        return self._realm.keys.namespace
+
+    def __bool__(self) -> bool:
+        return True  # an empty queue is still a queue
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, QueueSteps) and other.name == self.name
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}>"
+
+    # --- putting jobs in ----------------------------------------------------------------------
+
+    def _job(self, submission: Submission) -> NewJob:
+        return submission.job(
+            self._realm.serializer,
+            max_payload=self._realm.config.max_payload,
+            default_timeout=self._default_timeout,
+        )
+
+    def _enqueue_steps(self, batch: list[NewJob]) -> Steps[list[J]]:
+        call = operations.enqueue(self._keys, batch)
+        if self._is_known:
+            outcomes = yield call
+        else:
+            known: Any = reads.know_queues(self._realm.keys, [self.name])
+            _, outcomes = yield [known, call]
+            self._is_known = True
+        for job, outcome in zip(batch, outcomes, strict=True):
+            if outcome.is_being_cleared:
+                raise InvalidJobOperation(
+                    f"job {job.id} was canceled while it waited and has not been cleared from the queue yet:"
+                    " use another job_id"
+                )
+        return [
+            self._job_class(job.id, self._realm, self.name, raw=job.payload if outcome.is_new else None)
+            for job, outcome in zip(batch, outcomes, strict=True)
+        ]
+
+    def _enqueue_many_steps(self, submissions: Iterable[Submission]) -> Steps[list[J]]:
+        jobs: list[J] = []
+        for batch in _batches(map(self._job, submissions)):
+            jobs += yield from self._enqueue_steps(batch)
+        return jobs
+
+    # --- looking at it ------------------------------------------------------------------------
+
+    def _payload_steps(self, offset: int, length: int) -> Steps[list[bytes]]:
+        start = 0 if length < 0 else -offset - length
+        if length == 0:
+            return []
+        payloads: list[bytes] = yield reads.waiting(self._keys, start, -offset - 1)
+        return payloads[::-1]
+
+    def _id_steps(self, offset: int, length: int) -> Steps[list[str]]:
+        return [id_of(raw) for raw in (yield from self._payload_steps(offset, length))]
+
+    def _jobs_steps(self, offset: int, length: int) -> Steps[list[J]]:
+        payloads = {id_of(raw): raw for raw in (yield from self._payload_steps(offset, length))}
+        found = yield from procedures.find(self._realm.keys, list(payloads), self.name)
+        return [
+            self._job_class(job_id, self._realm, self.name, where.record if where else None, raw)
+            for (job_id, raw), where in zip(payloads.items(), found, strict=True)
+            if where is None or where.record.status not in ENDED
+        ]
+
+    def _fetch_steps(self, job_id: str) -> Steps[J | None]:
+        [job] = yield from self._job_class._find_steps(self._realm, [job_id], self.name)
+        return job  # type: ignore[no-any-return]
+
+    def _position_steps(self, job_or_id: J | str) -> Steps[int | None]:
+        waiting = yield from procedures.locate(self._keys, _id(job_or_id))
+        return waiting.position if waiting else None
+
+    # --- pausing it ---------------------------------------------------------------------------
+
+    def _pause_steps(self, duration: Duration | None) -> Steps[None]:
+        seconds = None if duration is None else parse_duration(duration, what="duration")
+        if seconds == 0:
+            raise InvalidOption("duration is 0: give more, or nothing to pause until resume()")
+        yield [
+            operations.pause(self._keys, seconds=seconds),
+            # so that it can be seen and resumed with all others, also before its first job
+            reads.know_queues(self._realm.keys, [self.name]),
+        ]
+
+    def _resume_steps(self) -> Steps[None]:
+        yield operations.pause(self._keys, seconds=0)
+
+    def _paused_steps(self) -> Steps[bool]:
+        until_ms, now_ms = yield [reads.paused(self._keys), reads.server_time()]
+        return bool(until_ms == -1 or until_ms > now_ms)
+
+    # --- clearing it --------------------------------------------------------------------------
+
+    def _remove_steps(self, job_or_id: J | str) -> Steps[None]:
+        job = yield from self._fetch_steps(_id(job_or_id))
+        if job is None:
+            raise NoSuchJobError(f"queue {self.name} has no job {_id(job_or_id)}")
+        yield from job._cancel_steps()
+
+    def _delete_steps(self) -> Steps[None]:
+        for place in ("queue", "scheduled", "deferred", "unknown", *ENDED):
+            yield from procedures.empty(self._keys, place)
+        yield reads.forget_queue(self._realm.keys, self.name)
+        self._is_known = False
+
+
+def by_place(jobs: Iterable[SomeJob]) -> dict[Place, list[SomeJob]]:
+    """Sort jobs by where they are, in their order; a job may have been given twice."""
+    places: dict[Place, list[SomeJob]] = {}
+    for job in jobs:
+        places.setdefault((job.origin, job.id), []).append(job)
+    return places
+
+
+def _batches(jobs: Iterable[NewJob]) -> Iterator[list[NewJob]]:
+    batch: list[NewJob] = []
+    size = 0
+    for job in jobs:
+        if batch and (len(batch) == _BATCH_JOBS or size + len(job.payload) > _BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(job)
+        size += len(job.payload)
+    if batch:
+        yield batch
+
+
+def _id(job_or_id: JobSteps[Any] | str) -> str:
+    return job_or_id if isinstance(job_or_id, str) else job_or_id.id
