@@ -16,6 +16,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from minirq.calls import Argument, Call
 from minirq.connection.exchange import Exchange, all_results, each_result, one_result
+from minirq.connection.packing import pack
 from minirq.connection.persistence import PATIENCE, Persistence
 from minirq.exceptions import QueueFull, ServerFault
 
@@ -72,7 +73,7 @@ class Sender:
         pool = self.client.connection_pool
         connection = pool.get_connection(*self._purpose)
         try:
-            connection.send_packed_command(connection.pack_commands(commands))
+            connection.send_packed_command([pack(commands)])
             return [_reply_of(connection) for _ in commands]
         finally:
             pool.release(connection)
