@@ -14,7 +14,7 @@ from minirq.protocol.names import check_queue_name
 from minirq.protocol.operations import NewJob
 from minirq.protocol.payload import id_of
 from minirq.protocol.states import ENDED
-from minirq.protocol.submission import Duration, Function, Submission, delayed
+from minirq.protocol.submission import Duration, Function, OnWorkerLost, Submission, delayed, loss_limit
 from minirq.retry import Retry
 from minirq.store import Store
 
@@ -37,7 +37,8 @@ class Queue:
     """A named queue.
 
     `connection` is a redis.Redis, a URL, or None: the configuration decides, and without one the
-    embedded server is used. `default_timeout` is the `job_timeout` of jobs that name none (180 s).
+    embedded server is used. `default_timeout` is the `job_timeout` of jobs that name none (180 s), and
+    `on_worker_lost` is for jobs that do not say it ("retry", see `enqueue`).
     `serializer` is "msgpack", "json" or "pickle". Nothing connects before the first call.
     """
 
@@ -49,11 +50,15 @@ class Queue:
         *,
         serializer: str | None = None,
         namespace: str | None = None,
+        on_worker_lost: OnWorkerLost | None = None,
     ) -> None:
         self.name = check_queue_name(name)
         self._store = Store(connection, namespace, serializer)
         self._keys = self._store.keys.of(name)
         self._default_timeout = default_timeout
+        self._on_worker_lost = on_worker_lost
+        if on_worker_lost is not None:
+            loss_limit(on_worker_lost)  # what makes no sense is said here, not at the first job
         self._is_known = False
 
     @property
@@ -85,7 +90,9 @@ class Queue:
             These keywords are minirq's, all others are the function's: `job_timeout` (seconds, or text such
             as "10m"; 180; -1 no limit), `result_ttl` (500 s; 0 keeps nothing, -1 for ever), `ttl` (none: not
             started by then, the job has expired), `failure_ttl` (30 days), `job_id`, `description`,
-            `at_front`, `meta`, `retry` (a Retry), and `args=` with `kwargs=` for arguments that collide.
+            `at_front`, `meta`, `retry` (a Retry), `on_worker_lost` ("retry": when its process dies it is run
+            again, up to 2 times; "fail": it fails at once; or how many times), and `args=` with `kwargs=`
+            for arguments that collide.
 
             When it returns, the job is in Redis exactly once. A `job_id` that lives already is left alone
             and returned; one that has ended starts anew.
@@ -109,6 +116,7 @@ class Queue:
         at_front: bool = False,
         meta: Mapping[str, Any] | None = None,
         retry: Retry | None = None,
+        on_worker_lost: OnWorkerLost | None = None,
     ) -> Job[Any]:
         """Enqueue a call with everything named; see `enqueue`."""
         return self._enqueue(
@@ -126,6 +134,7 @@ class Queue:
                     at_front,
                     meta,
                     retry,
+                    on_worker_lost,
                 )
             )
         )
@@ -152,6 +161,7 @@ class Queue:
         at_front: bool = False,
         meta: Mapping[str, Any] | None = None,
         retry: Retry | None = None,
+        on_worker_lost: OnWorkerLost | None = None,
     ) -> EnqueueData:
         """Describe one call for `enqueue_many`."""
         return Submission(
@@ -167,6 +177,7 @@ class Queue:
             at_front,
             meta,
             retry,
+            on_worker_lost,
         )
 
     def enqueue_many(self, job_datas: Iterable[EnqueueData]) -> list[Job[Any]]:
@@ -191,6 +202,7 @@ class Queue:
             self._store.serializer,
             max_payload=self._store.config.max_payload,
             default_timeout=self._default_timeout,
+            on_worker_lost=self._on_worker_lost,
         )
 
     def _enqueue(self, job: NewJob) -> Job[Any]:

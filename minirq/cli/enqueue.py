@@ -13,9 +13,11 @@ from minirq.cli.completion import complete_queues
 from minirq.cli.options import CountType, DurationType, config_options
 from minirq.cli.reach import open_store
 from minirq.connection import Config
+from minirq.exceptions import InvalidOption
 from minirq.job import Job
 from minirq.overview import overview
 from minirq.protocol.states import ENDED
+from minirq.protocol.submission import OnWorkerLost, loss_limit
 from minirq.queue import Queue
 from minirq.retry import Retry
 from minirq.store import Store
@@ -44,6 +46,21 @@ class _TimeType(click.ParamType):  # type: ignore[type-arg]  # not generic befor
             )
 
 
+class _LossType(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.5
+    """`retry`, `fail`, or a number."""
+
+    name = "retry|fail|number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> OnWorkerLost:
+        """Return what `Queue.enqueue` takes, or say what is wrong with the value."""
+        choice: OnWorkerLost = int(value) if str(value).isdecimal() else value
+        try:
+            loss_limit(choice)
+        except InvalidOption as error:
+            self.fail(str(error), param, ctx)
+        return choice
+
+
 @click.command()
 @click.argument("function")
 @click.argument("args", nargs=-1)
@@ -61,6 +78,10 @@ class _TimeType(click.ParamType):  # type: ignore[type-arg]  # not generic befor
 @click.option(
     "--retry-interval", type=_SPAN, multiple=True,
     help="Wait before a retry; repeatable, one for each retry, of which the last repeats.",
+)  # fmt: skip
+@click.option(
+    "--on-worker-lost", type=_LossType(),
+    help="When its process dies: retry (up to 2 more runs), fail, or how many more runs.",
 )  # fmt: skip
 @click.option("--in", "delay", type=_SPAN, help="Not before so long from now, as in 10m.")
 @click.option(
@@ -118,7 +139,7 @@ def _options(given: dict[str, Any]) -> dict[str, Any]:
     if given["retry_interval"] and not given["retry_max"]:
         raise click.UsageError("--retry-interval needs --retry-max")
     retry = Retry(given["retry_max"], list(given["retry_interval"]) or 0) if given["retry_max"] else None
-    names = ("result_ttl", "ttl", "failure_ttl", "description", "job_id", "at_front")
+    names = ("result_ttl", "ttl", "failure_ttl", "description", "job_id", "at_front", "on_worker_lost")
     return {"job_timeout": given["timeout"], "retry": retry, **{name: given[name] for name in names}}
 
 

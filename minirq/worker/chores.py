@@ -56,12 +56,14 @@ _FIRST_LOOK = 0.2
 class Burial:
     """A dead owner whose jobs are to be taken back. `blamed` None: nobody knows which of them ran.
 
+    `is_spared`: the worker itself has ended the process, so what ran is not to blame.
     `overdue` is settled first: the run that was killed because it was over time.
     """
 
     owner: str
     evidence: Failure
     blamed: tuple[tuple[str, int], ...] | None = ()
+    is_spared: bool = False
     overdue: Settlement | None = None
 
 
@@ -314,6 +316,7 @@ class Chores:
                     burial.owner,
                     evidence=burial.evidence.encode(),
                     blamed=burial.blamed,
+                    is_spared=burial.is_spared,
                     pause=self._settings.loss_pause,
                 )
                 for keys in self._queues

@@ -182,6 +182,22 @@ def test_a_hangup(queue: Queue, start: Start, trace: Path) -> None:
     until(lambda: len(set(lines(trace))) == 2 or worker.children != [int(lines(trace)[0])])
 
 
+@pytest.mark.parametrize("victim", ["process", "worker"])
+def test_a_job_that_must_not_run_again(queue: Queue, start: Start, trace: Path, victim: str) -> None:
+    worker = start()
+    job = queue.enqueue("naughty.trace_and_sleep", str(trace), 30, on_worker_lost="fail")
+    until(lambda: len(lines(trace)) == 1)
+    if victim == "process":
+        os.kill(worker.children[0], signal.SIGKILL)
+    else:
+        worker.kill_all()
+        start()
+    until(lambda: job.get_status() == JobStatus.FAILED)
+    assert (job.attempts, job.lost, len(lines(trace))) == (1, 1, 1)
+    assert ("SIGKILL" if victim == "process" else "stopped beating") in job.errors[0].message
+    audit(queue.connection)
+
+
 def test_what_the_kernel_killed_for_lack_of_memory(tmp_path: Path) -> None:
     # a real one would take the machine's memory first: the count of the control group is a file
     events = tmp_path / "memory.events"
