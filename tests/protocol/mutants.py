@@ -44,6 +44,7 @@ MUTANTS = [
         CLAIM,
         'if lease < 0 then return { "lost", {}, 0 } end',
     ),
+    Mutant("claim: turns a long queue round", CLAIM, "slice[count + 1 - i]", "slice[i]"),
     Mutant("claim: serves late owners", CLAIM, 'if late then return { "late", {}, 0 } end'),
     Mutant(
         "claim: leaves a copy in the queue",

@@ -8,6 +8,8 @@ local MOST_ENDED = 100
 local MOST_BYTES = 1048576
 -- payloads that are read at a time; they may be large, so not all 64 at once
 local SLICE = 16
+-- waiting lists up to this length are read as ranges
+local SHORT_LIST = 256
 
 local function read_job(prefix, id)
   local f = redis.call("HMGET", prefix .. "job:" .. id,
@@ -81,11 +83,20 @@ local function adopt(jobs, number, prefix, owner, hand, paused)
   return alone
 end
 
+-- The payloads that run next, the first one last. Redis 6.2 looks for the end of a range from the head on, which
+-- takes 10 ms in a list of a million; single ones it finds from the end.
+local function next_ones(queue, count)
+  if redis.call("LLEN", queue) <= SHORT_LIST then return redis.call("LRANGE", queue, -count, -1) end
+  local slice = {}
+  for i = 1, count do slice[count + 1 - i] = redis.call("LINDEX", queue, -i) end
+  return slice
+end
+
 local function take(jobs, number, prefix, owner, want, hand_count, ended, bytes)
   local queue, alone = prefix .. "queue", false
   while #jobs < want and bytes < MOST_BYTES and ended < MOST_ENDED and not alone do
     local asked = math.min(want - #jobs, SLICE)
-    local slice = redis.call("LRANGE", queue, -asked, -1)
+    local slice = next_ones(queue, asked)
     local taken, records, seen, consumed = {}, {}, {}, 0
     for i = #slice, 1, -1 do
       local payload = slice[i]
