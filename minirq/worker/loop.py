@@ -22,7 +22,7 @@ from minirq.worker.fault_points import fault
 from minirq.worker.hygiene import Hygiene
 from minirq.worker.journal import Journal
 from minirq.worker.link import Link
-from minirq.worker.outcome import Failed, Finished, Outcome, settlement
+from minirq.worker.outcome import Failed, Finished, Missed, Outcome, settlement
 from minirq.worker.pace import BATCH_SECONDS, MOST, Pace
 from minirq.worker.settings import WorkerSettings
 
@@ -153,7 +153,7 @@ class Loop:
         deadline = 0.0 if timeout == -1 else started + timeout
         self._board.start(claimed.id, claimed.run, claimed.queue, started, deadline)
         task = self._executor.prepare(claimed, envelope) if isinstance(envelope, Payload) else envelope
-        if self._journal.is_told:
+        if self._journal.is_told and not isinstance(task, Missed):
             self._journal.started(claimed, function)
         outcome = self._run_task(task) if isinstance(task, Task) else task
         self._board.end(failed=not isinstance(outcome, Finished))
