@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from datetime import datetime
 from typing import Any
 
@@ -110,12 +111,11 @@ def enqueue(
     store = open_store(config)
     queue = Queue(given["queue"], store.client, namespace=config.namespace)
     is_left_alone = given["job_id"] is not None and _lives(queue, given["job_id"])
-    if given["time"] is not None:
-        job = queue.enqueue_at(given["time"], function, **options)
-    elif given["delay"] is not None:
-        job = queue.enqueue_in(given["delay"], function, **options)
-    else:
-        job = queue.enqueue(function, **options)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        job = _enqueued(queue, function, given, options)
+    for warning in warned:
+        click.echo(f"Warning: {safe_text(str(warning.message), 500)}", err=True)
     if quiet:
         click.echo(job.id)
     elif as_json:
@@ -127,6 +127,14 @@ def enqueue(
     else:
         click.echo(f"Enqueued {safe_text(function)} in queue {queue.name} as {job.id}")
         click.echo(_next(store, queue, job))
+
+
+def _enqueued(queue: Queue, function: str, given: dict[str, Any], options: dict[str, Any]) -> Job[Any]:
+    if given["time"] is not None:
+        return queue.enqueue_at(given["time"], function, **options)
+    if given["delay"] is not None:
+        return queue.enqueue_in(given["delay"], function, **options)
+    return queue.enqueue(function, **options)
 
 
 def _options(given: dict[str, Any]) -> dict[str, Any]:

@@ -120,7 +120,7 @@ class Submission:
         Raises InvalidOption, UnnamedFunction or SerializationError, before any I/O.
         """
         name, instance = name_function(self.func, allow_instance=serializer.name == "pickle")
-        if not isinstance(self.func, str) and defined_in_stdlib(self.func):
+        if defined_in_stdlib(self.func):
             warnings.warn(
                 f"workers refuse {name}, which is not the application's own, without --allow {name!r}",
                 stacklevel=4,

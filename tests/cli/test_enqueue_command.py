@@ -73,6 +73,13 @@ def test_options(invoke: Invoke, redis: redis_py.Redis) -> None:
     assert timedelta(minutes=59) < left <= timedelta(minutes=61)
 
 
+def test_a_function_that_workers_refuse_is_warned_of(invoke: Invoke, queue: Queue) -> None:
+    done = invoke("enqueue", "os.getpid")
+    assert done.stderr.startswith("Warning: workers refuse os.getpid")
+    assert queue.count == 1
+    assert invoke("enqueue", "jobs.add").stderr == ""
+
+
 def test_at_front(invoke: Invoke, redis: redis_py.Redis, queue: Queue) -> None:
     for name, option in (("first", []), ("second", ["--at-front"])):
         enqueued(invoke, redis, "jobs.add", "--job-id", name, *option)
