@@ -11,7 +11,7 @@ from minirq.job import Job
 from minirq.protocol import procedures, reads
 from minirq.protocol.operations import NewJob
 from minirq.protocol.procedures import Steps
-from minirq.protocol.submission import Duration, Function, Submission, delayed
+from minirq.protocol.submission import Duration, Function, OnWorkerLost, Submission, delayed
 from minirq.protocol.watch import Place
 from minirq.queue_steps import QueueSteps, by_place
 from minirq.retry import Retry
@@ -36,7 +36,8 @@ class Queue(QueueSteps[Job[Any]]):
     """A named queue.
 
     `connection` is a redis.Redis, a URL, or None: the configuration decides, and without one the
-    embedded server is used. `default_timeout` is the `job_timeout` of jobs that name none (180 s).
+    embedded server is used. `default_timeout` is the `job_timeout` of jobs that name none (180 s), and
+    `on_worker_lost` is for jobs that do not say it ("retry", see `enqueue`).
     `serializer` is "msgpack", "json" or "pickle". Nothing connects before the first call.
     """
 
@@ -50,9 +51,10 @@ class Queue(QueueSteps[Job[Any]]):
         *,
         serializer: str | None = None,
         namespace: str | None = None,
+        on_worker_lost: OnWorkerLost | None = None,
     ) -> None:
         self._store = Store(connection, namespace, serializer)
-        super().__init__(name, self._store, default_timeout)
+        super().__init__(name, self._store, default_timeout, on_worker_lost)
 
     @property
     def connection(self) -> redis.Redis:
@@ -78,7 +80,9 @@ class Queue(QueueSteps[Job[Any]]):
             These keywords are minirq's, all others are the function's: `job_timeout` (seconds, or text such
             as "10m"; 180; -1 no limit), `result_ttl` (500 s; 0 keeps nothing, -1 for ever), `ttl` (none: not
             started by then, the job has expired), `failure_ttl` (30 days), `job_id`, `description`,
-            `at_front`, `meta`, `retry` (a Retry), and `args=` with `kwargs=` for arguments that collide.
+            `at_front`, `meta`, `retry` (a Retry), `on_worker_lost` ("retry": when its process dies it is run
+            again, up to 2 times; "fail": it fails at once; or how many times), and `args=` with `kwargs=`
+            for arguments that collide.
 
             When it returns, the job is in Redis exactly once. A `job_id` that lives already is left alone
             and returned; one that has ended starts anew.
@@ -102,6 +106,7 @@ class Queue(QueueSteps[Job[Any]]):
         at_front: bool = False,
         meta: Mapping[str, Any] | None = None,
         retry: Retry | None = None,
+        on_worker_lost: OnWorkerLost | None = None,
     ) -> Job[Any]:
         """Enqueue a call with everything named; see `enqueue`."""
         return self._enqueue(
@@ -119,6 +124,7 @@ class Queue(QueueSteps[Job[Any]]):
                     at_front,
                     meta,
                     retry,
+                    on_worker_lost,
                 )
             )
         )
@@ -145,6 +151,7 @@ class Queue(QueueSteps[Job[Any]]):
         at_front: bool = False,
         meta: Mapping[str, Any] | None = None,
         retry: Retry | None = None,
+        on_worker_lost: OnWorkerLost | None = None,
     ) -> EnqueueData:
         """Describe one call for `enqueue_many`."""
         return Submission(
@@ -160,6 +167,7 @@ class Queue(QueueSteps[Job[Any]]):
             at_front,
             meta,
             retry,
+            on_worker_lost,
         )
 
     def enqueue_many(self, job_datas: Iterable[EnqueueData]) -> list[Job[Any]]:

@@ -17,7 +17,7 @@ from minirq.protocol.operations import NewJob
 from minirq.protocol.payload import id_of
 from minirq.protocol.procedures import Steps
 from minirq.protocol.states import ENDED
-from minirq.protocol.submission import Duration, Submission
+from minirq.protocol.submission import Duration, OnWorkerLost, Submission, loss_limit
 from minirq.protocol.watch import Place
 from minirq.realm import Realm
 
@@ -34,11 +34,20 @@ class QueueSteps(Generic[J]):
 
     _job_class: ClassVar[Any]
 
-    def __init__(self, name: str, store: Realm, default_timeout: Duration | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        store: Realm,
+        default_timeout: Duration | None,
+        on_worker_lost: OnWorkerLost | None,
+    ) -> None:
         self.name = check_queue_name(name)
         self._realm = store
         self._keys = store.keys.of(name)
         self._default_timeout = default_timeout
+        self._on_worker_lost = on_worker_lost
+        if on_worker_lost is not None:
+            loss_limit(on_worker_lost)  # what makes no sense is said here, not at the first job
         self._is_known = False
 
     @property
@@ -65,6 +74,7 @@ class QueueSteps(Generic[J]):
             self._realm.serializer,
             max_payload=self._realm.config.max_payload,
             default_timeout=self._default_timeout,
+            on_worker_lost=self._on_worker_lost,
         )
 
     def _enqueue_steps(self, batch: list[NewJob]) -> Steps[list[J]]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
 if TYPE_CHECKING:
     from minirq.job import Job
-    from minirq.protocol.submission import Duration, Function
+    from minirq.protocol.submission import Duration, Function, OnWorkerLost
     from minirq.retry import Retry
 
 P = ParamSpec("P")
@@ -43,6 +43,10 @@ class Enqueue(Protocol):
     ) -> Job[Any]: ...
     @overload
     def __call__(self, f: Function, *args: Any, retry: Retry | None, **kwargs: Any) -> Job[Any]: ...
+    @overload
+    def __call__(
+        self, f: Function, *args: Any, on_worker_lost: OnWorkerLost | None, **kwargs: Any
+    ) -> Job[Any]: ...
     @overload
     def __call__(
         self, f: Function, *, args: Sequence[Any], kwargs: Mapping[str, Any] = ..., **options: Any

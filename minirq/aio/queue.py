@@ -14,7 +14,7 @@ from minirq.aio.waiting import wait_for_ends
 from minirq.protocol import procedures, reads
 from minirq.protocol.operations import NewJob
 from minirq.protocol.procedures import Steps
-from minirq.protocol.submission import Duration, Function, Submission, delayed
+from minirq.protocol.submission import Duration, Function, OnWorkerLost, Submission, delayed
 from minirq.protocol.watch import Place
 from minirq.queue import EnqueueData, Queue
 from minirq.queue_steps import QueueSteps, by_place
@@ -56,9 +56,10 @@ class AsyncQueue(QueueSteps[AsyncJob[Any]]):
         *,
         serializer: str | None = None,
         namespace: str | None = None,
+        on_worker_lost: OnWorkerLost | None = None,
     ) -> None:
         self._store = AsyncStore(connection, namespace, serializer)
-        super().__init__(name, self._store, default_timeout)
+        super().__init__(name, self._store, default_timeout, on_worker_lost)
 
     @property
     def connection(self) -> Redis:
@@ -101,7 +102,9 @@ class AsyncQueue(QueueSteps[AsyncJob[Any]]):
             These keywords are minirq's, all others are the function's: `job_timeout` (seconds, or text such
             as "10m"; 180; -1 no limit), `result_ttl` (500 s; 0 keeps nothing, -1 for ever), `ttl` (none: not
             started by then, the job has expired), `failure_ttl` (30 days), `job_id`, `description`,
-            `at_front`, `meta`, `retry` (a Retry), and `args=` with `kwargs=` for arguments that collide.
+            `at_front`, `meta`, `retry` (a Retry), `on_worker_lost` ("retry": when its process dies it is run
+            again, up to 2 times; "fail": it fails at once; or how many times), and `args=` with `kwargs=`
+            for arguments that collide.
 
             When it returns, the job is in Redis exactly once. A `job_id` that lives already is left alone
             and returned; one that has ended starts anew.
@@ -125,6 +128,7 @@ class AsyncQueue(QueueSteps[AsyncJob[Any]]):
         at_front: bool = False,
         meta: Mapping[str, Any] | None = None,
         retry: Retry | None = None,
+        on_worker_lost: OnWorkerLost | None = None,
     ) -> AsyncJob[Any]:
         """Enqueue a call with everything named; see `enqueue`."""
         return await self._enqueue(
@@ -142,6 +146,7 @@ class AsyncQueue(QueueSteps[AsyncJob[Any]]):
                     at_front,
                     meta,
                     retry,
+                    on_worker_lost,
                 )
             )
         )

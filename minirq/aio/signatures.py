@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
 if TYPE_CHECKING:
     from minirq.aio.job import AsyncJob
-    from minirq.protocol.submission import Duration, Function
+    from minirq.protocol.submission import Duration, Function, OnWorkerLost
     from minirq.retry import Retry
 
 P = ParamSpec("P")
@@ -48,6 +48,10 @@ class AsyncEnqueue(Protocol):
     @overload
     async def __call__(
         self, f: Function, *args: Any, retry: Retry | None, **kwargs: Any
+    ) -> AsyncJob[Any]: ...
+    @overload
+    async def __call__(
+        self, f: Function, *args: Any, on_worker_lost: OnWorkerLost | None, **kwargs: Any
     ) -> AsyncJob[Any]: ...
     @overload
     async def __call__(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from datetime import datetime
 from typing import Any
 
@@ -13,9 +14,11 @@ from minirq.cli.completion import complete_queues
 from minirq.cli.options import CountType, DurationType, config_options
 from minirq.cli.reach import open_store
 from minirq.connection import Config
+from minirq.exceptions import InvalidOption
 from minirq.job import Job
 from minirq.overview import overview
 from minirq.protocol.states import ENDED
+from minirq.protocol.submission import OnWorkerLost, loss_limit
 from minirq.queue import Queue
 from minirq.retry import Retry
 from minirq.store import Store
@@ -44,6 +47,21 @@ class _TimeType(click.ParamType):  # type: ignore[type-arg]  # not generic befor
             )
 
 
+class _LossType(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.5
+    """`retry`, `fail`, or a number."""
+
+    name = "retry|fail|number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> OnWorkerLost:
+        """Return what `Queue.enqueue` takes, or say what is wrong with the value."""
+        choice: OnWorkerLost = int(value) if str(value).isdecimal() else value
+        try:
+            loss_limit(choice)
+        except InvalidOption as error:
+            self.fail(str(error), param, ctx)
+        return choice
+
+
 @click.command()
 @click.argument("function")
 @click.argument("args", nargs=-1)
@@ -61,6 +79,10 @@ class _TimeType(click.ParamType):  # type: ignore[type-arg]  # not generic befor
 @click.option(
     "--retry-interval", type=_SPAN, multiple=True,
     help="Wait before a retry; repeatable, one for each retry, of which the last repeats.",
+)  # fmt: skip
+@click.option(
+    "--on-worker-lost", type=_LossType(),
+    help="When its process dies: retry (up to 2 more runs), fail, or how many more runs.",
 )  # fmt: skip
 @click.option("--in", "delay", type=_SPAN, help="Not before so long from now, as in 10m.")
 @click.option(
@@ -89,12 +111,11 @@ def enqueue(
     store = open_store(config)
     queue = Queue(given["queue"], store.client, namespace=config.namespace)
     is_left_alone = given["job_id"] is not None and _lives(queue, given["job_id"])
-    if given["time"] is not None:
-        job = queue.enqueue_at(given["time"], function, **options)
-    elif given["delay"] is not None:
-        job = queue.enqueue_in(given["delay"], function, **options)
-    else:
-        job = queue.enqueue(function, **options)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        job = _enqueued(queue, function, given, options)
+    for warning in warned:
+        click.echo(f"Warning: {safe_text(str(warning.message), 500)}", err=True)
     if quiet:
         click.echo(job.id)
     elif as_json:
@@ -108,6 +129,14 @@ def enqueue(
         click.echo(_next(store, queue, job))
 
 
+def _enqueued(queue: Queue, function: str, given: dict[str, Any], options: dict[str, Any]) -> Job[Any]:
+    if given["time"] is not None:
+        return queue.enqueue_at(given["time"], function, **options)
+    if given["delay"] is not None:
+        return queue.enqueue_in(given["delay"], function, **options)
+    return queue.enqueue(function, **options)
+
+
 def _options(given: dict[str, Any]) -> dict[str, Any]:
     """The keywords of `Queue.enqueue`. Raises UsageError for what makes no sense together."""
     is_delayed = given["delay"] is not None or given["time"] is not None
@@ -118,7 +147,7 @@ def _options(given: dict[str, Any]) -> dict[str, Any]:
     if given["retry_interval"] and not given["retry_max"]:
         raise click.UsageError("--retry-interval needs --retry-max")
     retry = Retry(given["retry_max"], list(given["retry_interval"]) or 0) if given["retry_max"] else None
-    names = ("result_ttl", "ttl", "failure_ttl", "description", "job_id", "at_front")
+    names = ("result_ttl", "ttl", "failure_ttl", "description", "job_id", "at_front", "on_worker_lost")
     return {"job_timeout": given["timeout"], "retry": retry, **{name: given[name] for name in names}}
 
 

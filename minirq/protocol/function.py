@@ -93,8 +93,11 @@ def resolve_function(name: str, *, allow: tuple[str, ...] = ()) -> Callable[...,
 
 
 def defined_in_stdlib(f: object) -> bool:
-    """Say whether a worker refuses `f` unless told otherwise: Python's, minirq's, or of unknown origin."""
-    return _is_guarded(_definition(f))
+    """Say whether a worker refuses `f` unless told otherwise: Python's, minirq's, or of unknown origin.
+
+    Of a name only its beginning is known: what it leads to is imported by workers.
+    """
+    return _is_guarded(f if isinstance(f, str) else _definition(f))
 
 
 # --- the form of a name -----------------------------------------------------------------------

@@ -179,12 +179,14 @@ def bury(
     evidence: bytes,
     blamed: Sequence[tuple[str, int]] | None,
     pause: float,
+    is_spared: bool = False,
 ) -> Call[list[TakenBack] | None]:
     """Take back what a dead owner holds. Only once its process is known to be dead.
 
-    `blamed` are the (id, run) that were running when it died; None blames all that were claimed.
+    `blamed` are the (id, run) that were running when it died; None blames all that were claimed. With
+    `is_spared` they are not to blame for it, and only those fail that must not run again.
     """
-    named: list[Argument] = ["all"] if blamed is None else ["named"]
+    named: list[Argument] = ["all"] if blamed is None else ["spared" if is_spared else "named"]
     for job_id, run in blamed or ():
         named += (_raw(job_id), run)
     args: list[Argument] = [owner, 0, 0, milliseconds(pause), evidence, 0, *named]

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 from minirq.calls import Argument
 from minirq.durations import parse_duration
@@ -26,6 +26,8 @@ from minirq.retry import Retry
 
 Function = Callable[..., Any] | str
 Duration = int | float | str | timedelta
+#: what follows the death of a job's process: up to 2 more runs, none, or up to so many
+OnWorkerLost = Literal["retry", "fail"] | int
 
 #: keywords that belong to minirq; a function's own argument of that name is passed with `kwargs=`
 RESERVED = frozenset(
@@ -36,12 +38,15 @@ RESERVED = frozenset(
         "job_id",
         "job_timeout",
         "meta",
+        "on_worker_lost",
         "result_ttl",
         "retry",
         "ttl",
     }
 )
 
+#: a job that takes down one process after the other must end some time
+MOST_LOSSES = 100
 
 #: RQ's keywords that minirq does not have: passed on to the function, they would be dropped in silence
 MISSING = frozenset(
@@ -64,7 +69,8 @@ class Submission:
 
     Fields: `func`, `args`, `kwargs`; `timeout` (180 s; -1 none), `result_ttl` (500 s; 0 keeps nothing,
     -1 for ever), `ttl` (none: it never expires), `failure_ttl` (30 days), `description`, `job_id`,
-    `at_front`, `meta`, `retry`.
+    `at_front`, `meta`, `retry`, `on_worker_lost` ("retry": up to 2 more runs after deaths of its process;
+    "fail": none; or how many).
     """
 
     func: Function
@@ -79,6 +85,7 @@ class Submission:
     at_front: bool = False
     meta: Mapping[str, Any] | None = None
     retry: Retry | None = None
+    on_worker_lost: OnWorkerLost | None = None
 
     @classmethod
     def of_call(cls, func: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Submission:
@@ -101,17 +108,25 @@ class Submission:
         return cls(func, args, kwargs, **options)
 
     def job(
-        self, serializer: Serializer, *, max_payload: int, default_timeout: Duration | None = None
+        self,
+        serializer: Serializer,
+        *,
+        max_payload: int,
+        default_timeout: Duration | None = None,
+        on_worker_lost: OnWorkerLost | None = None,
     ) -> NewJob:
-        """Make the job. Raises InvalidOption, UnnamedFunction or SerializationError, before any I/O."""
+        """Make the job; the queue's defaults are for what the call does not say.
+
+        Raises InvalidOption, UnnamedFunction or SerializationError, before any I/O.
+        """
         name, instance = name_function(self.func, allow_instance=serializer.name == "pickle")
-        if not isinstance(self.func, str) and defined_in_stdlib(self.func):
+        if defined_in_stdlib(self.func):
             warnings.warn(
                 f"workers refuse {name}, which is not the application's own, without --allow {name!r}",
                 stacklevel=4,
             )
         job_id = _new_id() if self.job_id is None else check_job_id(self.job_id)
-        options = self._options(default_timeout)
+        options = self._options(default_timeout, on_worker_lost)
         payload = Payload(
             id=job_id,
             function=name,
@@ -133,15 +148,17 @@ class Submission:
             fields=self._fields(name, serializer, options),
         )
 
-    def _options(self, default_timeout: Duration | None) -> JobOptions:
+    def _options(self, default_timeout: Duration | None, on_worker_lost: OnWorkerLost | None) -> JobOptions:
         timeout = self.timeout if self.timeout is not None else default_timeout
+        if self.on_worker_lost is not None:
+            on_worker_lost = self.on_worker_lost
         if self.retry is not None and not isinstance(self.retry, Retry):
             raise InvalidOption(f"retry is a minirq.Retry, not {type(self.retry).__name__}")
         if self.meta is not None and not isinstance(self.meta, Mapping):
             raise InvalidOption(f"meta is a dict, not {type(self.meta).__name__}")
         if self.description is not None and not isinstance(self.description, str):
             raise InvalidOption(f"description is text, not {type(self.description).__name__}")
-        given = (timeout, self.result_ttl, self.failure_ttl, self.description, self.retry)
+        given = (timeout, self.result_ttl, self.failure_ttl, self.description, self.retry, on_worker_lost)
         if all(value is None for value in given):
             return DEFAULT_OPTIONS
         return JobOptions(
@@ -150,6 +167,7 @@ class Submission:
             failure_ttl=_ttl(self.failure_ttl, "failure_ttl", DEFAULT_OPTIONS.failure_ttl),
             description=self.description,
             retry=self.retry,
+            loss_limit=DEFAULT_OPTIONS.loss_limit if on_worker_lost is None else loss_limit(on_worker_lost),
         )
 
     def _fields(self, name: str, serializer: Serializer, options: JobOptions) -> dict[str, Argument]:
@@ -217,6 +235,20 @@ def _ttl(value: Duration | None, what: str, default: float) -> float:
     if seconds != -1 and seconds < 0:
         raise InvalidOption(f"{what} is {value!r}: give seconds from 0 on, or -1 for ever")
     return seconds
+
+
+def loss_limit(value: OnWorkerLost) -> int:
+    """How often a job is run again after its process died. Raises InvalidOption."""
+    if value == "retry":
+        return DEFAULT_OPTIONS.loss_limit
+    if value == "fail":
+        return 0
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MOST_LOSSES:
+        raise InvalidOption(
+            f"on_worker_lost is {value!r}: give 'retry', 'fail', or how often it may be run again"
+            f" (0 to {MOST_LOSSES})"
+        )
+    return value
 
 
 def _positive(value: Duration, what: str) -> float:

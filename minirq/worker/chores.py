@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import random
 import socket
 import time
 from collections.abc import Iterator, Sequence
@@ -28,6 +27,7 @@ from minirq.text import safe_text
 from minirq.worker import evidence
 from minirq.worker.ears import Ears
 from minirq.worker.patience import Patience
+from minirq.worker.search import Search
 from minirq.worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
@@ -41,10 +41,6 @@ REPLY_TIMEOUT = 2.0
 OTHERS_EVERY = 10.0
 #: the indexes of ended jobs are trimmed at this pace, seconds
 TRIM_EVERY = 60.0
-#: some worker searches all keys for owners that no index knows at this pace, seconds; and so many at a time
-SCAN_EVERY = 300.0
-SCAN_COUNT = 1000
-SCAN_PAUSE = 0.05
 #: workers that vanished without a word leave the list after this, seconds
 FORGET_AFTER = 3600
 #: a lease is looked at so long after its end, so that the look does not come too early, seconds
@@ -57,12 +53,14 @@ _FIRST_LOOK = 0.2
 class Burial:
     """A dead owner whose jobs are to be taken back. `blamed` None: nobody knows which of them ran.
 
+    `is_spared`: the worker itself has ended the process, so what ran is not to blame.
     `overdue` is settled first: the run that was killed because it was over time.
     """
 
     owner: str
     evidence: Failure
     blamed: tuple[tuple[str, int], ...] | None = ()
+    is_spared: bool = False
     overdue: Settlement | None = None
 
 
@@ -82,9 +80,9 @@ class Chores:
         self._burials: list[Burial] = []
         self._due: dict[str, float] = dict.fromkeys(settings.queues, 0.0)
         self._next_beat = self._next_others = self._next_trim = self._next_sweep = 0.0
-        self._next_scan = self._next_show = 0.0
+        self._next_search = self._next_show = 0.0
         self._shown: dict[str, str | int | float] = {}
-        self._cursor = 0
+        self._lost_owners = Search(self._sender, self._keys, settings.lease)
         self._fleet = 1
         self._unwell: set[tuple[str, str]] = set()
         self._retry_at = 0.0
@@ -127,7 +125,7 @@ class Chores:
         if now >= self._retry_at:
             self._guarded(lambda: self._all_due(lost))
         now = time.monotonic()
-        times = [self._next_beat, self._next_others, self._sweep_at, self._next_scan, *self._due.values()]
+        times = [self._next_beat, self._next_others, self._sweep_at, self._next_search, *self._due.values()]
         soonest = max(min(times), self._retry_at)
         return max(soonest - now, 0.0), lost
 
@@ -165,8 +163,8 @@ class Chores:
         if now >= self._next_others:
             self._look_after_others()
         self._promote(now)
-        if now >= self._next_scan:
-            self._find_lost_owners()
+        if now >= self._next_search:
+            self._search()
 
     # --- the chores themselves ----------------------------------------------------------------
 
@@ -294,25 +292,11 @@ class Chores:
             wait = OTHERS_EVERY if promoted.next_in is None else min(promoted.next_in, OTHERS_EVERY)
             self._due[name] = time.monotonic() + wait
 
-    def _find_lost_owners(self) -> None:
-        """Take a step of a search through all keys for owners that hold jobs and are not in the index.
-
-        They get a lease: one that lives renews it, and a sweep takes back what the others hold.
-        """
+    def _search(self) -> None:
         now_ms = self._server_now(time.monotonic())
         assert now_ms is not None
-        self._cursor, met = self._sender.send(reads.scan_owners(self._keys, self._cursor, SCAN_COUNT))
-        met = [(queue, owner) for queue, owner in met if owner not in self._owners]
-        end_ms = int(now_ms + self._settings.lease * 1000)
-        calls: list[Any] = [reads.list_owner(self._keys.of(queue), owner, end_ms) for queue, owner in met]
-        for (queue, owner), reply in zip(met, self._sender.send_each(calls), strict=True):
-            if reply == 1:
-                logger.warning(
-                    "queue %s: %s holds jobs and was not known", safe_text(queue), safe_text(owner)
-                )
-                self._sender.send(reads.know_queues(self._keys, [queue]))
-        pause = SCAN_PAUSE if self._cursor else SCAN_EVERY * self._fleet * random.uniform(0.5, 1.5)
-        self._next_scan = time.monotonic() + pause
+        wait = self._lost_owners.step(self._owners, now_ms=now_ms, workers=self._fleet)
+        self._next_search = time.monotonic() + wait
 
     def _hold_burials(self) -> None:
         while self._burials:
@@ -326,6 +310,7 @@ class Chores:
                     burial.owner,
                     evidence=burial.evidence.encode(),
                     blamed=burial.blamed,
+                    is_spared=burial.is_spared,
                     pause=self._settings.loss_pause,
                 )
                 for keys in self._queues

@@ -13,11 +13,12 @@ from minirq.worker.outcome import after_error, settlement
 from minirq.worker.process import Death
 
 
-def of_death(death: Death, ran: float | None, worker: str) -> Failure:
+def of_death(death: Death, ran: float | None, worker: str, *, is_deliberate: bool = False) -> Failure:
     """Say how a process ended, after how many seconds of the job, and how much memory it had used."""
+    how = "was ended by its worker" if is_deliberate else str(death)
     after = "" if ran is None else f" after {ran:.1f} s of the job"
-    message = f"the process {death}{after}; its peak memory was {death.peak_mib:.0f} MiB"
-    if death.signal == signal.SIGKILL and death.oom_kills > 0:
+    message = f"the process {how}{after}; its peak memory was {death.peak_mib:.0f} MiB"
+    if not is_deliberate and death.signal == signal.SIGKILL and death.oom_kills > 0:
         message += "; possible OOM: the kernel has killed in its control group for lack of memory meanwhile"
     return Failure("WorkerLost", message, worker=worker, kind="lost")
 

@@ -22,8 +22,8 @@ from minirq.worker.fault_points import fault
 from minirq.worker.hygiene import Hygiene
 from minirq.worker.journal import Journal
 from minirq.worker.link import Link
-from minirq.worker.outcome import Failed, Finished, Outcome, settlement
-from minirq.worker.pace import MOST, Pace
+from minirq.worker.outcome import Failed, Finished, Missed, Outcome, settlement
+from minirq.worker.pace import BATCH_SECONDS, MOST, Pace
 from minirq.worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
@@ -124,13 +124,17 @@ class Loop:
             started = time.monotonic()
             envelope = self._executor.read(claimed)
             function = envelope.function if isinstance(envelope, Payload) else ""
-            is_short = self._pace.is_short(function)
+            # what must not run again is settled alone and at once: no other's death may find it unsettled
+            is_once = isinstance(envelope, Payload) and envelope.options.loss_limit == 0
+            is_short = self._pace.is_short(function) and not is_once
             self._batch.starts(started, is_short=is_short)
             outcome = self._run_one(claimed, envelope, function, started, is_short)
             ended = time.monotonic()
             self._batch.ended(settlement(claimed, outcome), ended)
             self._ran += 1
-            self._pace.ran(function, ended - started)
+            self._pace.ran(function, max(ended - started, BATCH_SECONDS if is_once else 0))
+            if is_once:
+                self._batch.send()
             if self._is_done:
                 return
 
@@ -153,7 +157,7 @@ class Loop:
         deadline = 0.0 if timeout == -1 else started + timeout
         self._board.start(claimed.id, claimed.run, claimed.queue, started, deadline)
         task = self._executor.prepare(claimed, envelope) if isinstance(envelope, Payload) else envelope
-        if self._journal.is_told:
+        if self._journal.is_told and not isinstance(task, Missed):
             self._journal.started(claimed, function)
         outcome = self._run_task(task) if isinstance(task, Task) else task
         self._board.end(failed=not isinstance(outcome, Finished))

@@ -8,7 +8,8 @@ import time
 
 logger = logging.getLogger(__name__)
 
-FIRST, LONGEST = 0.05, 2.0
+# work is to go on within 2 s after the server is back
+FIRST, LONGEST = 0.05, 1.5
 
 
 class Patience:

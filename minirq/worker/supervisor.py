@@ -265,11 +265,11 @@ class Supervisor:
         self._bury(child, is_deliberate=True, overdue=overdue)
 
     def _bury(self, child: Process, *, is_deliberate: bool = False, overdue: Slot | None = None) -> None:
-        """Take a dead child's jobs back: what ran is blamed, unless it was we who killed it."""
+        """Take a dead child's jobs back: what ran is blamed, and spared if it was we who killed it."""
         death, slot, latest = child.death, child.board.current, child.board.latest
         assert death is not None
         blamed: tuple[tuple[str, int], ...] = ()
-        if latest is not None and not is_deliberate:
+        if latest is not None:
             # also the run that ended last, if it is not settled: it may take down one process after the other
             blamed = ((latest.id, latest.run),)
         if slot is not None and not is_deliberate:  # whatever the exit code says: the job may have chosen it
@@ -284,8 +284,9 @@ class Supervisor:
         self._chores.bury(
             Burial(
                 child.owner,
-                evidence.of_death(death, ran, self._settings.name),
+                evidence.of_death(death, ran, self._settings.name, is_deliberate=is_deliberate),
                 blamed,
+                is_deliberate,
                 self._overdue_settlement(child, overdue) if overdue else None,
             )
         )

@@ -60,15 +60,24 @@ def test_options(invoke: Invoke, redis: redis_py.Redis) -> None:
     options = [
         "--queue", "mail", "--timeout", "10m", "--result-ttl", "-1", "--ttl", "1h", "--failure-ttl", "2d",
         "--description", "what it is", "--job-id", "mine", "--retry-max", "3", "--retry-interval", "10s",
-        "--retry-interval", "60",
+        "--retry-interval", "60", "--on-worker-lost", "fail",
     ]  # fmt: skip
     job = enqueued(invoke, redis, "jobs.add", ":1", *options)
     assert (job.id, job.origin, job.timeout, job.description) == ("mine", "mail", 600, "what it is")
     envelope = job._run(job._envelope_steps()).options
     assert (envelope.result_ttl, envelope.failure_ttl) == (-1, 2 * 86400)
     assert envelope.retry == Retry(3, [10, 60])
+    assert envelope.loss_limit == 0
+    assert enqueued(invoke, redis, "jobs.add", "--on-worker-lost", "7")._envelope.options.loss_limit == 7
     left = job._known.expires_at - datetime.now(UTC)  # type: ignore[operator]
     assert timedelta(minutes=59) < left <= timedelta(minutes=61)
+
+
+def test_a_function_that_workers_refuse_is_warned_of(invoke: Invoke, queue: Queue) -> None:
+    done = invoke("enqueue", "os.getpid")
+    assert done.stderr.startswith("Warning: workers refuse os.getpid")
+    assert queue.count == 1
+    assert invoke("enqueue", "jobs.add").stderr == ""
 
 
 def test_at_front(invoke: Invoke, redis: redis_py.Redis, queue: Queue) -> None:
@@ -125,6 +134,8 @@ def test_a_bad_argument_is_one_line_that_names_it(invoke: Invoke, queue: Queue, 
         (("--in", "1", "--at-front"), "--at-front is for now"),
         (("--retry-interval", "1"), "--retry-interval needs --retry-max"),
         (("--timeout", "-2"), "is negative"),
+        (("--on-worker-lost", "ignore"), "give 'retry', 'fail', or how often"),
+        (("--on-worker-lost", "101"), "give 'retry', 'fail', or how often"),
     ],
 )
 def test_wrong_usage(invoke: Invoke, queue: Queue, options: tuple[str, ...], said: str) -> None:

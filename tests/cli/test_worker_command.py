@@ -120,7 +120,8 @@ def test_paths_come_first(queue: Queue, start_worker: StartWorker, folder: Path)
 def test_allow_opens_a_function(
     queue: Queue, start_worker: StartWorker, options: tuple[str, ...], status: str
 ) -> None:
-    job = queue.enqueue("os.getpid")
+    with pytest.warns(UserWarning, match="workers refuse os.getpid"):
+        job = queue.enqueue("os.getpid")
     assert start_worker("-b", *options).wait() == 0
     assert job.get_status() == status
 

@@ -9,17 +9,20 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import secrets
+import shutil
 import signal
 import sys
 import tempfile
 import threading
 import time
-from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass, field
-from itertools import pairwise
+from dataclasses import dataclass
 from pathlib import Path
 
+import redis as redis_py
+from faults.chaos_count import Accepted, Count, Outage, left, take_stock
+from faults.chaos_memory import Memory
 from faults.conftest import HurtWorker
 from faults.server import OwnServer
 
@@ -28,57 +31,41 @@ from minirq.connection import connect
 from minirq.exceptions import MinirqError
 
 QUEUES = ("high", "low")
+#: no job of this one kills its process, and its worker suffers only what happens to the server
+CALM = "calm"
 LEASE = 1.0
-#: after the last wound: until everything has to be over, seconds
-SETTLE = 60.0
+#: after the last wound: so long without any job that ends, and nothing more is waited for, seconds
+STANDSTILL = 30.0
 
 
-@dataclass
-class Count:
-    """What a campaign ends with."""
+@dataclass(frozen=True)
+class Plan:
+    """What a campaign is to be; `rate` is jobs a second that the two producers try to enqueue."""
 
-    enqueued: int = 0
-    finished: int = 0
-    failed: int = 0
-    lost: int = 0
-    left: int = 0
-    run_again: int = 0
-    runs: int = 0
-    slowest_second: float = 0.0
-    slowest_next: float = 0.0
-    wounds: Counter[str] = field(default_factory=Counter)
-
-    def __str__(self) -> str:
-        wounds = ", ".join(f"{count} {what}" for what, count in sorted(self.wounds.items()))
-        return "\n".join(
-            [
-                f"wounds                    {sum(self.wounds.values())}: {wounds}",
-                f"enqueued                  {self.enqueued}",
-                f"finished                  {self.finished}",
-                f"failed                    {self.failed}",
-                f"lost                      {self.lost}",
-                f"left in processing lists  {self.left}",
-                f"run more than once        {self.run_again} jobs ({self.runs} runs in all)",
-                f"slowest recovery          {self.slowest_second:.2f} s from one run to the next of a job",
-                f"longest standstill        {self.slowest_next:.2f} s from a wound to the next end of a job",
-            ]
-        )
+    seconds: float = 30
+    seed: int = 1
+    processes: int = 2
+    rate: float = 100
+    outage: float = 0
+    drain: float = 600
 
 
 class Campaign:
     """Everything of one campaign."""
 
-    def __init__(self, seconds: float, seed: int, processes: int, workers: int = 3) -> None:
-        self._seconds = seconds
-        self._random = random.Random(seed)
-        self._processes = processes
+    def __init__(self, plan: Plan, workers: int = 3) -> None:
+        self._plan = plan
+        self._random = random.Random(plan.seed)
         self._folder = Path(tempfile.mkdtemp(prefix="minirq-chaos-"))
         self._trace = self._folder / "trace"
         self._trace.touch()
         self._server = OwnServer()
-        self._workers = [self._start(number) for number in range(workers)]
+        # the supervisor of the first one is spared: its memory is of interest
+        self._workers = [self._start(f"worker-{number}", QUEUES) for number in range(workers)]
+        self._calm = self._start("calm", (CALM,))
         self._started = workers
-        self._accepted: set[tuple[str, str]] = set()
+        self._memory = Memory()
+        self._accepted: Accepted = set()
         self._over = threading.Event()
         self._frozen: list[tuple[float, list[int]]] = []
         self._wounds: list[float] = []
@@ -89,33 +76,39 @@ class Campaign:
         producers = [threading.Thread(target=self._produce, args=(number,)) for number in range(2)]
         for producer in producers:
             producer.start()
-        ends = time.monotonic() + self._seconds
-        while time.monotonic() < ends:
-            time.sleep(self._random.uniform(0.1, 0.8))
-            self._wound()
+        self._wound_for(self._plan.seconds / 2)
+        if self._plan.outage:
+            self._be_away()
+        self._wound_for(self._plan.seconds / 2)
         self._over.set()
         for producer in producers:
             producer.join()
         self._heal()
-        self._thaw(everything=True)
-        self._wait_for_the_end()
-        self._take_stock()
-        for worker in self._workers:
+        with connect(self._server.url) as client:
+            self._wait_for_the_end(client)
+            self._sample()
+            self.count.memory = self._memory.report()
+            take_stock(self.count, client, self._accepted, self._trace, self._wounds)
+        for worker in (*self._workers, self._calm):
             worker.kill_all()
         self._server.close()
+        if self.count.is_good:
+            shutil.rmtree(self._folder)
+        else:
+            self.count.cases.append(f"the workers' logs are in {self._folder}")
         return self.count
 
     # --- the victims --------------------------------------------------------------------------
 
-    def _start(self, number: int) -> HurtWorker:
-        log = self._folder / f"worker-{number}.log"
-        return HurtWorker(
-            self._server.url, QUEUES, log, {}, processes=self._processes, name=f"worker-{number}", lease=LEASE
-        )
+    def _start(self, name: str, queues: tuple[str, ...]) -> HurtWorker:
+        log = self._folder / f"{name}.log"
+        processes = self._plan.processes if queues == QUEUES else 1
+        return HurtWorker(self._server.url, queues, log, {}, processes=processes, name=name, lease=LEASE)
 
     def _produce(self, number: int) -> None:
         dice = random.Random(number)
-        queues = [Queue(name, connection=self._server.url) for name in QUEUES]
+        calm = Queue(CALM, connection=self._server.url)
+        queues = [calm, *(Queue(name, connection=self._server.url) for name in QUEUES * 4)]
         count = 0
         while not self._over.is_set():
             queue, job_id = dice.choice(queues), f"{number}-{count}"
@@ -127,7 +120,7 @@ class Campaign:
             )
             try:
                 match dice.randrange(20):
-                    case 0:
+                    case 0 if queue is not calm:
                         queue.enqueue("chaos_jobs.die_at_times", *args, **options)
                     case 1:
                         queue.enqueue("chaos_jobs.fail_at_times", *args, retry=Retry(50), **options)
@@ -139,9 +132,16 @@ class Campaign:
                 continue  # it may have arrived: the same id again, until it is known
             self._accepted.add((queue.name, job_id))
             count += 1
-            time.sleep(dice.expovariate(50))
+            time.sleep(dice.expovariate(self._plan.rate / 2))
 
     # --- the hand -----------------------------------------------------------------------------
+
+    def _wound_for(self, seconds: float) -> None:
+        ends = time.monotonic() + seconds
+        while time.monotonic() < ends:
+            time.sleep(self._random.uniform(0.1, 0.8))
+            self._wound()
+            self._sample()
 
     def _wound(self) -> None:
         self._thaw()
@@ -164,10 +164,10 @@ class Campaign:
             self.count.wounds[wound.__name__.strip("_").replace("_", " ")] += 1
 
     def _victim(self) -> HurtWorker:
-        return self._random.choice(self._workers)
+        return self._random.choice(self._workers[1:])
 
     def _child(self) -> int:
-        children = self._victim().children
+        children = self._random.choice(self._workers).children
         if not children:
             raise ProcessLookupError
         return self._random.choice(children)
@@ -218,67 +218,82 @@ class Campaign:
     def _replace_the_dead(self) -> None:
         for at, worker in enumerate(self._workers):
             if worker.process.poll() is not None:
-                self._workers[at] = self._start(self._started)
+                self._workers[at] = self._start(f"worker-{self._started}", QUEUES)
                 self._started += 1
 
     def _heal(self) -> None:
         self._replace_the_dead()
+        self._thaw(everything=True)
 
-    # --- the count ----------------------------------------------------------------------------
+    def _be_away(self) -> None:
+        """Have the server be away for long, with nothing else wrong; see what that does to the workers."""
+        self._heal()
+        time.sleep(2 * LEASE)
+        workers = [*self._workers, self._calm]
+        self._server.kill()
+        until = time.monotonic() + self._plan.outage
+        while time.monotonic() < until:
+            time.sleep(min(1.0, max(0.0, until - time.monotonic())))
+            self._sample()
+        before = self._trace.stat().st_size
+        self._server.start()
+        back = time.monotonic()
+        while self._trace.stat().st_size == before and time.monotonic() - back < STANDSTILL:
+            time.sleep(0.005)
+        self.count.outage = Outage(
+            self._plan.outage,
+            workers=len(workers),
+            dead=sum(worker.process.poll() is not None for worker in workers),
+            first_run=time.monotonic() - back,
+        )
 
-    def _wait_for_the_end(self) -> None:
-        deadline = time.monotonic() + SETTLE
-        with connect(self._server.url) as client:
-            while time.monotonic() < deadline:
-                keys = [f"minirq:{{{name}}}:{what}" for name in QUEUES for what in ("queue", "scheduled")]
-                if not client.exists(*keys) and not list(client.scan_iter("*:processing:*", count=10_000)):
-                    return
-                time.sleep(0.1)
+    def _sample(self) -> None:
+        self._memory.sample("a supervisor", self._workers[0].pid)
+        self._memory.sample("its peer", self._calm.pid)
+        for child in self._calm.children:
+            self._memory.sample("a peer's child", child)
 
-    def _take_stock(self) -> None:
-        runs: dict[str, list[float]] = {}
-        for line in self._trace.read_text().splitlines():
-            job, _, started = line.rpartition(" ")
-            runs.setdefault(job, []).append(float(started))
-        ends: list[float] = []
-        with connect(self._server.url) as client:
-            for queue, job_id in self._accepted:
-                status, ended = client.hmget(f"minirq:{{{queue}}}:job:{job_id}", "status", "ended_ms")
-                has_run = f"{queue} {job_id}" in runs
-                self.count.finished += status == b"finished" and has_run
-                self.count.failed += status == b"failed"
-                self.count.lost += not (status == b"failed" or (status == b"finished" and has_run))
-                ends.append(float(ended or 0) / 1000)
-            for key in client.scan_iter("*:processing:*", count=10_000):
-                self.count.left += client.llen(key)
-        self.count.enqueued = len(self._accepted)
-        self.count.runs = sum(map(len, runs.values()))
-        self.count.run_again = sum(len(starts) > 1 for starts in runs.values())
-        gaps = [later - start for starts in runs.values() for start, later in pairwise(sorted(starts))]
-        self.count.slowest_second = max(gaps, default=0.0)
-        ends.sort()
-        for wound in self._wounds:
-            after = next((end for end in ends if end >= wound), wound)
-            self.count.slowest_next = max(self.count.slowest_next, after - wound)
+    # --- the end ------------------------------------------------------------------------------
 
-    @property
-    def is_good(self) -> bool:
-        """Whether nothing was lost and nothing is left."""
-        return self.count.enqueued > 0 and not self.count.lost and not self.count.left
+    def _wait_for_the_end(self, client: redis_py.Redis) -> None:
+        began = moved = time.monotonic()
+        self.count.backlog = fewest = left(client, (*QUEUES, CALM))
+        while (
+            fewest and time.monotonic() - moved < STANDSTILL and time.monotonic() - began < self._plan.drain
+        ):
+            time.sleep(0.1)
+            now_left = left(client, (*QUEUES, CALM))
+            if now_left < fewest:
+                fewest, moved = now_left, time.monotonic()
+        self.count.drained_in = time.monotonic() - began
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
-    parser.add_argument("--seconds", type=float, default=30, help="how long wounds are made (30)")
+    plan = Plan()
+    parser.add_argument("--seconds", type=float, default=plan.seconds, help="how long wounds are made (30)")
     parser.add_argument(
-        "--seed", type=int, default=1, help="of the wounds; their effects depend on timing (1)"
+        "--seed", type=int, help="of the wounds; their effects depend on timing (a random one, printed)"
     )
-    parser.add_argument("--processes", type=int, default=2, help="of each of the three workers (2)")
-    options = parser.parse_args()
-    campaign = Campaign(options.seconds, options.seed, options.processes)
-    print(f"bin/chaos --seconds {options.seconds:g} --seed {options.seed} --processes {options.processes}")
-    print(campaign.run(), flush=True)
-    sys.exit(0 if campaign.is_good else 1)
+    parser.add_argument(
+        "--processes", type=int, default=plan.processes, help="of each of the three workers (2)"
+    )
+    parser.add_argument("--rate", type=float, default=plan.rate, help="jobs enqueued a second, at most (100)")
+    parser.add_argument(
+        "--outage", type=float, default=0, help="in the middle the server is away for so long, seconds (0)"
+    )
+    parser.add_argument(
+        "--drain", type=float, default=plan.drain,
+        help="how long the workers may take for what is left after the last wound, seconds (600)",
+    )  # fmt: skip
+    given = vars(parser.parse_args())
+    if given["seed"] is None:
+        given["seed"] = secrets.randbelow(10_000)
+    plan = Plan(**given)
+    print("bin/chaos", *(f"--{name} {value:g}" for name, value in given.items()), flush=True)
+    count = Campaign(plan).run()
+    print(count, flush=True)
+    sys.exit(0 if count.is_good else 1)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import pytest
 @pytest.mark.slow
 def test_nothing_is_lost_in_a_campaign() -> None:
     ran = subprocess.run(
-        [sys.executable, "-m", "faults.chaos", "--seconds", "12", "--seed", "7"],
+        [sys.executable, "-m", "faults.chaos", "--seconds", "12", "--seed", "7", "--outage", "3"],
         capture_output=True,
         text=True,
         timeout=55,
@@ -22,3 +22,4 @@ def test_nothing_is_lost_in_a_campaign() -> None:
     print(ran.stdout, ran.stderr)
     assert ran.returncode == 0
     assert "lost                      0\n" in ran.stdout
+    assert "0 of 4 workers ended" in ran.stdout

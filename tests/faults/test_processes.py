@@ -13,9 +13,12 @@ import naughty
 import pytest
 from faults.conftest import LEASE, Start, audit, is_waiting, lines, since
 from faults.recoveries import recovered
+from faults.recovery import runs_again, slow_commands, watch_the_server
 from waits import is_gone, until
 
 from minirq import JobStatus, Queue
+from minirq.protocol.payload import Payload
+from minirq.protocol.serializers import resolve_serializer
 from minirq.worker import evidence
 from minirq.worker.board import Board
 from minirq.worker.process import Process
@@ -182,6 +185,22 @@ def test_a_hangup(queue: Queue, start: Start, trace: Path) -> None:
     until(lambda: len(set(lines(trace))) == 2 or worker.children != [int(lines(trace)[0])])
 
 
+@pytest.mark.parametrize("victim", ["process", "worker"])
+def test_a_job_that_must_not_run_again(queue: Queue, start: Start, trace: Path, victim: str) -> None:
+    worker = start()
+    job = queue.enqueue("naughty.trace_and_sleep", str(trace), 30, on_worker_lost="fail")
+    until(lambda: len(lines(trace)) == 1)
+    if victim == "process":
+        os.kill(worker.children[0], signal.SIGKILL)
+    else:
+        worker.kill_all()
+        start()
+    until(lambda: job.get_status() == JobStatus.FAILED)
+    assert (job.attempts, job.lost, len(lines(trace))) == (1, 1, 1)
+    assert ("SIGKILL" if victim == "process" else "stopped beating") in job.errors[0].message
+    audit(queue.connection)
+
+
 def test_what_the_kernel_killed_for_lack_of_memory(tmp_path: Path) -> None:
     # a real one would take the machine's memory first: the count of the control group is a file
     events = tmp_path / "memory.events"
@@ -198,15 +217,45 @@ def test_what_the_kernel_killed_for_lack_of_memory(tmp_path: Path) -> None:
         assert ("possible OOM" in said) == (risen and number == signal.SIGKILL)
 
 
-def test_many_deaths_do_not_make_a_job_run_again_without_end(queue: Queue, start: Start, trace: Path) -> None:
-    worker = start()
-    poison = queue.enqueue("jobs.append_and_die", str(trace), "run")
-    good = [queue.enqueue(naughty.trace_and_sleep, str(trace) + ".good", 0.0) for _ in range(20)]
-    assert [job.wait(15) for job in good] == ["slept"] * 20
+def test_a_poison_job_among_a_thousand_good_ones(queue: Queue, start: Start, trace: Path) -> None:
+    good = [Queue.prepare_data(naughty.trace_and_sleep, [f"{trace}.good", 0.0]) for _ in range(1000)]
+    deadly = Queue.prepare_data("jobs.append_and_die", [str(trace), "run"])
+    made = queue.enqueue_many([*good[:500], deadly, *good[500:]])
+    poison = made.pop(500)
+    workers = [start(), start()]
     until(lambda: poison.get_status() == JobStatus.FAILED)
-    assert len(lines(trace)) == 3
+    until(lambda: queue.connection.zcard("minirq:{default}:finished") == 1000)
+    assert {job.wait(5) for job in made} == {"slept"}
+    assert (len(lines(trace)), poison.lost) == (3, 3)
     assert "SIGKILL" in poison.errors[0].message
-    assert worker.process.poll() is None
+    assert [worker.process.poll() for worker in workers] == [None, None]
+    audit(queue.connection)
+
+
+def test_a_hundred_thousand_jobs_wait_while_a_process_and_a_worker_die(
+    queue: Queue, start: Start, trace: Path
+) -> None:
+    client = queue.connection
+    dumps = resolve_serializer("msgpack").dumps
+    for first_id in range(0, 100_000, 10_000):  # as a foreign producer pushes them: quickly
+        ids = map(str, range(first_id, first_id + 10_000))
+        args = {job_id: dumps([None, [str(trace), job_id, 0.3], {}], ("args",) * 3) for job_id in ids}
+        client.lpush(
+            "minirq:{default}:queue",
+            *(
+                Payload(job_id, "jobs.append_and_nap", "msgpack", blob).encode()
+                for job_id, blob in args.items()
+            ),
+        )
+    watch_the_server(client)
+    first = start()
+    kill_a_child = lambda: os.kill(first.children[0], signal.SIGKILL)  # noqa: E731
+    recovered("a killed process of a long queue", runs_again(client, first, trace, kill_a_child, 5), 1.0)
+    start()
+    until(lambda: client.zcard("minirq:workers") == 2)
+    held = runs_again(client, first, trace, first.kill_all, 10)
+    recovered("a killed worker of a long queue", held, LEASE + 2)
+    assert slow_commands(client) == []
 
 
 def _end_quietly_by(number: int) -> NoReturn:

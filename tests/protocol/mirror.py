@@ -222,7 +222,13 @@ class Mirror:
             self.jobs[key].place = PARKED
 
     def bury(
-        self, owner: str, queue: int, blamed: Sequence[tuple[str, int]] | None, pause: float
+        self,
+        owner: str,
+        queue: int,
+        blamed: Sequence[tuple[str, int]] | None,
+        pause: float,
+        *,
+        is_spared: bool = False,
     ) -> set[tuple[str, str, str, int]]:
         """Return what lua/reclaim.lua says of the jobs."""
         self.leases[owner][queue] = BURIED
@@ -232,6 +238,9 @@ class Mirror:
                 continue
             if job.status == "started":
                 is_guilty = blamed is None or (key[1], job.run) in blamed
+                if is_guilty and is_spared:
+                    is_guilty = job.loss_limit == 0
+                    self.saw["spared in vain"] += is_guilty
                 fate = self._lose(key, job, is_guilty, pause)
                 taken.add((key[1], owner, fate, job.lost))
             else:

@@ -78,10 +78,24 @@ class Stage:
         return self.client.lmove(keys.queue, keys.processing(owner), "RIGHT", "LEFT") is not None
 
     def bury(
-        self, owner: str, *, blamed: Sequence[tuple[str, int]] | None = None, pause: float = 0, queue: int = 0
+        self,
+        owner: str,
+        *,
+        blamed: Sequence[tuple[str, int]] | None = None,
+        pause: float = 0,
+        queue: int = 0,
+        is_spared: bool = False,
     ) -> list[TakenBack]:
-        call = operations.bury(self.queues[queue], owner, evidence=EVIDENCE, blamed=blamed, pause=pause)
-        return self.send(call)
+        return self.send(
+            operations.bury(
+                self.queues[queue],
+                owner,
+                evidence=EVIDENCE,
+                blamed=blamed,
+                pause=pause,
+                is_spared=is_spared,
+            )
+        )
 
     def sweep(
         self, *, off_ms: int = 0, tolerance: float = 1, pause: float = 0, queue: int = 0

@@ -347,3 +347,15 @@ def test_a_foreign_job_is_still_introduced_when_the_reply_of_its_claim_was_lost(
     [again] = stage.claim("a", 1).jobs
     assert (lost.has_record, again.has_record) == (False, False)
     assert again.run == lost.run
+
+
+def test_a_claim_of_a_long_queue_takes_what_is_next_and_reads_no_range_of_it(stage: Stage) -> None:
+    names = [str(n) for n in range(300)]
+    stage.enqueue(*names)
+    stage.client.config_resetstat()
+    assert ids(stage.claim("a", 20)) == names[:20]
+    assert stage.waiting() == names[20:]
+    # of the processing list; Redis 6.2 walks a list from its head to the start of a range
+    if stage.client.info("server")["redis_version"].startswith("6."):
+        assert stage.client.info("commandstats")["cmdstat_lrange"]["calls"] == 2
+        assert stage.client.info("commandstats")["cmdstat_lindex"]["calls"] == 20

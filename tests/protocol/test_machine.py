@@ -177,7 +177,7 @@ class Machine(RuleBasedStateMachine):
     # --- faults -------------------------------------------------------------------------------
 
     @rule(
-        n=numbers, evidence=st.sampled_from(["all", "named", "none"]), pause=pauses,
+        n=numbers, evidence=st.sampled_from(["all", "named", "spared", "none"]), pause=pauses,
         guilty=st.integers(0, 3), is_cut_short=flags,
     )  # fmt: skip
     def crash(self, n: int, evidence: str, pause: float, guilty: int, is_cut_short: bool) -> None:
@@ -186,8 +186,8 @@ class Machine(RuleBasedStateMachine):
         hand = sorted(self.alive.pop(owner).hand.items())[:guilty]
         for queue in range(2 - is_cut_short):
             named = [(job_id, run) for (q, job_id), run in hand if q == queue]
-            blamed = {"all": None, "named": named, "none": []}[evidence]
-            self.bury(owner, queue, blamed, pause)
+            blamed = {"all": None, "none": []}.get(evidence, named)
+            self.bury(owner, queue, blamed, pause, is_spared=evidence == "spared")
         self.let_lease_run_out(owner)
 
     @rule(n=numbers, then=st.sampled_from(["nothing", "sweep", "beat"]), pause=pauses)
@@ -313,7 +313,7 @@ class Machine(RuleBasedStateMachine):
                 return owner
         owner = self.born()
         self.pause_or_resume(0, is_paused=False)
-        self.enqueue(0, self.fresh("job"), "front", 2, False)
+        self.enqueue(0, self.fresh("job"), "front", 2 if n % 3 else 0, False)
         self.request(owner, (), 1 + n % 3, is_reply_lost=False)
         assert self.alive[owner].hand
         return owner
@@ -395,9 +395,17 @@ class Machine(RuleBasedStateMachine):
         self.stage.pause(None if is_paused else 0, queue=queue)
         self.mirror.paused[queue] = is_paused
 
-    def bury(self, owner: str, queue: int, blamed: Sequence[tuple[str, int]] | None, pause: float) -> None:
-        taken = self.stage.bury(owner, blamed=blamed, pause=pause, queue=queue)
-        assert fates(taken) == self.mirror.bury(owner, queue, blamed, pause)
+    def bury(
+        self,
+        owner: str,
+        queue: int,
+        blamed: Sequence[tuple[str, int]] | None,
+        pause: float,
+        *,
+        is_spared: bool = False,
+    ) -> None:
+        taken = self.stage.bury(owner, blamed=blamed, pause=pause, queue=queue, is_spared=is_spared)
+        assert fates(taken) == self.mirror.bury(owner, queue, blamed, pause, is_spared=is_spared)
 
     def let_lease_run_out(self, owner: str) -> None:
         self.mirror.let_lease_run_out(owner)
@@ -444,7 +452,7 @@ STORIES = (
     "deleted while it ran", "failed", "fenced", "finished", "given back by a paused queue",
     "late duplicate", "lost", "lost too often", "miss", "paused after a loss", "promoted", "redelivered",
     "release", "reply lost", "requeued", "retry", "sent again", "settled", "settled before",
-    "settled by a buried owner", "taken back without blame", "told",
+    "settled by a buried owner", "spared in vain", "taken back without blame", "told",
 )  # fmt: skip
 
 

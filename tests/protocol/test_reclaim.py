@@ -130,6 +130,20 @@ def test_a_job_can_have_a_loss_limit_of_its_own(stage: Stage) -> None:
     assert [taken[2:] for taken in lose(stage, "x", 1)] == [("failed", 1)]
 
 
+def test_what_ran_when_its_worker_ended_the_process_is_spared_unless_it_must_not_run_again(
+    stage: Stage,
+) -> None:
+    stage.enqueue("once", "never-started", fields={"loss_limit": 0})
+    stage.enqueue("any")
+    stage.claim("a")
+    taken = stage.bury("a", blamed=[("once", 1), ("any", 1)], is_spared=True)
+    assert {job.id: (job.fate, job.lost) for job in taken} == {
+        "once": ("failed", 1), "never-started": ("queued", 0), "any": ("queued", 0),
+    }  # fmt: skip
+    assert stage.counters("any") == (1, 0, 0)
+    assert stage.errors("once") == ["the process died"]
+
+
 def test_a_run_that_was_lost_for_good_is_fenced_when_it_comes_late(stage: Stage) -> None:
     stage.enqueue("x", fields={"loss_limit": 0})
     stage.claim("a")

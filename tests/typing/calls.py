@@ -44,6 +44,8 @@ value: int | None = a.result
 
 queue.enqueue(add, 1, job_timeout="10m", retry=Retry(3), job_id="x", at_front=True)
 queue.enqueue(add, args=(1,), kwargs={"b": 2}, result_ttl=5)
+queue.enqueue(add, 1, on_worker_lost="fail")
+queue.enqueue(add, 1, on_worker_lost=5)
 queue.enqueue("myapp.tasks.anything", 1, option=2)
 
 queue.enqueue(add)  # wrong: a is missing
@@ -55,6 +57,7 @@ queue.enqueue(Task().method, "x")  # wrong: not an int
 queue.enqueue(nothing, 1)  # wrong: takes nothing
 queue.enqueue(add, 1, job_timeout=None)  # wrong: -1 is no limit
 queue.enqueue(add, 1, retry=3)  # wrong: a Retry
+queue.enqueue(add, 1, on_worker_lost="ignore")  # wrong: "retry", "fail" or a number
 queue.enqueue(5)  # wrong: not a function
 h: Job[str] = queue.enqueue(add, 1)  # wrong: its result is an int
 wrong: str = a.wait()  # wrong: its result is an int

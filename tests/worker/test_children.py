@@ -75,6 +75,8 @@ def test_a_function_that_is_not_known_yet_is_left_to_other_workers(
     job = queue.enqueue("deployed_later.f")
     until(lambda: job.get_status() == JobStatus.SCHEDULED)
     until(lambda: "No module named 'deployed_later'" in worker.log)
+    assert f"job {job.id} is left to other workers, and tried again in 0.5 s" in worker.log
+    assert f"job {job.id} started" not in worker.log
     (tmp_path / "deployed_later.py").write_text("def f():\n    return 'here'\n")
     assert job.wait(10) == "here"
     job.refresh()

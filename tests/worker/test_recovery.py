@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections import Counter
 from pathlib import Path
 
 import jobs
 import pytest
+import redis as redis_py
 from waits import is_gone, until
 from worker.conftest import StartWorker, lines
 
 from minirq import JobStatus, Queue, Retry
+from minirq.protocol.submission import OnWorkerLost
 
 
 def test_a_job_whose_process_is_killed_runs_again_within_a_second(
@@ -44,6 +47,60 @@ def test_a_job_that_kills_its_process_each_time_fails_with_the_evidence(
     assert [error.kind for error in poison.errors] == ["lost"] * 3
     assert worker.process.poll() is None
     until(lambda: len(worker.children) == 2)
+
+
+@pytest.mark.parametrize(("on_worker_lost", "runs"), [("fail", 1), (0, 1), (1, 2), ("retry", 3)])
+def test_how_often_a_job_is_run_again_after_a_death_is_its_own_choice(
+    queue: Queue, start_worker: StartWorker, tmp_path: Path, on_worker_lost: OnWorkerLost, runs: int
+) -> None:
+    start_worker()
+    trace = tmp_path / "trace"
+    job = queue.enqueue(jobs.append_and_die, str(trace), "run", on_worker_lost=on_worker_lost)
+    until(lambda: job.get_status() == JobStatus.FAILED)
+    assert (len(lines(trace)), job.attempts, job.lost) == (runs, runs, runs)
+    assert "SIGKILL" in job.errors[0].message
+    assert queue.enqueue(jobs.add, 1, 2).wait(10) == 3
+
+
+def test_a_queue_can_choose_for_its_jobs_and_each_job_for_itself(
+    redis: redis_py.Redis, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    careful = Queue(connection=redis, on_worker_lost="fail")
+    start_worker()
+    first = careful.enqueue(jobs.append_and_die, str(tmp_path / "a"), "run")
+    second = careful.enqueue(jobs.append_and_die, str(tmp_path / "b"), "run", on_worker_lost=1)
+    [third] = careful.enqueue_many([Queue.prepare_data(jobs.append_and_die, [str(tmp_path / "c"), "run"])])
+    until(lambda: {job.get_status() for job in (first, second, third)} == {JobStatus.FAILED})
+    assert [len(lines(tmp_path / name)) for name in "abc"] == [1, 2, 1]
+
+
+def test_a_running_job_that_must_not_run_again_fails_when_its_worker_cuts_it_off(
+    queue: Queue, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    worker = start_worker(stop_timeout=0.2)
+    trace = tmp_path / "trace"
+    job = queue.enqueue(jobs.append_and_nap, str(trace), "run", 30, on_worker_lost="fail")
+    waiting = queue.enqueue(jobs.add, 1, on_worker_lost="fail")
+    until(lambda: len(lines(trace)) == 1)
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 0
+    assert (job.get_status(), waiting.get_status()) == (JobStatus.FAILED, JobStatus.QUEUED)
+    assert "was ended by its worker" in job.errors[0].message
+
+
+def test_short_jobs_that_must_not_run_again_are_settled_before_the_next_one_can_do_harm(
+    queue: Queue, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    trace = tmp_path / "trace"
+    queue.enqueue_many(Queue.prepare_data(jobs.append_or_die, [str(trace), f"warm {n}"]) for n in range(200))
+    once = []
+    for n in range(30):
+        once.append(queue.enqueue(jobs.append_or_die, str(trace), f"once {n}", on_worker_lost="fail"))
+        queue.enqueue(jobs.append_or_die, str(trace), "die" if n == 20 else f"any {n}")
+    start_worker()
+    until(lambda: queue.count == 0 and {job.get_status() for job in once} == {JobStatus.FINISHED})
+    ran = Counter(line for line in lines(trace) if line.startswith("once"))
+    assert ran == Counter(f"once {n}" for n in range(30))
 
 
 @pytest.mark.parametrize("code", [0, 1])

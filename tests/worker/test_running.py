@@ -299,10 +299,12 @@ def test_what_was_pickled_is_not_read_unasked(redis: redis_py.Redis) -> None:
 
 
 def test_the_standard_library_is_refused_unless_allowed(queue: Queue) -> None:
-    refused = queue.enqueue("os.getpid")
+    with pytest.warns(UserWarning, match="workers refuse os.getpid"):
+        refused = queue.enqueue("os.getpid")
     run_all(queue)
     assert "--allow" in refused.errors[0].message
-    allowed = queue.enqueue("os.getpid")
+    with pytest.warns(UserWarning, match="workers refuse os.getpid"):
+        allowed = queue.enqueue("os.getpid")
     run_all(queue, allow=["os.getpid"])
     assert isinstance(allowed.result, int)
 

@@ -5,7 +5,8 @@
 --       2 the caller's reckoning of the server's time, ms · 3 how far it may be off, ms
 --       4 pause before a job runs again after its second loss, ms
 --       5 evidence: the error that is put on record · 6 lease, ms
---       7 "all" or "named": which of the owner's started jobs are blamed · the blamed ones: id, run, …
+--       7 which of the owner's started jobs are blamed: "all", the "named" ones, or none, because the worker
+--         itself has ended the process ("spared") · the ones that ran when it ended: id, run, …
 -- Returns { "ok" | "refused", { id, owner, fate, lost }, … }
 --       fate: queued, scheduled (the pause), failed, canceled · lost: deaths of this job so far
 --
@@ -13,6 +14,7 @@
 -- stood still, or its clock jumped. Then leases prove nothing until everybody has beaten again.
 -- Buried owners stay listed for an hour with a negative score: what a late BLMOVE still brings them is
 -- found by the next sweep. Without knowledge of who ran, all started jobs are blamed: each then runs alone.
+-- A job that must not run again after a death (loss_limit 0) fails also if it ran and was spared.
 --#include defaults time keys states park room
 
 local FORGET_MS = 3600000
@@ -24,8 +26,8 @@ local prefix = prefix_of(KEYS[1])
 local owners = prefix .. "owners"
 
 local named_owner, evidence, pause_ms = ARGV[1], ARGV[5], tonumber(ARGV[4])
-local blame_all, blamed = ARGV[7] == "all", {}
-for i = 8, #ARGV, 2 do blamed[ARGV[i]] = ARGV[i + 1] end
+local blame, ran = ARGV[7], {}
+for i = 8, #ARGV, 2 do ran[ARGV[i]] = ARGV[i + 1] end
 
 local reply = { "ok" }
 
@@ -38,7 +40,8 @@ local function take_back(owner, payload)
   local fate = "queued"
   if status == "started" and f[3] == owner then
     local failure_ttl_ms = tonumber(f[6] or DEFAULT_FAILURE_TTL_MS)
-    local guilty = blame_all or blamed[id] == f[2]
+    local limit = tonumber(f[5] or DEFAULT_LOSS_LIMIT)
+    local guilty = blame == "all" or (ran[id] == f[2] and (blame == "named" or limit == 0))
     if guilty then
       lost = lost + 1
       note_error(prefix, id, evidence)
@@ -52,7 +55,7 @@ local function take_back(owner, payload)
     elseif f[7] then
       park(prefix, id, payload, f[7], failure_ttl_ms, f[8], blemished)
       fate = f[7]
-    elseif guilty and lost > tonumber(f[5] or DEFAULT_LOSS_LIMIT) then
+    elseif guilty and lost > limit then
       park(prefix, id, payload, "failed", failure_ttl_ms, f[8], true)
       fate = "failed"
     elseif guilty and lost > 1 and pause_ms > 0 then

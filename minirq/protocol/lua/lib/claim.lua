@@ -8,6 +8,8 @@ local MOST_ENDED = 100
 local MOST_BYTES = 1048576
 -- payloads that are read at a time; they may be large, so not all 64 at once
 local SLICE = 16
+-- waiting lists up to this length are read as ranges
+local SHORT_LIST = 256
 
 local function read_job(prefix, id)
   local f = redis.call("HMGET", prefix .. "job:" .. id,
@@ -84,11 +86,21 @@ local function adopt(jobs, number, prefix, owner, hand, paused)
   return alone
 end
 
+-- The payloads that run next, the first one last. Redis 6.2 looks for the end of a range from the head on, which
+-- takes 10 ms in a list of a million; single ones it finds from the end.
+local function next_ones(queue, count)
+  local is_found_fast = redis.REDIS_VERSION_NUM or redis.call("LLEN", queue) <= SHORT_LIST -- 7.0 has the constant
+  if is_found_fast then return redis.call("LRANGE", queue, -count, -1) end
+  local slice = {}
+  for i = 1, count do slice[count + 1 - i] = redis.call("LINDEX", queue, -i) end
+  return slice
+end
+
 local function take(jobs, number, prefix, owner, want, hand_count, ended, bytes)
   local call, queue, jobs_prefix, alone = redis.call, prefix .. "queue", prefix .. "job:", false
   while #jobs < want * PARTS and bytes < MOST_BYTES and ended < MOST_ENDED and not alone do
     local asked = math.min(want - #jobs / PARTS, SLICE)
-    local slice = call("LRANGE", queue, -asked, -1)
+    local slice = next_ones(queue, asked)
     local taken, starts, seen, consumed = {}, {}, {}, 0
     for i = #slice, 1, -1 do
       local payload = slice[i]
