@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any
 
 from bench import machine
 from bench.cases.case import Case, Numbers
@@ -37,7 +37,7 @@ class Plan:
 class Campaign:
     """One start of bin/bench."""
 
-    def __init__(self, plan: Plan, log: TextIO) -> None:
+    def __init__(self, plan: Plan, log: IO[str]) -> None:
         self._plan = plan
         self._log = log
         #: case, system and metric to values; case and system to why there are none
@@ -87,6 +87,7 @@ class Campaign:
     def _measure(self, system: System, case: Case, server: Server) -> None:
         plan = self._plan
         stage = Stage(system, plan.pythons[system.home], server, self._log, plan.seconds, plan.most)
+        began = time.monotonic()
         try:
             numbers = case.measure(stage)
         except (Trouble, Unsupported) as error:
@@ -94,11 +95,13 @@ class Campaign:
             _say(f"  {system.title}: {error}")
         else:
             self._add(case, system, numbers)
+            _say(f"  {system.title}: {time.monotonic() - began:.1f} s")
 
     def _takes_part(self, system: System, case: Case) -> bool:
-        if case.name not in system.also:
-            if case.by_name_only or (system.cases is not None and case.name not in system.cases):
-                return False
+        is_named = case.name in system.also
+        is_meant = not case.by_name_only and (system.cases is None or case.name in system.cases)
+        if not (is_named or is_meant):
+            return False
         noted = self._notes.get(case.name, {})
         if system.name not in noted:
             refusal = system.refusal(case.name, self._plan.pythons[system.home])
@@ -163,5 +166,3 @@ def _described(system: System, python: Path) -> Result:
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
-
-

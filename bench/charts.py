@@ -87,6 +87,8 @@ def _draw(figures: Figures, chart: Chart, bars: list[tuple[str, list[Figure | No
     axes.invert_yaxis()
     if chart.is_log:
         axes.set_xscale("log")
+        axes.minorticks_off()
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
     axes.margins(x=0.12)
     axes.set_title(chart.title, fontsize=10, color=_TEXT, loc="left", pad=22)
     _legend(axes, [title for _, title in chart.metrics])
@@ -100,7 +102,8 @@ def _draw(figures: Figures, chart: Chart, bars: list[tuple[str, list[Figure | No
 
 def _legend(axes: pyplot.Axes, titles: Sequence[str]) -> None:
     handles = [
-        pyplot.Rectangle((0, 0), 1, 1, color=_PEER, alpha=1.0 if at == 0 else 0.55) for at in range(len(titles))
+        pyplot.Rectangle((0, 0), 1, 1, color=_PEER, alpha=1.0 if at == 0 else 0.55)
+        for at in range(len(titles))
     ]
     axes.legend(
         handles, titles, loc="lower left", bbox_to_anchor=(-0.01, 0.995), ncols=len(titles), frameon=False,

@@ -52,16 +52,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("bin/bench", description="minirq beside its peers and beside bare loops.")
-    parser.add_argument("--quick", action="store_true", help="only minirq and the floor, smaller; a few minutes")
+    parser = argparse.ArgumentParser(
+        "bin/bench", description="minirq beside its peers and beside bare loops."
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="only minirq and the floor, smaller; a few minutes"
+    )
     parser.add_argument("--systems", metavar="A,B", help="systems or families of them; see --list")
     parser.add_argument("--cases", metavar="X,Y", help="cases; see --list")
     parser.add_argument("--runs", type=int, metavar="N", help="runs of each (3; with --quick 1)")
     parser.add_argument("--seconds", type=float, metavar="S", help="what a timed part is meant to take (1)")
     parser.add_argument("--most", type=int, metavar="N", help="no more jobs than this in any part")
-    parser.add_argument("--json", default=_RESULTS, metavar="PATH", help="where the result goes (bench/results.json)")
+    parser.add_argument(
+        "--json", default=_RESULTS, metavar="PATH", help="where the result goes (bench/results.json)"
+    )
     parser.add_argument("--write-docs", action="store_true", help="write docs/benchmarks.md and its charts")
-    parser.add_argument("--docs-from", metavar="PATH", help="measure nothing, write the docs of a stored result")
+    parser.add_argument(
+        "--docs-from", metavar="PATH", help="measure nothing, write the docs of a stored result"
+    )
     parser.add_argument("--docs", default=_DOCS, metavar="FOLDER", help="where the docs go (docs/)")
     parser.add_argument("--list", action="store_true", help="say which systems and cases there are")
     parser.add_argument("--here", action="store_true", help="run all systems in this environment; make none")
@@ -86,7 +94,9 @@ def _measured(options: argparse.Namespace, parser: argparse.ArgumentParser) -> d
 
 
 def _systems(options: argparse.Namespace, parser: argparse.ArgumentParser) -> list[System]:
-    wanted = options.systems.split(",") if options.systems else list(_QUICK_FAMILIES) if options.quick else None
+    wanted = (
+        options.systems.split(",") if options.systems else list(_QUICK_FAMILIES) if options.quick else None
+    )
     if wanted is None:
         return list(systems.ALL)
     known = {name for system in systems.ALL for name in (system.name, system.family)}

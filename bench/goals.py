@@ -1,4 +1,4 @@
-"""Goals: what minirq is meant to reach, and whether a result reaches it. Ratios within one run, on one machine."""
+"""Goals: what minirq is meant to reach, and whether a result reaches it. Ratios within one result."""
 
 from __future__ import annotations
 
@@ -72,7 +72,9 @@ def _times(f: Figures) -> Iterator[Goal]:
 def _cost(f: Figures) -> Iterator[Goal]:
     yield from _at_most(f, "Redis memory, 1 KiB job", "traffic", "queued", 1450, "bytes queued", 0)
     yield from _at_most(f, "Redis memory, 1 KiB job", "traffic", "finished", 2000, "bytes finished", 0)
-    yield from _at_most(f, "commands run for a job", "traffic", "commands", 9, "commands, with those inside scripts", 1)
+    yield from _at_most(
+        f, "commands run for a job", "traffic", "commands", 9, "commands, with those inside scripts", 1
+    )
     yield from _at_most(
         f, "round trips for a job", "traffic", "sent", 1.1, "round trips, no batches", 2, "minirq-one"
     )
@@ -108,7 +110,9 @@ def _faster(f: Figures, title: str, case: str, metric: str, other: str, factor: 
         yield Goal(title, wanted, f"{times(ratio)} times", ratio >= factor)
 
 
-def _faster_than_best(f: Figures, title: str, metric: str, factor: float, *, with_status: bool) -> Iterator[Goal]:
+def _faster_than_best(
+    f: Figures, title: str, metric: str, factor: float, *, with_status: bool
+) -> Iterator[Goal]:
     ours = f.median("enqueue", "minirq", metric)
     best = f.best_peer("enqueue", metric, max, with_status=with_status)
     if ours and best:
@@ -129,7 +133,14 @@ def _below_best(f: Figures, title: str, metric: str, what: str, *, with_status: 
 
 
 def _at_most(
-    f: Figures, title: str, case: str, metric: str, limit: float, what: str, digits: int, system: str = "minirq"
+    f: Figures,
+    title: str,
+    case: str,
+    metric: str,
+    limit: float,
+    what: str,
+    digits: int,
+    system: str = "minirq",
 ) -> Iterator[Goal]:
     value = f.median(case, system, metric)
     if value is not None:

@@ -24,7 +24,7 @@ class Hands:
         self._system = system
 
     def enqueue(self, job: str, n: int, size: int = 0, bulk: bool = False, args: Any = ()) -> float:
-        """Enqueue n calls; the seconds that it took. With a size, each has a text of its own of so many bytes."""
+        """Enqueue n calls; the seconds that it took. With a size, each has its own text of so many bytes."""
         calls = [(_text(size),) for _ in range(n)] if size else [tuple(args)] * n
         return self._timed(job, calls, bulk)
 
@@ -40,7 +40,7 @@ class Hands:
         return self._timed(job, [tuple(args) for args in calls], bulk=False)
 
     def one_by_one(self, n: int, folder: str, pause: float) -> list[int]:
-        """Send jobs to an idle worker, each after the one before has run; nanoseconds from enqueue to start."""
+        """Send jobs to an idle worker, each after the one before has run; nanoseconds until each started."""
         marks = Marks(Path(folder))
         for sent in range(n):
             self._system.enqueue("stamp", time.monotonic_ns())

@@ -1,4 +1,4 @@
-"""Processes: workers and hands, started with or without a core of their own, and ended with all their children."""
+"""Processes: workers and hands, started on a core of their own or not, ended with all their children."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any
 
 import psutil
 
@@ -44,7 +44,7 @@ class Worker:
     """A system's worker and all its processes."""
 
     def __init__(
-        self, system: System, python: Path, url: str, marks: Path, log: TextIO, *,
+        self, system: System, python: Path, url: str, marks: Path, log: IO[str], *,
         processes: int = 1, concurrency: int = 1, core: int | None = None,
     ) -> None:  # fmt: skip
         environment = _environment(url, {FOLDER_VARIABLE: str(marks), **system.environment(url)})
@@ -87,14 +87,17 @@ class Worker:
         for process in dict.fromkeys([*tree, *self.tree()]):
             _signal(process, "kill")
         self._process.wait()
-        psutil.wait_procs(tree, timeout=5)
+        deadline = time.monotonic() + 5
+        # whoever inherits the children may be slow to reap them; a zombie is dead enough
+        while any(map(_lives, tree)) and time.monotonic() < deadline:
+            time.sleep(0.001)
 
 
 class HandsProcess:
     """The process that enqueues for a system."""
 
     def __init__(
-        self, system: System, python: Path, url: str, log: TextIO, *, core: int | None = None
+        self, system: System, python: Path, url: str, log: IO[str], *, core: int | None = None
     ) -> None:
         environment = _environment(url, system.environment(url))
         with on_core(core):
@@ -129,9 +132,18 @@ class HandsProcess:
 
 def _environment(url: str, more: dict[str, str]) -> dict[str, str]:
     kept = {
-        name: value for name, value in os.environ.items() if not name.startswith(("MINIRQ_", "REDIS", "BENCH_"))
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("MINIRQ_", "REDIS", "BENCH_"))
     }
     return {**kept, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore", URL_VARIABLE: url, **more}
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _signal(process: psutil.Process, how: str) -> None:
@@ -139,4 +151,3 @@ def _signal(process: psutil.Process, how: str) -> None:
         getattr(process, how)()
     except psutil.NoSuchProcess:
         pass
-

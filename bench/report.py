@@ -11,14 +11,15 @@ from bench.tables import blocks, footnotes, header, rows
 _INTRODUCTION = """\
 # Benchmarks
 
-Written by `bin/bench`; not edited by hand. minirq beside other job queues for Python on Redis, and beside bare loops
-that show what redis-py and Redis leave room for (the floor). All on one machine and one `redis-server` without
-persistence, on a unix socket, with the same functions as jobs. Another machine has other numbers; what carries over
-are the ratios within a table.
+Written by `bin/bench`; not edited by hand. minirq beside other job queues for Python on Redis, and beside
+bare loops that show what redis-py and Redis leave room for (the floor). All on one machine and one
+`redis-server` without persistence, on a unix socket, with the same functions as jobs. Another machine has
+other numbers; what carries over are the ratios within a table.
 
-Where numbers are followed by a range, these are the median, the least and the most of the runs. Runs are interleaved over
-the systems. Jobs mark their beginning and end in a file shared by mmap, which takes a fifth of a microsecond or so; the
-time that workers take to start is in the case that measures it and in no other."""
+A number followed by a range is the median of the runs, with the least and the most. Runs are interleaved over
+the systems. The number of jobs differs with the system, so that each works for about as long. Jobs mark their
+beginning and end in memory shared with what measures; the time that workers take to start is in the case that
+measures it and in no other."""
 
 _REPEAT = """\
 ## How to repeat it
@@ -28,8 +29,8 @@ _REPEAT = """\
     bin/bench --systems minirq,huey --cases drain,latency --runs 3
     bin/bench --list
 
-Environments with pinned versions are made in `.venv-bench/`, one for each peer. `bench/systems/` has a file for each
-system, `bench/cases/` one for each case."""
+Environments with pinned versions are made in `.venv-bench/`, one for each peer. `bench/systems/` has a file
+for each peer, `bench/cases/` one for each kind of case."""
 
 #: what the peers are compared by: a case, a metric, and its words
 _COMPARED = (
@@ -56,7 +57,8 @@ def _circumstances(result: Result) -> str:
     machine = result["machine"]
     pinning = "" if machine["pinning"] else " Pinning to a core is not available there."
     return (
-        f"Measured on {result['date'][:10]}, {result['runs']} runs in {result['seconds'] / 60:.0f} minutes:"
+        f"Measured on {result['date'][:10]}, runs of each: {result['runs']},"
+        f" in {result['seconds'] / 60:.0f} minutes:"
         f" {machine['cpu']}, {machine['cores']} cores, {machine['system']}, {machine['python']},"
         f" redis-server {machine['redis-server']}. Load when it began: {machine['load']}.{pinning}"
     )
@@ -110,13 +112,17 @@ def _goals(figures: Figures) -> Iterator[str]:
 
 def _settings(result: Result) -> str:
     lines = [[s["title"], s["settings"], _versions(s)] for s in result["systems"]]
-    return "## How they are set up\n\n" + _markdown([["system", "settings", "versions"], *lines], numbers=False)
+    return "## How they are set up\n\n" + _markdown(
+        [["system", "settings", "versions"], *lines], numbers=False
+    )
 
 
 def _versions(system: Result) -> str:
     family = system["family"]
     wanted = {"redis"} if family == "floor" else {"redis", family, f"{family}-redis"}
-    return ", ".join(f"{name} {version}" for name, version in sorted(system["versions"].items()) if name in wanted)
+    return ", ".join(
+        f"{name} {version}" for name, version in sorted(system["versions"].items()) if name in wanted
+    )
 
 
 def _markdown(lines: list[list[str]], *, numbers: bool = True) -> str:

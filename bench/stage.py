@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import IO
 
 from bench.marks import Marks
 from bench.processes import HandsProcess, Trouble, Worker, can_pin
@@ -30,7 +30,7 @@ class Stage:
     system: System
     python: Path
     server: Server
-    log: TextIO
+    log: IO[str]
     seconds: float = 1.0
     most: int = 1_000_000
 
@@ -105,8 +105,8 @@ class Stage:
             time.sleep(0.005)
 
     def drain(
-        self, hands: HandsProcess, job: str, jobs: int, *, size: int = 0, processes: int = 1, concurrency: int = 1,
-        core: int | None = None,
+        self, hands: HandsProcess, job: str, jobs: int, *,
+        size: int = 0, processes: int = 1, concurrency: int = 1, core: int | None = None,
     ) -> float:  # fmt: skip
         """Fill the queue, then let a worker run it dry; the seconds from the gate to the last job."""
         self.server.empty()

@@ -56,7 +56,9 @@ def _case(figures: Figures, case: Result) -> Iterator[str]:
     ]
     notes = [f"[{at}] {note}" for at, note in enumerate(footnotes(figures, case), 1)]
     if tables or notes:
-        yield "\n\n".join([case["title"] + "\n" + case["about"], *tables, *(["\n".join(notes)] if notes else [])])
+        yield "\n\n".join(
+            [case["title"] + "\n" + case["about"], *tables, *(["\n".join(notes)] if notes else [])]
+        )
 
 
 def _aligned(lines: Sequence[Sequence[str]]) -> str:

@@ -1,4 +1,4 @@
-"""The wire: what clients send to a server, seen by MONITOR, which tells their commands from those inside scripts."""
+"""The wire: what clients send to a server, seen by MONITOR, which tells commands from those of scripts."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ class Metric:
 
 @dataclass(frozen=True)
 class Case:
-    """`together`: systems wait more than they work, so all are measured at once, each with a server of its own.
+    """`together`: systems wait more than they work, so all are measured at once, with servers of their own.
 
     `runs` bounds the runs of what takes long.
     """

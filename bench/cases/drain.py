@@ -52,8 +52,8 @@ def _by_pinning(stage: Stage, job: str, size: int) -> dict[str, float | None]:
 NOOP = Case(
     "drain",
     "Drain",
-    "Jobs a second that a worker runs of a queue that is full already; the jobs do nothing. Pinned: redis-server and"
-    " worker on one core.",
+    "Jobs a second that a worker runs of a queue that is full already; the jobs do nothing. Pinned:"
+    " redis-server and worker on one core.",
     [
         Metric("pinned", "one process, pinned", _RATE, higher_is_better=True),
         Metric("free", "one process, unpinned", _RATE, higher_is_better=True),

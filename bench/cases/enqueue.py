@@ -36,13 +36,15 @@ def _rate(stage: Stage, hands: HandsProcess, size: int, bulk: bool) -> float | N
 CASE = Case(
     "enqueue",
     "Enqueue",
-    "Jobs a second that one process enqueues: without arguments, and with 1 KiB of text that does not compress; one call"
-    " a job, or the system's call for many jobs. Pinned: together with redis-server on one core.",
+    "Jobs a second that one process enqueues: without arguments, and with 1 KiB of text that does not"
+    " compress; one call a job, or the system's call for many jobs. Pinned: together with redis-server on"
+    " one core.",
     [
         Metric(f"{prefix}_{way}", f"{title}, {where}", "jobs/s", higher_is_better=True)
         for prefix, where in (("pinned", "pinned"), ("free", "unpinned"))
         for way, title in (
-            ("one", "one by one"), ("bulk", "bulk"), ("one_1k", "one by one, 1 KiB"), ("bulk_1k", "bulk, 1 KiB"),
+            ("one", "one by one"), ("bulk", "bulk"),
+            ("one_1k", "one by one, 1 KiB"), ("bulk_1k", "bulk, 1 KiB"),
         )
     ],
     measure,

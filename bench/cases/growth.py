@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 from bench.cases.case import Case, Metric, percentile
-from bench.processes import HandsProcess, Worker
 from bench.marks import Marks
+from bench.processes import HandsProcess, Worker
 from bench.stage import Stage
 
 _DEPTHS = {"1k": 1_000, "100k": 100_000, "1m": 1_000_000}
@@ -67,8 +67,8 @@ def _reached(stage: Stage, worker: Worker, marks: Marks, jobs: int) -> tuple[int
 CASE = Case(
     "growth",
     "Growth",
-    "Jobs a second of one process, unpinned, and microseconds for one enqueue (the median of 1,000), while so many jobs"
-    " at least wait; and with a million scheduled for tomorrow.",
+    "Jobs a second of one process, unpinned, and microseconds for one enqueue (the median of 1,000),"
+    " while so many jobs at least wait; and with a million scheduled for tomorrow.",
     [
         Metric(f"{what}_{name}", f"{title}, {name}", unit, higher_is_better=what == "rate", digits=digits)
         for what, title, unit, digits in (("rate", "drain", "jobs/s", 0), ("enqueue", "enqueue", "µs", 1))

@@ -50,8 +50,8 @@ def _cpu(tree: list[psutil.Process]) -> float:
 START = Case(
     "start",
     "Start and memory",
-    "Seconds from the start of a worker with one process to its first job; memory of all its processes a second later,"
-    " as PSS (shared pages are divided), or RSS where there is no PSS.",
+    "Seconds from the start of a worker with one process to its first job; memory of all its processes a"
+    " second later, as PSS (shared pages are divided), or RSS where there is no PSS.",
     [
         Metric("seconds", "to the first job", "s", digits=2),
         Metric("memory", "memory", "MB", digits=1),
@@ -62,8 +62,8 @@ START = Case(
 IDLE = Case(
     "idle",
     "Idle worker",
-    "Commands a second that a worker with one process and nothing to do has Redis run, and its CPU time, over 12 s; all"
-    " systems at once, each with a server of its own.",
+    "Commands a second that a worker with one process and nothing to do has Redis run, and its CPU time,"
+    " over 12 s; all systems at once, each with a server of its own.",
     [
         Metric("commands", "commands", "1/s", digits=2),
         Metric("cpu", "CPU", "ms/s", digits=1),

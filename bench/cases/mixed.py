@@ -19,7 +19,7 @@ def measure(stage: Stage) -> dict[str, float | None]:
 
 
 def _longest_idle(marks: Marks) -> float | None:
-    """Milliseconds that a process stood idle at most while a job waited; None where each job has its process."""
+    """Milliseconds that a process stood idle at most while a job waited; None if each job has its own."""
     pairs = [sorted(pairs) for pairs in marks.pairs() if pairs]
     if len(pairs) > 2:
         return None
@@ -37,8 +37,9 @@ def _longest_idle(marks: Marks) -> float | None:
 CASE = Case(
     "mixed",
     "Mixed",
-    "One job in 100 sleeps for 50 ms, the others do nothing; two processes, unpinned. Against the ideal: the time that it"
-    " takes, by the sleeps shared evenly. Idle: how long one process at most ran nothing while jobs waited.",
+    "One job in 100 sleeps for 50 ms, the others do nothing; two processes, unpinned. Against the ideal:"
+    " the time that it takes, by the sleeps shared evenly. Idle: how long one process at most ran nothing"
+    " while jobs waited.",
     [
         Metric("ratio", "against the ideal", "times", digits=2),
         Metric("idle", "longest idle", "ms", digits=1),

@@ -73,8 +73,9 @@ def _sent(stage: Stage, jobs: int) -> float:
 CASE = Case(
     "traffic",
     "Cost in Redis",
-    "A job with 1 KiB of text that does not compress and no result, enqueued one by one, run by one process. Commands run"
-    " count those inside scripts; commands sent are what the worker sends. Bytes go both ways.",
+    "A job with 1 KiB of text that does not compress and no result, enqueued one by one, run by one"
+    " process. Commands run count those inside scripts; commands sent are what the worker sends. Bytes go"
+    " both ways.",
     [
         Metric("enqueue_commands", "commands run to enqueue", "", digits=1),
         Metric("enqueue_bytes", "bytes to enqueue", "bytes"),

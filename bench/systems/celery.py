@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from bench import jobs
-from bench.systems.system import System, redis_url, socket_path
+from bench.systems.system import System, socket_path
 
 
 class Celery(System):
@@ -16,7 +16,7 @@ class Celery(System):
     title = "Celery"
     settings = "prefork, results in Redis, defaults; for sleeps `--pool threads`"
     speed = 900
-    missing: Mapping[str, str] = {"sleeps-async": "it has no coroutines"}
+    missing = {"sleeps-async": "it has no coroutines"}
     config: Mapping[str, Any] = {}
     options: tuple[str, ...] = ()
 
@@ -50,7 +50,7 @@ class Tuned(Celery):
     has_status = False
     speed = 1000
     cases = frozenset({"enqueue", "drain"})
-    config = {"task_ignore_result": True, "worker_prefetch_multiplier": 64}  # noqa: RUF012
+    config = {"task_ignore_result": True, "worker_prefetch_multiplier": 64}
     options = ("--without-gossip", "--without-mingle", "--without-heartbeat")
 
 
@@ -60,7 +60,7 @@ class AcksLate(Celery):
     settings = "prefork, results, acks_late, reject_on_worker_lost, prefetch multiplier 1"
     speed = 800
     cases = frozenset({"drain", "mixed", "kill"})
-    config = {  # noqa: RUF012
+    config = {
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
         "worker_prefetch_multiplier": 1,

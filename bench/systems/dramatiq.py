@@ -17,7 +17,7 @@ class Dramatiq(System):
     settings = "8 threads a process, no results except with 1 KiB results"
     has_status = False
     speed = 2_000
-    missing = {"sleeps-async": "coroutines run in one thread, by a middleware that is off by default"}  # noqa: RUF012
+    missing = {"sleeps-async": "coroutines run in one thread, by a middleware that is off by default"}
     threads = 8
 
     def worker_command(self, url: str, processes: int, concurrency: int) -> list[str]:

@@ -1,4 +1,7 @@
-"""The floor: bare redis-py loops without retries, timeouts, heartbeats or recovery. What is left when nothing is asked."""
+"""The floor: bare redis-py loops without retries, timeouts, heartbeats or recovery.
+
+What they reach is what redis-py and Redis leave room for.
+"""
 
 from __future__ import annotations
 
@@ -91,7 +94,9 @@ class Lists(System):
 class Scripts(Lists):
     name = "floor-script"
     title = "floor: one EVALSHA a job"
-    settings = "EVALSHA with the bytes of minirq's enqueue; EVALSHA that ends a job and takes the next, with status"
+    settings = (
+        "EVALSHA with the bytes of minirq's enqueue; EVALSHA that ends a job and takes the next, with status"
+    )
     speed = 10_000
     cases = frozenset({"enqueue", "drain", "drain-1k", "burn"})
     at_once = 1
@@ -129,7 +134,7 @@ class Scripts(Lists):
             submission = Submission(getattr(jobs, job), args)
             new = submission.job(resolve_serializer("msgpack"), max_payload=1 << 24)
             # numkeys, the key and the number of jobs come first
-            words = list(operations.enqueue(Keys().of("default"), [new]).args[3:])
+            words: list[Any] = list(operations.enqueue(Keys().of("default"), [new]).args[3:])
             self._templates = {key: (new.id, words)}
         old, words = self._templates[key]
         fresh = str(uuid.uuid4())
@@ -140,9 +145,7 @@ class Scripts(Lists):
         done: list[Any] = []
         functions = {f"bench.jobs.{name}": function for name, function in _functions().items()}
         while True:
-            taken: Any = self.client.evalsha(
-                self._take_script, 2, _QUEUE, _PROCESSING, self.at_once, *done
-            )
+            taken: Any = self.client.evalsha(self._take_script, 2, _QUEUE, _PROCESSING, self.at_once, *done)
             done = []
             for payload in taken:
                 job_id, _, name, _, blob, *_ = self._unpack(payload)

@@ -17,7 +17,7 @@ class Huey(System):
     settings = "worker type process (for sleeps thread), defaults: at most once, results unless None"
     has_status = False
     speed = 5_000
-    missing = {"sleeps-async": "it has no coroutines"}  # noqa: RUF012
+    missing = {"sleeps-async": "it has no coroutines"}
 
     def worker_command(self, url: str, processes: int, concurrency: int) -> list[str]:
         return ["-m", "bench.hands", "work", self.name, str(processes), str(concurrency)]

@@ -32,7 +32,18 @@ class Minirq(System):
 
     def worker_command(self, url: str, processes: int, concurrency: int) -> list[str]:
         at_once = ["-c", str(concurrency)] if concurrency > 1 else []
-        return ["-m", "minirq", "worker", "-q", "-P", str(ROOT), "-p", str(processes), *at_once, *self.options]
+        return [
+            "-m",
+            "minirq",
+            "worker",
+            "-q",
+            "-P",
+            str(ROOT),
+            "-p",
+            str(processes),
+            *at_once,
+            *self.options,
+        ]
 
     def environment(self, url: str) -> dict[str, str]:
         return {"MINIRQ_REDIS_URL": url, "MINIRQ_EMBEDDED": "0"}

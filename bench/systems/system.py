@@ -1,4 +1,4 @@
-"""System: what is measured, as the cases see it. What it stands for is imported in its own environment only."""
+"""System: what is measured, as the cases see it. The peers are imported in their environments only."""
 
 from __future__ import annotations
 

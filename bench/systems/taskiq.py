@@ -19,11 +19,13 @@ class Taskiq(System):
     settings = "list broker (at most once), results in Redis for 500 s, 100 jobs at once a process"
     has_status = False
     speed = 2_000
-    missing = {"delayed": _NO_DELAYS}  # noqa: RUF012
+    missing = {"delayed": _NO_DELAYS}
 
     def worker_command(self, url: str, processes: int, concurrency: int) -> list[str]:
         at_once = str(concurrency)
-        limits = ["--max-async-tasks", at_once, "--max-threadpool-threads", at_once] if concurrency > 1 else []
+        limits = (
+            ["--max-async-tasks", at_once, "--max-threadpool-threads", at_once] if concurrency > 1 else []
+        )
         worker = ["-m", "taskiq", "worker", "bench.systems.taskiq:make_broker", "--log-level", "ERROR"]
         return [*worker, "--workers", str(processes), *limits]
 
