@@ -8,6 +8,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from bench.tables import terminal
 
 _RESULTS = ROOT / "bench" / "results.json"
 _DOCS = ROOT / "docs"
-_QUICK_FAMILIES = ("minirq", "floor")
+_QUICK_SYSTEMS = ("minirq*", "floor")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,10 +59,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--quick", action="store_true", help="only minirq and the floor, smaller; a few minutes"
     )
-    parser.add_argument("--systems", metavar="A,B", help="systems or families of them; see --list")
+    parser.add_argument("--systems", metavar="A,B", help="systems, or patterns as in celery*; see --list")
     parser.add_argument("--cases", metavar="X,Y", help="cases; see --list")
     parser.add_argument("--runs", type=int, metavar="N", help="runs of each (3; with --quick 1)")
-    parser.add_argument("--seconds", type=float, metavar="S", help="what a timed part is meant to take (1)")
+    parser.add_argument("--seconds", type=float, metavar="S", help="what a timed part is meant to take (0.7)")
     parser.add_argument("--most", type=int, metavar="N", help="no more jobs than this in any part")
     parser.add_argument(
         "--json", default=_RESULTS, metavar="PATH", help="where the result goes (bench/results.json)"
@@ -84,7 +85,7 @@ def _measured(options: argparse.Namespace, parser: argparse.ArgumentParser) -> d
         chosen,
         _cases(options, parser),
         options.runs or (1 if options.quick else 3),
-        options.seconds or (0.5 if options.quick else 1.0),
+        options.seconds or (0.4 if options.quick else 0.7),
         options.most or (100_000 if options.quick else 1_000_000),
         {home: here if options.here else ensure_environment(home) for home in sorted(homes)},
     )
@@ -95,14 +96,19 @@ def _measured(options: argparse.Namespace, parser: argparse.ArgumentParser) -> d
 
 def _systems(options: argparse.Namespace, parser: argparse.ArgumentParser) -> list[System]:
     wanted = (
-        options.systems.split(",") if options.systems else list(_QUICK_FAMILIES) if options.quick else None
+        options.systems.split(",") if options.systems else list(_QUICK_SYSTEMS) if options.quick else None
     )
     if wanted is None:
         return list(systems.ALL)
-    known = {name for system in systems.ALL for name in (system.name, system.family)}
-    _check("system", wanted, known, parser)
-    # a family's name is that of its main system too: then all of it is meant
-    return [system for system in systems.ALL if system.name in wanted or system.family in wanted]
+    return [system for name in wanted for system in _named(name, parser)]
+
+
+def _named(name: str, parser: argparse.ArgumentParser) -> list[System]:
+    """The systems of this name or pattern; or, for a family that has no system of its own name, all of it."""
+    found = [system for system in systems.ALL if fnmatch(system.name, name)]
+    found = found or [system for system in systems.ALL if system.family == name]
+    _check("system", [] if found else [name], {system.name for system in systems.ALL}, parser)
+    return found
 
 
 def _cases(options: argparse.Namespace, parser: argparse.ArgumentParser) -> list[Case]:

@@ -49,7 +49,7 @@ def test_a_run_measures_each_system_in_each_run(measured: tuple[str, dict[str, A
     _, result = measured
     [drain] = result["cases"]
     assert drain["notes"] == {}
-    assert set(drain["numbers"]) == {"minirq", "minirq-one", "floor-script10"}
+    assert set(drain["numbers"]) == {"minirq", "floor-script10"}
     for numbers in drain["numbers"].values():
         assert {"free", "two"} <= set(numbers)
         assert all(len(values) == 2 and min(values) > 0 for values in numbers.values())

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from bench.cases.case import Case, Metric
+from bench.processes import HandsProcess
 from bench.stage import Stage, pinnings
 
 _RATE = "jobs/s"
 
 
 def measure_noop(stage: Stage) -> dict[str, float | None]:
-    found = _by_pinning(stage, "noop", 0)
     with stage.hands() as hands:
-        jobs = stage.jobs(seconds=2)
+        found = _by_pinning(stage, hands, "noop", 0)
+        jobs = stage.jobs(seconds=1.5)
         found["two"] = jobs / stage.drain(hands, "noop", jobs, processes=2)
     return found
 
 
 def measure_1k(stage: Stage) -> dict[str, float | None]:
-    return _by_pinning(stage, "echo", 1024)
+    with stage.hands() as hands:
+        return _by_pinning(stage, hands, "echo", 1024)
 
 
 def measure_burn(stage: Stage) -> dict[str, float | None]:
@@ -40,11 +42,11 @@ def _sleeps(stage: Stage, job: str) -> dict[str, float | None]:
         return {"seconds": stage.drain(hands, job, jobs, concurrency=50) * 2000 / jobs}
 
 
-def _by_pinning(stage: Stage, job: str, size: int) -> dict[str, float | None]:
+def _by_pinning(stage: Stage, hands: HandsProcess, job: str, size: int) -> dict[str, float | None]:
     found: dict[str, float | None] = {}
     jobs = stage.jobs(most=100_000)
     for prefix, pinned in pinnings().items():
-        with stage.pinned(pinned) as core, stage.hands() as hands:
+        with stage.pinned(pinned) as core:
             found[prefix] = jobs / stage.drain(hands, job, jobs, size=size, core=core)
     return found
 

@@ -15,7 +15,7 @@ class Celery(System):
     family = "celery"
     title = "Celery"
     settings = "prefork, results in Redis, defaults; for sleeps `--pool threads`"
-    speed = 900
+    speed = 700
     missing = {"sleeps-async": "it has no coroutines"}
     config: Mapping[str, Any] = {}
     options: tuple[str, ...] = ()
@@ -48,7 +48,7 @@ class Tuned(Celery):
     title = "Celery, no results"
     settings = "prefork, ignore_result, prefetch multiplier 64, no gossip, mingle, heartbeat"
     has_status = False
-    speed = 1000
+    speed = 800
     cases = frozenset({"enqueue", "drain"})
     config = {"task_ignore_result": True, "worker_prefetch_multiplier": 64}
     options = ("--without-gossip", "--without-mingle", "--without-heartbeat")
@@ -58,7 +58,7 @@ class AcksLate(Celery):
     name = "celery-late"
     title = "Celery, acks_late"
     settings = "prefork, results, acks_late, reject_on_worker_lost, prefetch multiplier 1"
-    speed = 800
+    speed = 600
     cases = frozenset({"drain", "mixed", "kill"})
     config = {
         "task_acks_late": True,

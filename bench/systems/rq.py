@@ -48,7 +48,7 @@ class Simple(Rq):
     name = "rq-simple"
     title = "RQ SimpleWorker"
     settings = "`rq worker -w rq.SimpleWorker`: jobs run in the worker's own process"
-    speed = 600
+    speed = 400
     cases = frozenset({"drain", "drain-1k", "latency", "mixed", "burn"})
     options = ("-w", "rq.worker.SimpleWorker")
 

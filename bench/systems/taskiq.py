@@ -18,7 +18,7 @@ class Taskiq(System):
     title = "taskiq"
     settings = "list broker (at most once), results in Redis for 500 s, 100 jobs at once a process"
     has_status = False
-    speed = 2_000
+    speed = 1_500
     missing = {"delayed": _NO_DELAYS}
 
     def worker_command(self, url: str, processes: int, concurrency: int) -> list[str]:
