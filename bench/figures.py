@@ -37,6 +37,12 @@ class Figures:
         self._systems = {system["name"]: system for system in result["systems"]}
         self._cases = {case["name"]: case for case in result["cases"]}
 
+    def measured(self) -> list[Result]:
+        """The systems that took part in any case."""
+        cases = self._cases.values()
+        names = {name for case in cases for name in (*case["numbers"], *case["notes"])}
+        return [system for name, system in self._systems.items() if name in names]
+
     def of(self, case: str, system: str, metric: str) -> Figure | None:
         numbers = self._cases.get(case, {}).get("numbers", {}).get(system, {})
         return Figure.of(numbers[metric]) if metric in numbers else None

@@ -79,7 +79,7 @@ def _cost(f: Figures) -> Iterator[Goal]:
         f, "round trips for a job", "traffic", "sent", 1.1, "round trips, no batches", 2, "minirq-one"
     )
     yield from _at_most(f, "round trips for a job", "traffic", "sent", 0.1, "round trips, batches", 2)
-    yield from _at_most(f, "idle worker", "idle", "commands", 1, "commands/s", 2)
+    yield from _at_most(f, "idle worker", "idle", "sent", 1, "commands sent a second", 2)
     yield from _at_most(f, "idle worker", "start", "memory", 40, "MB, supervisor and one child", 1)
 
 

@@ -49,7 +49,7 @@ def document(result: Result, charts: Mapping[str, str]) -> str:
     figures = Figures(result)
     parts = [_INTRODUCTION, _circumstances(result), *_charts(charts), *_ratios(figures)]
     parts += [part for case in result["cases"] for part in _case(figures, case)]
-    parts += [*_goals(figures), _settings(result), _REPEAT]
+    parts += [*_goals(figures), _settings(figures), _REPEAT]
     return "\n\n".join(parts) + "\n"
 
 
@@ -110,8 +110,8 @@ def _goals(figures: Figures) -> Iterator[str]:
         yield _markdown([["case", "goal", "measured", ""], *lines], numbers=False)
 
 
-def _settings(result: Result) -> str:
-    lines = [[s["title"], s["settings"], _versions(s)] for s in result["systems"]]
+def _settings(figures: Figures) -> str:
+    lines = [[s["title"], s["settings"], _versions(s)] for s in figures.measured()]
     return "## How they are set up\n\n" + _markdown(
         [["system", "settings", "versions"], *lines], numbers=False
     )

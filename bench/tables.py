@@ -12,8 +12,9 @@ _COLUMNS_A_TABLE = 4
 
 def terminal(result: Result, goals: Sequence[Goal]) -> str:
     """Everything that was measured."""
-    parts = [part for case in result["cases"] for part in _case(Figures(result), case)]
-    settings = _aligned([["system", "settings"], *([s["title"], s["settings"]] for s in result["systems"])])
+    figures = Figures(result)
+    parts = [part for case in result["cases"] for part in _case(figures, case)]
+    settings = _aligned([["system", "settings"], *([s["title"], s["settings"]] for s in figures.measured())])
     parts.append("How they are set up\n\n" + settings)
     if goals:
         rows = [[goal.case, goal.wanted, goal.measured, goal.verdict] for goal in goals]

@@ -8,6 +8,7 @@ import psutil
 
 from bench.cases.case import Case, Metric
 from bench.stage import Stage
+from bench.wire import Wire
 
 _SETTLING = 2.0
 _WATCHED = 12.0
@@ -33,10 +34,12 @@ def measure_idle(stage: Stage) -> dict[str, float | None]:
         with stage.worker(marks) as worker:
             stage.count(worker, marks, 1, 60)
             time.sleep(_SETTLING)
-            watched = _WATCHED * min(1.0, stage.seconds)
+            watched = min(_WATCHED, 20 * stage.seconds)
             before, cpu = stage.server.calls(), _cpu(worker.tree())
-            time.sleep(watched)
+            with Wire(stage.server.url.removeprefix("unix://")) as wire:
+                time.sleep(watched)
             return {
+                "sent": wire.sent / watched,
                 "commands": (stage.server.calls() - before) / watched,
                 "cpu": (_cpu(worker.tree()) - cpu) / watched * 1000,
             }
@@ -62,10 +65,11 @@ START = Case(
 IDLE = Case(
     "idle",
     "Idle worker",
-    "Commands a second that a worker with one process and nothing to do has Redis run, and its CPU time,"
-    " over 12 s; all systems at once, each with a server of its own.",
+    "What a worker with one process and nothing to do costs, over 12 s: commands a second that it sends, and"
+    " that Redis runs, those inside scripts too; CPU time. All systems at once, with servers of their own.",
     [
-        Metric("commands", "commands", "1/s", digits=2),
+        Metric("sent", "commands sent", "1/s", digits=2),
+        Metric("commands", "commands run", "1/s", digits=2),
         Metric("cpu", "CPU", "ms/s", digits=1),
     ],
     measure_idle,
