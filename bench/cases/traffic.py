@@ -28,7 +28,7 @@ class _Reading:
 
 
 def measure(stage: Stage) -> dict[str, float | None]:
-    jobs = stage.jobs(seconds=2, most=2000)
+    jobs = stage.jobs(seconds=2, least=min(400, stage.most), most=2000)
     server = stage.server
     with stage.hands() as hands, stage.marks() as marks:
         # scripts and connections are there already when the counting begins
@@ -51,7 +51,7 @@ def measure(stage: Stage) -> dict[str, float | None]:
         "enqueue_bytes": (queued.bytes - empty.bytes) / jobs,
         "queued": (queued.memory - empty.memory) / jobs,
         "commands": (ended.calls - started.calls) / jobs,
-        "sent": _sent(stage, min(jobs, 500)),
+        "sent": _sent(stage, min(jobs, 200)),
         "bytes": (ended.bytes - started.bytes) / jobs,
         "finished": (finished.memory - empty.memory) / jobs,
     }
