@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import IO, Any
 from bench import machine
 from bench.cases.case import Case, Numbers
 from bench.environments import versions_in
-from bench.processes import Trouble
+from bench.processes import Trouble, end_children
 from bench.server import Server
 from bench.stage import Stage
 from bench.systems import System, Unsupported
@@ -69,10 +70,14 @@ class Campaign:
         ordered = systems[turn:] + systems[:turn]
         _say(f"run {run + 1} of {self._plan.runs}: {case.title} ({len(ordered)} systems)")
         if case.together:
-            # each has a thread, and none of them can be interrupted: what they start ends with them
             with ThreadPoolExecutor(len(ordered) or 1) as pool:
-                for future in [pool.submit(self._alone, system, case) for system in ordered]:
-                    future.result()
+                try:
+                    for future in [pool.submit(self._alone, system, case) for system in ordered]:
+                        future.result()
+                except BaseException:
+                    # threads cannot be interrupted; without their servers and workers they end at once
+                    end_children()
+                    raise
         else:
             for system in ordered:
                 self._measure(system, case, self._server)
@@ -93,6 +98,10 @@ class Campaign:
         except (Trouble, Unsupported) as error:
             self._note(case, system, str(error))
             _say(f"  {system.title}: {error}")
+        except Exception as error:  # whatever it is, the other systems are measured
+            self._log.write(traceback.format_exc())
+            self._note(case, system, f"{type(error).__name__}: {error}")
+            _say(f"  {system.title}: {type(error).__name__}: {error}")
         else:
             self._add(case, system, numbers)
             _say(f"  {system.title}: {time.monotonic() - began:.1f} s")

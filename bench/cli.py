@@ -33,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.list:
         print(_listing())
         return 0
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell has it ignored
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
     try:
         if options.docs_from:

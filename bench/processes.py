@@ -139,6 +139,12 @@ def _environment(url: str, more: dict[str, str]) -> dict[str, str]:
     return {**kept, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore", URL_VARIABLE: url, **more}
 
 
+def end_children() -> None:
+    """End everything that this process has started, and what that has started."""
+    for process in psutil.Process().children(recursive=True):
+        _signal(process, "kill")
+
+
 def _lives(process: psutil.Process) -> bool:
     try:
         return bool(process.status() != psutil.STATUS_ZOMBIE)
