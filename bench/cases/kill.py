@@ -6,6 +6,7 @@ import time
 
 from bench.cases.case import Case, Metric
 from bench.jobs import KILL_JOBS
+from bench.processes import Trouble
 from bench.stage import Stage
 
 _PATIENCE = 60.0
@@ -18,11 +19,13 @@ def measure(stage: Stage) -> dict[str, float | None]:
         with stage.worker(marks) as worker:
             stage.count(worker, marks, KILL_JOBS // 3, 60)
         killed = time.monotonic()
-        with stage.worker(marks):
+        with stage.worker(marks) as second:
             while time.monotonic() - killed < _PATIENCE:
                 ends = marks.tallies(range(KILL_JOBS))
                 if all(ends):
                     break
+                if second.has_ended():
+                    raise Trouble("the second worker has ended by itself")
                 time.sleep(0.02)
             seconds = time.monotonic() - killed
     return {

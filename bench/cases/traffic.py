@@ -51,7 +51,7 @@ def measure(stage: Stage) -> dict[str, float | None]:
         "enqueue_bytes": (queued.bytes - empty.bytes) / jobs,
         "queued": (queued.memory - empty.memory) / jobs,
         "commands": (ended.calls - started.calls) / jobs,
-        "sent": _sent(stage, min(jobs, 200)),
+        "sent": _sent(stage, stage.jobs(seconds=0.5, least=min(200, stage.most), most=2000)),
         "bytes": (ended.bytes - started.bytes) / jobs,
         "finished": (finished.memory - empty.memory) / jobs,
     }
