@@ -1,0 +1,1 @@
+"""Measures minirq beside its peers and beside bare loops: bin/bench. Not part of the package."""

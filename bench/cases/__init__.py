@@ -1,0 +1,25 @@
+"""The cases: what is measured."""
+
+from __future__ import annotations
+
+from bench.cases import delayed, drain, enqueue, growth, idle, kill, latency, mixed, traffic
+from bench.cases.case import Case, Metric
+
+ALL: tuple[Case, ...] = (
+    drain.NOOP,
+    drain.KIB,
+    enqueue.CASE,
+    latency.CASE,
+    mixed.CASE,
+    drain.BURN,
+    drain.SLEEPS,
+    drain.ASYNC_SLEEPS,
+    delayed.CASE,
+    traffic.CASE,
+    idle.START,
+    idle.IDLE,
+    kill.CASE,
+    growth.CASE,
+)
+
+__all__ = ["ALL", "Case", "Metric"]

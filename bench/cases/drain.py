@@ -1,0 +1,96 @@
+"""Drain: a worker runs jobs that wait already."""
+
+from __future__ import annotations
+
+from bench.cases.case import Case, Metric
+from bench.processes import HandsProcess
+from bench.stage import Stage, pinnings
+
+_RATE = "jobs/s"
+
+
+def measure_noop(stage: Stage) -> dict[str, float | None]:
+    with stage.hands() as hands:
+        found = _by_pinning(stage, hands, "noop", 0)
+        jobs = stage.jobs(seconds=1.5)
+        found["two"] = jobs / stage.drain(hands, "noop", jobs, processes=2)
+    return found
+
+
+def measure_1k(stage: Stage) -> dict[str, float | None]:
+    with stage.hands() as hands:
+        return _by_pinning(stage, hands, "echo", 1024)
+
+
+def measure_burn(stage: Stage) -> dict[str, float | None]:
+    with stage.hands() as hands:
+        jobs = stage.jobs(most=2000)
+        return {"rate": jobs / stage.drain(hands, "burn", jobs, processes=2)}
+
+
+def measure_sleeps(stage: Stage) -> dict[str, float | None]:
+    return _sleeps(stage, "nap")
+
+
+def measure_async_sleeps(stage: Stage) -> dict[str, float | None]:
+    return _sleeps(stage, "nap_async")
+
+
+def _sleeps(stage: Stage, job: str) -> dict[str, float | None]:
+    with stage.hands() as hands:
+        jobs = min(2000, stage.most)
+        return {"seconds": stage.drain(hands, job, jobs, concurrency=50) * 2000 / jobs}
+
+
+def _by_pinning(stage: Stage, hands: HandsProcess, job: str, size: int) -> dict[str, float | None]:
+    found: dict[str, float | None] = {}
+    jobs = stage.jobs(most=100_000)
+    for prefix, pinned in pinnings().items():
+        with stage.pinned(pinned) as core:
+            found[prefix] = jobs / stage.drain(hands, job, jobs, size=size, core=core)
+    return found
+
+
+NOOP = Case(
+    "drain",
+    "Drain",
+    "Jobs a second that a worker runs of a queue that is full already; the jobs do nothing. Pinned:"
+    " redis-server and worker on one core.",
+    [
+        Metric("pinned", "one process, pinned", _RATE, higher_is_better=True),
+        Metric("free", "one process, unpinned", _RATE, higher_is_better=True),
+        Metric("two", "two processes, unpinned", _RATE, higher_is_better=True),
+    ],
+    measure_noop,
+)
+KIB = Case(
+    "drain-1k",
+    "Drain with arguments and results",
+    "Jobs a second with 1 KiB of text as argument, and the same as a result that is stored.",
+    [
+        Metric("pinned", "one process, pinned", _RATE, higher_is_better=True),
+        Metric("free", "one process, unpinned", _RATE, higher_is_better=True),
+    ],
+    measure_1k,
+)
+BURN = Case(
+    "burn",
+    "Jobs of 1 ms CPU",
+    "Jobs a second with two processes, unpinned; each job takes 1 ms of CPU time.",
+    [Metric("rate", "two processes", _RATE, higher_is_better=True)],
+    measure_burn,
+)
+SLEEPS = Case(
+    "sleeps",
+    "Sleeps, plain functions",
+    "Seconds for 2,000 jobs that sleep for 10 ms, 50 at once in one process: 0.4 s at best.",
+    [Metric("seconds", "2,000 sleeps", "s", digits=2)],
+    measure_sleeps,
+)
+ASYNC_SLEEPS = Case(
+    "sleeps-async",
+    "Sleeps, coroutines",
+    "The same with `async def` functions.",
+    [Metric("seconds", "2,000 sleeps", "s", digits=2)],
+    measure_async_sleeps,
+)

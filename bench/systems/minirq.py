@@ -1,0 +1,77 @@
+"""minirq, from this checkout."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bench import jobs
+from bench.environments import ROOT
+from bench.systems.system import System, redis_url
+
+
+class Minirq(System):
+    name = "minirq"
+    family = "minirq"
+    title = "minirq"
+    settings = "`minirq worker`, defaults: status, results, at least once, batches of short jobs"
+    speed = 25_000
+    also = frozenset({"growth"})
+    options: tuple[str, ...] = ()
+
+    def refusal(self, case: str, python: Path) -> str | None:
+        if case in ("sleeps", "sleeps-async"):
+            command = [str(python), "-m", "minirq", "worker", "--help"]
+            told = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+            if "--concurrency" not in told.stdout:
+                return "it runs one job at a time in each process"
+        return None
+
+    def worker_command(self, url: str, processes: int, concurrency: int) -> list[str]:
+        at_once = ["-c", str(concurrency)] if concurrency > 1 else []
+        return [
+            "-m",
+            "minirq",
+            "worker",
+            "-q",
+            "-P",
+            str(ROOT),
+            "-p",
+            str(processes),
+            *at_once,
+            *self.options,
+        ]
+
+    def environment(self, url: str) -> dict[str, str]:
+        return {"MINIRQ_REDIS_URL": url, "MINIRQ_EMBEDDED": "0"}
+
+    def connect(self) -> None:
+        from minirq import Queue
+
+        self._queue = Queue(connection=redis_url())
+
+    def enqueue(self, job: str, *args: Any) -> None:
+        self._queue.enqueue(getattr(jobs, job), *args)
+
+    def enqueue_bulk(self, job: str, calls: Sequence[tuple[Any, ...]]) -> None:
+        function = getattr(jobs, job)
+        self._queue.enqueue_many([self._queue.prepare_data(function, args) for args in calls])
+
+    def enqueue_at(self, job: str, when: float, *args: Any) -> None:
+        self._queue.enqueue_at(datetime.fromtimestamp(when, UTC), getattr(jobs, job), *args)
+
+
+class OneByOne(Minirq):
+    name = "minirq-one"
+    title = "minirq, no batches"
+    settings = "`minirq worker --no-batch`: one round trip for each job"
+    speed = 5_000
+    cases = frozenset({"drain", "drain-1k", "traffic"})
+    also = frozenset()
+    options = ("--no-batch",)
+
+
+SYSTEMS: tuple[System, ...] = (Minirq(), OneByOne())
