@@ -5,7 +5,6 @@ What they reach is what redis-py and Redis leave room for.
 
 from __future__ import annotations
 
-import itertools
 import os
 import time
 import uuid
@@ -20,28 +19,20 @@ _CHUNK = 1000
 
 #: the bytes of minirq's enqueue, and the least that could be done with them: a status and a place in the list
 _ENQUEUE = """
-local at = 2
-for _ = 1, tonumber(ARGV[1]) do
-  local count = tonumber(ARGV[at + 5])
-  redis.call("HSET", "floor:job:" .. ARGV[at], "status", "queued")
-  redis.call("LPUSH", KEYS[1], ARGV[at + 6 + count])
-  at = at + 7 + count
+local jobs = cmsgpack.unpack(ARGV[1])
+for i = 1, #jobs, 7 do
+  redis.call("HSET", "floor:job:" .. jobs[i], "status", "queued")
+  redis.call("LPUSH", KEYS[1], jobs[i + 1])
 end
 return 1
 """
-#: KEYS queue, processing; ARGV how many to take, then id, payload, result of each job that was done
-_FINISH_AND_TAKE = """
-for i = 2, #ARGV, 3 do
-  redis.call("HSET", "floor:job:" .. ARGV[i], "status", "finished", "result", ARGV[i + 2])
-  redis.call("EXPIRE", "floor:job:" .. ARGV[i], 500)
-  redis.call("LREM", KEYS[2], 1, ARGV[i + 1])
-end
-local taken = {}
-for i = 1, tonumber(ARGV[1]) do
-  local payload = redis.call("LMOVE", KEYS[1], KEYS[2], "RIGHT", "LEFT")
-  if not payload then break end
-  redis.call("HSET", "floor:job:" .. string.sub(payload, 4, 39), "status", "started")
-  taken[i] = payload
+#: KEYS queue, processing; ARGV how many to take, then the payloads that are done. No status, no results
+_DONE_AND_TAKE = """
+for i = 2, #ARGV do redis.call("LREM", KEYS[2], -1, ARGV[i]) end
+local taken = redis.call("LRANGE", KEYS[1], -ARGV[1], -1)
+if #taken > 0 then
+  redis.call("LPUSH", KEYS[2], unpack(taken))
+  redis.call("LTRIM", KEYS[1], 0, -#taken - 1)
 end
 return taken
 """
@@ -95,34 +86,29 @@ class Scripts(Lists):
     name = "floor-script"
     title = "floor: one EVALSHA a job"
     settings = (
-        "EVALSHA with the bytes of minirq's enqueue; EVALSHA that ends a job and takes the next, with status"
+        "EVALSHA with the bytes of minirq's enqueue; EVALSHA that takes one job off and brings the next"
     )
     speed = 10_000
-    cases = frozenset({"enqueue", "drain", "drain-1k", "burn"})
+    cases = frozenset({"enqueue", "drain", "burn"})
     at_once = 1
 
     def connect(self) -> None:
         super().connect()
         self._enqueue_script = self.client.script_load(_ENQUEUE)
-        self._take_script = self.client.script_load(_FINISH_AND_TAKE)
-        self._templates: dict[str, tuple[str, list[Any]]] = {}
-
-    def enqueue(self, job: str, *args: Any) -> None:
-        self.enqueue_each(job, self.prepared(job, [args]))
+        self._take_script = self.client.script_load(_DONE_AND_TAKE)
+        self._template: tuple[str, str, bytes] = ("", "", b"")
 
     def prepared(self, job: str, calls: Sequence[tuple[Any, ...]]) -> Sequence[Any]:
-        return [self._words(job, args) for args in calls]
+        return [(self._words(job, args), args) for args in calls]
 
     def enqueue_each(self, job: str, calls: Sequence[Any]) -> None:
-        for words in calls:
-            self.client.evalsha(self._enqueue_script, 1, _QUEUE, 1, *words)
+        for words, _ in calls:
+            self.client.evalsha(self._enqueue_script, 1, _QUEUE, words)
 
     def enqueue_bulk(self, job: str, calls: Sequence[Any]) -> None:
-        for some in _chunks(calls):
-            words = itertools.chain.from_iterable(some)
-            self.client.evalsha(self._enqueue_script, 1, _QUEUE, len(some), *words)
+        super().enqueue_bulk(job, [args for _, args in calls])
 
-    def _words(self, job: str, args: tuple[Any, ...]) -> list[Any]:
+    def _words(self, job: str, args: tuple[Any, ...]) -> bytes:
         """What minirq would send of this call, with an id of its own."""
         from minirq.protocol import operations
         from minirq.protocol.keys import Keys
@@ -130,27 +116,24 @@ class Scripts(Lists):
         from minirq.protocol.submission import Submission
 
         key = job + repr(args)
-        if key not in self._templates:
+        if key != self._template[0]:
             submission = Submission(getattr(jobs, job), args)
             new = submission.job(resolve_serializer("msgpack"), max_payload=1 << 24)
-            # numkeys, the key and the number of jobs come first
-            words: list[Any] = list(operations.enqueue(Keys().of("default"), [new]).args[3:])
-            self._templates = {key: (new.id, words)}
-        old, words = self._templates[key]
-        fresh = str(uuid.uuid4())
-        return [fresh, *words[1:-1], words[-1].replace(old.encode(), fresh.encode())]
+            words = operations.enqueue(Keys().of("default"), [new]).args[-1]
+            assert isinstance(words, bytes)
+            self._template = (key, new.id, words)
+        _, old, words = self._template
+        return words.replace(old.encode(), str(uuid.uuid4()).encode())
 
     def _loop(self) -> None:
         self.connect()
-        done: list[Any] = []
-        functions = {f"bench.jobs.{name}": function for name, function in _functions().items()}
+        functions = _functions()
+        taken: Any = []
         while True:
-            taken: Any = self.client.evalsha(self._take_script, 2, _QUEUE, _PROCESSING, self.at_once, *done)
-            done = []
+            taken = self.client.evalsha(self._take_script, 2, _QUEUE, _PROCESSING, self.at_once, *taken)
             for payload in taken:
-                job_id, _, name, _, blob, *_ = self._unpack(payload)
-                args = self._unpack(blob)[1] if blob else ()
-                done += (job_id, payload, self._pack(functions[name](*args)))
+                name, args = self._unpack(payload)
+                functions[name](*args)
             if not taken:
                 time.sleep(0.001)
 
@@ -160,7 +143,7 @@ class TenAtOnce(Scripts):
     title = "floor: one EVALSHA for ten jobs"
     settings = "the same script for ten jobs at once"
     speed = 40_000
-    cases = frozenset({"drain", "drain-1k"})
+    cases = frozenset({"drain"})
     also = frozenset({"growth"})
     at_once = 10
 
