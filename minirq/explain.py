@@ -247,7 +247,12 @@ def _started(sight: Sight) -> Iterator[Reason]:
             others or "Wait; the job runs again.",
         )
     elif record.is_asked_to_stop:
-        yield Reason("canceled-running", f"It runs on worker {worker} for {ran}, and is not run again.")
+        yield Reason(
+            "canceled-running",
+            f"It runs on worker {worker} for {ran} and was canceled: it is interrupted, and killed if it"
+            " goes on.",
+            "Wait.",
+        )
     else:
         yield Reason("running", f"It runs on worker {worker} for {ran}.", "Wait.")
 

@@ -207,3 +207,100 @@ def fail_slowly(path: str, seconds: float) -> str:
         return "second"
     time.sleep(seconds)
     raise ValueError("first")
+
+
+def trace_how_it_ends(path: str, seconds: float) -> str:
+    """Run Python code for so long, and leave a line that says how that ended."""
+    append(path, "started")
+    until = time.monotonic() + seconds
+    try:
+        while time.monotonic() < until:
+            time.sleep(0.005)
+    except BaseException as error:
+        append(path, type(error).__name__)
+        raise
+    append(path, "returned")
+    return "returned"
+
+
+def nap_and_trace_how_it_ends(path: str, seconds: float) -> str:
+    append(path, "started")
+    try:
+        time.sleep(seconds)
+    except BaseException as error:
+        append(path, type(error).__name__)
+        raise
+    return "returned"
+
+
+async def await_and_trace_how_it_ends(path: str, seconds: float) -> str:
+    append(path, "started")
+    try:
+        await asyncio.sleep(seconds)
+    except BaseException as error:
+        append(path, type(error).__name__)
+        raise
+    return "returned"
+
+
+def swallow_one_and_return(path: str) -> str:
+    append(path, "started")
+    with contextlib.suppress(BaseException):
+        time.sleep(30)
+    return "returned"
+
+
+def turn_it_into_an_error(path: str) -> None:
+    append(path, "started")
+    try:
+        time.sleep(30)
+    except BaseException as error:
+        raise ValueError("something else") from error
+
+
+def trace_and_ignore_everything(path: str, seconds: float) -> None:
+    append(path, "started")
+    ignore_everything(seconds)
+
+
+async def await_and_ignore_everything(path: str, seconds: float) -> None:
+    append(path, "started")
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        with contextlib.suppress(BaseException):
+            await asyncio.sleep(until - time.monotonic())
+
+
+def hold_the_interpreter(path: str) -> None:
+    """A call in C that no exception gets into."""
+    import re
+
+    append(path, "started")
+    re.match(r"(a+)+$", "a" * 64 + "b")
+
+
+def cancel_myself() -> None:
+    job = get_current_job()
+    assert job is not None
+    job.cancel()
+    time.sleep(30)
+
+
+def clean_up_slowly(path: str) -> None:
+    append(path, "started")
+    try:
+        time.sleep(30)
+    finally:
+        append(path, "cleaning")
+        time.sleep(0.3)
+        append(path, "cleaned")
+
+
+async def clean_up_slowly_and_await(path: str) -> None:
+    append(path, "started")
+    try:
+        await asyncio.sleep(30)
+    finally:
+        append(path, "cleaning")
+        await asyncio.sleep(0.3)
+        append(path, "cleaned")

@@ -20,6 +20,7 @@ from minirq.text import safe_text
 from minirq.worker.board import Board
 from minirq.worker.executor import Executor
 from minirq.worker.hygiene import Hygiene
+from minirq.worker.interruption import MainGuard
 from minirq.worker.link import Link
 from minirq.worker.loop import DRAINED, LOST, UNFIT, Loop, close_quietly
 from minirq.worker.settings import WorkerSettings
@@ -38,7 +39,7 @@ _PR_SET_PDEATHSIG = 1
 def run_child(
     settings: WorkerSettings,
     client: redis.Redis,
-    owner: str,
+    owners: tuple[str, ...],
     board: Board,
     share: int | None,
     supervisor: int,
@@ -53,7 +54,7 @@ def run_child(
         _set_up(supervisor)
         release()
         sys.path[:0] = [path for path in settings.paths if path not in sys.path]
-        code = _run(settings, client, owner, board, share)
+        code = _run(settings, client, owners, board, share)
     except (AccessDenied, ConfigError) as error:
         logger.error("%s", error)
         code = EXIT_HOPELESS
@@ -68,12 +69,16 @@ def run_child(
         os._exit(code)
 
 
-def _run(settings: WorkerSettings, client: redis.Redis, owner: str, board: Board, share: int | None) -> int:
+def _run(
+    settings: WorkerSettings, client: redis.Redis, owners: tuple[str, ...], board: Board, share: int | None
+) -> int:
     _preload(settings.preload)
-    link = Link(client, settings, owner, is_quiet=True)
+    link = Link(client, settings, owners[0], is_quiet=True)
     # a daemon that a job starts must not hold the dead worker's connection open: it would be served for ever
     os.register_at_fork(after_in_child=lambda: _close_sockets(link))
     executor = Executor(settings)
+    guard = MainGuard(board, executor.cancel_coroutine)
+    guard.listen()
     quotas = [quota for quota in (share, settings.max_jobs_per_child) if quota is not None]
     loop = Loop(
         link,
@@ -84,6 +89,7 @@ def _run(settings: WorkerSettings, client: redis.Redis, owner: str, board: Board
         is_stopping=lambda: board.is_asked_to_stop or _has_grown(board, settings.max_memory_per_child),
         quota=min(quotas, default=None),
         hygiene=Hygiene(link.sockets),
+        guard=guard,
     )
     reason = loop.run()
     close_quietly(link, executor)

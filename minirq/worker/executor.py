@@ -94,6 +94,10 @@ class Executor:
         except BaseException as late:  # an interruption that was on its way when the job ended
             return after_error(late, describe(late, self._worker), task.claimed, task.options)
 
+    def cancel_coroutine(self) -> bool:
+        """Cancel the coroutine that runs, False if none does. From any thread, or from a signal handler."""
+        return self._coroutines.cancel()
+
     def close(self) -> None:
         """End what was kept between jobs."""
         self._coroutines.close()
