@@ -8,12 +8,14 @@ import os
 import random
 import resource
 import signal
+import socket
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from minirq.exceptions import AccessDenied, ConfigError
 from minirq.text import safe_text
@@ -34,6 +36,9 @@ logger = logging.getLogger(__name__)
 EXIT_DRAINED, EXIT_BROKEN, EXIT_LOST, EXIT_RECYCLED, EXIT_HOPELESS, EXIT_UNFIT = 0, 70, 75, 76, 77, 78
 
 _PR_SET_PDEATHSIG = 1
+
+#: for requests, and for a wait beside them
+Links = tuple[Link, Link]
 
 
 def run_child(
@@ -73,27 +78,41 @@ def _run(
     settings: WorkerSettings, client: redis.Redis, owners: tuple[str, ...], board: Board, share: int | None
 ) -> int:
     _preload(settings.preload)
-    link = Link(client, settings, owners[0], is_quiet=True)
+    links = Link(client, settings, owners[0], is_quiet=True), Link(client, settings, owners[0], is_quiet=True)
     # a daemon that a job starts must not hold the dead worker's connection open: it would be served for ever
-    os.register_at_fork(after_in_child=lambda: _close_sockets(link))
+    os.register_at_fork(after_in_child=lambda: _close_sockets(links))
+    quotas = [quota for quota in (share, settings.max_jobs_per_child) if quota is not None]
+    options: dict[str, Any] = {
+        "client": client,
+        "is_stopping": lambda: board.is_asked_to_stop or _has_grown(board, settings.max_memory_per_child),
+        "quota": min(quotas, default=None),
+    }
+    run = _run_one_by_one if settings.concurrency == 1 else _run_together
+    reason = run(settings, links, owners, board, options)
+    for link in links:
+        with suppress(Exception):
+            link.close()
+    return {LOST: EXIT_LOST, DRAINED: EXIT_DRAINED, UNFIT: EXIT_UNFIT}.get(reason, EXIT_RECYCLED)
+
+
+def _run_one_by_one(
+    settings: WorkerSettings, links: Links, owners: tuple[str, ...], board: Board, options: dict[str, Any]
+) -> str:
     executor = Executor(settings)
     guard = MainGuard(board, executor.cancel_coroutine)
     guard.listen()
-    quotas = [quota for quota in (share, settings.max_jobs_per_child) if quota is not None]
-    loop = Loop(
-        link,
-        executor,
-        board,
-        settings,
-        client=client,
-        is_stopping=lambda: board.is_asked_to_stop or _has_grown(board, settings.max_memory_per_child),
-        quota=min(quotas, default=None),
-        hygiene=Hygiene(link.sockets),
-        guard=guard,
-    )
-    reason = loop.run()
-    close_quietly(link, executor)
-    return {LOST: EXIT_LOST, DRAINED: EXIT_DRAINED, UNFIT: EXIT_UNFIT}.get(reason, EXIT_RECYCLED)
+    hygiene = Hygiene(lambda: _sockets(links))
+    reason = Loop(links[0], executor, board, settings, guard=guard, hygiene=hygiene, **options).run()
+    close_quietly(links[0], executor)
+    return reason
+
+
+def _run_together(
+    settings: WorkerSettings, links: Links, owners: tuple[str, ...], board: Board, options: dict[str, Any]
+) -> str:
+    from minirq.worker.crew import Crew  # asyncio: 20 ms that a worker of one job at a time does not pay
+
+    return Crew(links, owners, board, settings, sockets=lambda: _sockets(links), **options).run()
 
 
 def _preload(modules: Sequence[str]) -> None:
@@ -106,8 +125,13 @@ def _preload(modules: Sequence[str]) -> None:
             ) from error
 
 
-def _close_sockets(link: Link) -> None:
-    for sock in link.sockets():
+def _sockets(links: Links) -> Iterator[socket.socket]:
+    for link in links:
+        yield from link.sockets()
+
+
+def _close_sockets(links: Links) -> None:
+    for sock in _sockets(links):
         sock.close()
 
 

@@ -16,8 +16,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from minirq.connection.connect import open_sockets
-from minirq.exceptions import AccessDenied, MinirqError
-from minirq.protocol.operations import Claimed, Settlement, StopRequest
+from minirq.exceptions import AccessDenied
 from minirq.text import counted, safe_text
 from minirq.worker import evidence
 from minirq.worker.board import STARTING, WAITING, Board, Slot, portrait
@@ -29,9 +28,10 @@ from minirq.worker.child import (
     EXIT_UNFIT,
     run_child,
 )
-from minirq.worker.chores import Burial, Chores, Verdict
-from minirq.worker.outcome import Interrupted, settlement
+from minirq.worker.chores import Burial, Chores
+from minirq.worker.judge import Judge
 from minirq.worker.process import Process, memory_events
+from minirq.worker.requests import Requests
 from minirq.worker.settings import WorkerSettings
 from minirq.worker.signals import Signals
 from minirq.worker.stops import Held
@@ -63,8 +63,8 @@ class Supervisor:
         self._chores.stops.running = self._running
         self._signals = Signals(("SIGINT", "SIGTERM", "SIGHUP", "SIGCHLD"))
         self._selector = selectors.DefaultSelector()
-        #: requests to stop for runs that no board shows (yet), and until when they are looked for
-        self._requests: dict[StopRequest, float] = {}
+        self._requests = Requests(settings.beat)
+        self._judge = Judge(self._chores, settings.name)
         self._memory_events = memory_events()
         self._ears: int | None = None
         self._children: list[Process] = []
@@ -86,8 +86,9 @@ class Supervisor:
         """Work until the end. Raises AccessDenied if Redis refuses what a worker needs."""
         settings = self._settings
         logger.info(
-            "worker %s started: queues %s, %s",
+            "worker %s started: queues %s, %s%s",
             settings.name, ", ".join(settings.queues), counted(settings.processes, "process", "processes"),
+            f" of {settings.concurrency} jobs" if settings.concurrency > 1 else "",
         )  # fmt: skip
         self._signals.open()
         try:
@@ -127,7 +128,7 @@ class Supervisor:
         self._hear(self._patience(wait))
         for number in self._signals.taken():
             self._on_signal(number)
-        self._pass_on_requests()
+        self._requests.pass_on(self._chores.stops.taken(), self._children)
         for child in list(self._children):
             if child.reap() is not None:
                 self._bury(child)
@@ -273,21 +274,9 @@ class Supervisor:
             self._end(child, given_up)
         elif given_up:
             # the others may end, and the process takes no more
-            self._judge(child, given_up, "was given up")
+            self._judge.decide(child, given_up, "was given up")
             child.board.ask_to_stop()
             child.retires_at = child.retires_at or now + self._settings.stop_timeout
-
-    def _pass_on_requests(self) -> None:
-        """Ask the runs to stop that shall. One that no board shows yet may be about to start."""
-        now = time.monotonic()
-        for request in self._chores.stops.taken():
-            self._requests.setdefault(request, now + self._settings.beat)
-        for request, until in list(self._requests.items()):
-            child = next((c for c in self._children if c.watch.ask_to_stop(request, now)), None)
-            if child is not None:
-                child.interrupt()
-            if child is not None or now >= until:
-                del self._requests[request]
 
     def _renew_one(self) -> None:
         """Replace outdated children one after the other, so that work goes on meanwhile."""
@@ -303,20 +292,8 @@ class Supervisor:
         child.kill()
         child.reap(wait=True)
         # those that ended in the last moment are left alone
-        self._judge(child, [slot for slot in given_up if child.board.is_current(slot)], "was killed")
+        self._judge.decide(child, [slot for slot in given_up if child.board.is_current(slot)], "was killed")
         self._bury(child, is_deliberate=True)
-
-    def _judge(self, child: Process, given_up: Sequence[Slot], what: str) -> None:
-        """Settle runs that were given up: as timed out, or as the request to stop says."""
-        for slot in given_up:
-            owner = child.watch.owner_of(slot)
-            verdict: Settlement | None = settlement(
-                Claimed(slot.queue, slot.id, b"", slot.run, 0, 0), Interrupted()
-            )
-            if not child.watch.is_asked(slot):
-                verdict = self._overdue_settlement(owner, slot, what)
-            if verdict is not None:
-                self._chores.judge(Verdict(owner, verdict))
 
     def _bury(self, child: Process, *, is_deliberate: bool = False) -> None:
         """Take a dead child's jobs back: what ran is blamed, unless it was we who killed it."""
@@ -372,13 +349,6 @@ class Supervisor:
         if time.monotonic() - child.started < _QUICK_DEATH:
             self._pause = min(max(self._pause * 2, 0.1), _LONGEST_PAUSE)
             self._start_at = time.monotonic() + self._pause
-
-    def _overdue_settlement(self, owner: str, slot: Slot, what: str) -> Settlement | None:
-        with suppress(MinirqError):  # if it cannot be looked up now, the job is simply taken back
-            raw, attempts, lost = self._chores.held_by(owner, slot.queue, slot.id)
-            if raw is not None:
-                return evidence.overdue(slot, raw, attempts, lost, self._settings.name, what)
-        return None
 
 
 def _shares(max_jobs: int | None, processes: int) -> list[int]:
