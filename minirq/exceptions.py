@@ -16,6 +16,7 @@ __all__ = [
     "InvalidOption",
     "JobCanceledError",
     "JobFailedError",
+    "JobInterrupted",
     "JobTimeoutException",
     "MinirqError",
     "NoSuchJobError",
@@ -129,6 +130,13 @@ class JobCanceledError(MinirqError):
     def __init__(self, message: str, *, job_id: str) -> None:
         super().__init__(message)
         self.job_id = job_id
+
+
+class JobInterrupted(BaseException):
+    """Raised inside a plain function whose job was canceled or stopped while it runs.
+
+    It derives from BaseException, as `JobTimeoutException` does. Coroutines get `asyncio.CancelledError`.
+    """
 
 
 class JobTimeoutException(BaseException):

@@ -157,8 +157,12 @@ def _queued(sight: Sight) -> Iterator[Reason]:
 
 def _place(sight: Sight, position: int) -> Reason:
     processes = sum(len(worker.processes) for worker in sight.workers)
-    busy = sum(len(worker.busy) for worker in sight.workers)
-    serving = f"{counted(processes, 'process serves', 'processes serve')} the queue, {busy:,} of them busy."
+    places = sum(worker.places for worker in sight.workers)
+    busy = sum(worker.running for worker in sight.workers)
+    serving = f"{counted(processes, 'process serves', 'processes serve')} the queue"
+    serving += (
+        f", {busy:,} of them busy." if places == processes else f", {busy:,} of {places:,} places busy."
+    )
     others = {name for worker in sight.workers for name in _served_before(worker, sight.queue.name)}
     if others:
         serving += f" {', '.join(safe_text(name) for name in sorted(others))} may be served first."
@@ -247,7 +251,12 @@ def _started(sight: Sight) -> Iterator[Reason]:
             others or "Wait; the job runs again.",
         )
     elif record.is_asked_to_stop:
-        yield Reason("canceled-running", f"It runs on worker {worker} for {ran}, and is not run again.")
+        yield Reason(
+            "canceled-running",
+            f"It runs on worker {worker} for {ran} and was canceled: it is interrupted, and killed if it"
+            " goes on.",
+            "Wait.",
+        )
     else:
         yield Reason("running", f"It runs on worker {worker} for {ran}.", "Wait.")
 

@@ -65,7 +65,11 @@ class BusyJob:
 
 @dataclass(frozen=True, slots=True)
 class WorkerView:
-    """A worker as it described itself at its last beat: it may know more by now."""
+    """A worker as it described itself at its last beat: it may know more by now.
+
+    Each of `processes` runs up to `concurrency` jobs at once. `running` is how many run; those that run
+    longest are in `busy`, up to 100.
+    """
 
     name: str
     host: str
@@ -74,9 +78,16 @@ class WorkerView:
     started: datetime | None
     last_beat: datetime | None
     processes: tuple[int, ...]
+    concurrency: int
+    running: int
     busy: tuple[BusyJob, ...]
     done: int
     failed: int
+
+    @property
+    def places(self) -> int:
+        """How many jobs it can run at once."""
+        return len(self.processes) * self.concurrency
 
     def silence(self, at: datetime) -> float:
         """How long it had not been heard of then, seconds."""
@@ -168,6 +179,7 @@ def _queue(name: str, reply: list[Any], running: int, following: Record | None, 
 
 def _worker(name: str, beat_ms: float, portrait: dict[str, str], now_ms: int) -> WorkerView:
     since_beat = max(now_ms - beat_ms, 0) / 1000 if beat_ms > 0 else 0.0
+    busy = tuple(_busy_jobs(_items(portrait, "busy"), since_beat))
     return WorkerView(
         name=name,
         host=portrait.get("host", ""),
@@ -176,7 +188,9 @@ def _worker(name: str, beat_ms: float, portrait: dict[str, str], now_ms: int) ->
         started=_time(_number(portrait.get("started", "")) * 1000),
         last_beat=_time(beat_ms),
         processes=tuple(pid for pid in _items(portrait, "processes") if isinstance(pid, int)),
-        busy=tuple(_busy_jobs(_items(portrait, "busy"), since_beat)),
+        concurrency=max(int(_number(portrait.get("concurrency", ""))), 1),
+        running=max(int(_number(portrait.get("running", ""))), len(busy)),
+        busy=busy,
         done=int(_number(portrait.get("done", ""))),
         failed=int(_number(portrait.get("failed", ""))),
     )

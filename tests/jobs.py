@@ -214,3 +214,173 @@ def fail_slowly(path: str, seconds: float) -> str:
         return "second"
     time.sleep(seconds)
     raise ValueError("first")
+
+
+def trace_how_it_ends(path: str, seconds: float) -> str:
+    """Run Python code for so long, and leave a line that says how that ended."""
+    append(path, "started")
+    until = time.monotonic() + seconds
+    try:
+        while time.monotonic() < until:
+            time.sleep(0.005)
+    except BaseException as error:
+        append(path, type(error).__name__)
+        raise
+    append(path, "returned")
+    return "returned"
+
+
+def nap_and_trace_how_it_ends(path: str, seconds: float) -> str:
+    append(path, "started")
+    try:
+        time.sleep(seconds)
+    except BaseException as error:
+        append(path, type(error).__name__)
+        raise
+    return "returned"
+
+
+async def await_and_trace_how_it_ends(path: str, seconds: float) -> str:
+    append(path, "started")
+    try:
+        await asyncio.sleep(seconds)
+    except BaseException as error:
+        append(path, type(error).__name__)
+        raise
+    return "returned"
+
+
+def swallow_one_and_return(path: str) -> str:
+    append(path, "started")
+    with contextlib.suppress(BaseException):
+        time.sleep(30)
+    return "returned"
+
+
+def turn_it_into_an_error(path: str) -> None:
+    append(path, "started")
+    try:
+        time.sleep(30)
+    except BaseException as error:
+        raise ValueError("something else") from error
+
+
+def trace_and_ignore_everything(path: str, seconds: float) -> None:
+    append(path, "started")
+    ignore_everything(seconds)
+
+
+async def await_and_ignore_everything(path: str, seconds: float) -> None:
+    append(path, "started")
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        with contextlib.suppress(BaseException):
+            await asyncio.sleep(until - time.monotonic())
+
+
+def hold_the_interpreter(path: str) -> None:
+    """A call in C that no exception gets into."""
+    import re
+
+    append(path, "started")
+    re.match(r"(a+)+$", "a" * 64 + "b")
+
+
+def cancel_myself() -> None:
+    job = get_current_job()
+    assert job is not None
+    job.cancel()
+    time.sleep(30)
+
+
+def clean_up_slowly(path: str) -> None:
+    append(path, "started")
+    try:
+        time.sleep(30)
+    finally:
+        append(path, "cleaning")
+        time.sleep(0.3)
+        append(path, "cleaned")
+
+
+async def clean_up_slowly_and_await(path: str) -> None:
+    append(path, "started")
+    try:
+        await asyncio.sleep(30)
+    finally:
+        append(path, "cleaning")
+        await asyncio.sleep(0.3)
+        append(path, "cleaned")
+
+
+def meet(folder: str, count: int) -> str | None:
+    """Wait until so many of these run at once, and return the id that this code finds itself in."""
+    job = get_current_job()
+    assert job is not None
+    (Path(folder) / job.id).touch()
+    until = time.monotonic() + 10
+    while len(list(Path(folder).iterdir())) < count and time.monotonic() < until:
+        time.sleep(0.005)
+    return current_id() if time.monotonic() < until else None
+
+
+async def meet_and_await(folder: str, count: int) -> str | None:
+    job = get_current_job()
+    assert job is not None
+    (Path(folder) / job.id).touch()
+    until = time.monotonic() + 10
+    while len(list(Path(folder).iterdir())) < count and time.monotonic() < until:
+        await asyncio.sleep(0.005)
+
+    async def inner() -> str | None:
+        return current_id()
+
+    return await asyncio.create_task(inner()) if time.monotonic() < until else None
+
+
+def count_those_that_run(path: str, seconds: float) -> None:
+    append(path, "+")
+    time.sleep(seconds)
+    append(path, "-")
+
+
+async def count_those_that_run_and_await(path: str, seconds: float) -> None:
+    append(path, "+")
+    await asyncio.sleep(seconds)
+    append(path, "-")
+
+
+async def block_the_loop(seconds: float) -> None:
+    await asyncio.sleep(0)
+    time.sleep(seconds)
+
+
+def hand_out_a_coroutine(a: int, b: int) -> Any:
+    return async_add(a, b)
+
+
+async def fail_and_await(message: str = "no") -> None:
+    await asyncio.sleep(0)
+    raise ValueError(message)
+
+
+async def die_once_and_await(path: str) -> str:
+    await asyncio.sleep(0)
+    return die_once(path)
+
+
+async def cancel_all_tasks(path: str) -> None:
+    append(path, "started")
+    for task in asyncio.all_tasks():
+        task.cancel()
+    await asyncio.sleep(0)
+
+
+async def spawn_one_that_exits() -> str:
+    asyncio.get_running_loop().call_later(0.01, sys.exit, 3)
+    await asyncio.sleep(0.1)
+    return "still here"
+
+
+def change_folder(folder: str) -> None:
+    os.chdir(folder)

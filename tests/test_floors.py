@@ -37,6 +37,7 @@ FLOORS = [
         "explain",
         "doctor",
         "vitals",
+        "command",
     },
     {"cli"},
     {"__init__", "__main__"},

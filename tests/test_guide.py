@@ -19,7 +19,7 @@ from minirq import Queue
 
 GUIDE = Document("docs/guide.md")
 #: these go on until they are stopped; that they exist with their options is looked at elsewhere
-ENDLESS = ("minirq worker --reload", "minirq worker -p 4 mail default")
+ENDLESS = ("minirq worker --reload", "minirq worker -p 4 mail default", "minirq worker -p 2 -c 200 mail")
 
 
 @pytest.fixture

@@ -23,8 +23,8 @@ from minirq.text import safe_text
 def cancel(ctx: click.Context, config: Config, ids: tuple[str, ...], as_json: bool) -> None:
     """See to it that the jobs IDS do not run. What is known of them is kept, and `minirq requeue` runs them.
 
-    A job that runs already goes on, and is not run again. Those that are unknown or have ended are named on
-    stderr, and the exit code is 1.
+    A job that runs already is interrupted, and killed if it goes on. Those that are unknown or have ended
+    are named on stderr, and the exit code is 1.
     """
     store = open_store(config)
     canceled: dict[str, str] = {}
@@ -44,7 +44,7 @@ def cancel(ctx: click.Context, config: Config, ids: tuple[str, ...], as_json: bo
         click.echo(json.dumps({"canceled": done, "refused": left}))
     else:
         for job_id, status in canceled.items():
-            is_running = ": it runs, goes on, and is not run again" if status == "started" else ""
+            is_running = ": it runs and is interrupted" if status == "started" else ""
             click.echo(f"Canceled {safe_text(job_id)}{is_running}")
     ctx.exit(1 if refused else 0)
 

@@ -61,8 +61,8 @@ def info(
 ) -> None:
     """Show QUEUES, or all queues, and the workers that serve them. It changes nothing.
 
-    OLDEST is how long the job that runs next has waited. What workers are busy with is as of their
-    last beat, some seconds ago.
+    OLDEST is how long the job that runs next has waited; BUSY how many jobs run, of how many could. What
+    workers are busy with is as of their last beat, some seconds ago.
     """
     if only_queues and only_workers:
         raise click.UsageError("--only-queues and --only-workers exclude each other")
@@ -176,7 +176,7 @@ def _worker_cells(worker: WorkerView, at: datetime, is_wide: bool) -> list[Cell]
     return [
         Cell(worker.name),
         *([Cell(worker.host), Cell(str(worker.pid))] if is_wide else []),
-        Cell(f"{len(worker.busy)}/{len(worker.processes)}"),
+        Cell(f"{worker.running:,}/{worker.places:,}"),
         Cell(f"{worker.done:,}"),
         Cell(f"{worker.failed:,}", "red" if worker.failed else None),
         Cell(up),
@@ -189,8 +189,8 @@ def _worker_notes(worker: WorkerView, at: datetime, width: int) -> Iterator[str]
         yield click.style(f"  not heard of for {span(worker.silence(at))}", fg="yellow")
     for job in worker.busy[:_MOST_BUSY]:
         yield safe_text(f"  {span(job.seconds):>6}  {job.func or '?'}  {job.id}  ({job.queue})", width)
-    if len(worker.busy) > _MOST_BUSY:
-        yield f"  and {len(worker.busy) - _MOST_BUSY} more"
+    if worker.running > _MOST_BUSY:
+        yield f"  and {worker.running - _MOST_BUSY:,} more"
 
 
 def _by_queue(seen: Overview) -> Iterator[str]:

@@ -59,7 +59,16 @@ class SizeType(click.ParamType):  # type: ignore[type-arg]  # not generic before
 
 
 def config_options(command: Callable[Concatenate[Config, P], R]) -> Callable[P, R]:
-    """Add --url, --namespace and --config to a command, whose first argument becomes the resulting Config."""
+    """Add --url, --namespace and -c, --config to a command; its first argument becomes the Config."""
+    return _with_config(command, "-c", "--config")
+
+
+def config_options_in_full(command: Callable[Concatenate[Config, P], R]) -> Callable[P, R]:
+    """Add the same without -c, for a command that has another use for the letter."""
+    return _with_config(command, "--config")
+
+
+def _with_config(command: Callable[Concatenate[Config, P], R], *names: str) -> Callable[P, R]:
 
     # connection.config reads the environment; click would read MINIRQ_WORKER_URL and the like beside it
     @click.option(
@@ -75,8 +84,7 @@ def config_options(command: Callable[Concatenate[Config, P], R]) -> Callable[P, 
         help="Begins every key [env: MINIRQ_NAMESPACE; default: minirq]",
     )
     @click.option(
-        "-c",
-        "--config",
+        *names,
         "file",
         metavar="FILE",
         type=click.Path(exists=True, dir_okay=False, path_type=Path),

@@ -15,7 +15,7 @@ import click
 
 from minirq.cli.completion import complete_queues
 from minirq.cli.logs import set_up_logs
-from minirq.cli.options import CountType, DurationType, SizeType, config_options
+from minirq.cli.options import CountType, DurationType, SizeType, config_options_in_full
 from minirq.cli.pidfile import pid_file
 from minirq.cli.reloader import reloading
 from minirq.connection import Config, connect, safe_url
@@ -34,7 +34,11 @@ _NOT_IN_PROJECT = ("help", "name", "namespace", "url", "file", "with_scheduler")
 @click.argument("queues", nargs=-1, envvar="MINIRQ_WORKER_QUEUES", shell_complete=complete_queues)
 @click.option(
     "-p", "--processes", type=CountType(1, 1000), default=1, show_default=True,
-    help="Jobs that run at once.",
+    help="Processes that run jobs.",
+)  # fmt: skip
+@click.option(
+    "-c", "--concurrency", type=CountType(1, 10_000), default=1, show_default=True,
+    help="Jobs that each process runs at once: coroutines on its event loop, functions in threads.",
 )  # fmt: skip
 @click.option("-b", "--burst", is_flag=True, help="Stop when the queues are empty.")
 @click.option("--max-jobs", type=CountType(min=1), metavar="N", help="Stop after N jobs in all.")
@@ -90,7 +94,7 @@ _NOT_IN_PROJECT = ("help", "name", "namespace", "url", "file", "with_scheduler")
     "--reload", is_flag=True,
     help="For development: replace the processes when a *.py below --path changes.",
 )  # fmt: skip
-@config_options
+@config_options_in_full
 @click.pass_context
 def worker(ctx: click.Context, config: Config, /, **_: Any) -> None:
     """Run jobs of QUEUES, in this order: the first one that has any. Without QUEUES, of "default".
@@ -122,6 +126,7 @@ def _run(config: Config, options: Mapping[str, Any]) -> None:
         _checked_name(options["name"]),
         client,
         processes=options["processes"],
+        concurrency=options["concurrency"],
         allow=options["allow"],
         accept=options["accept"],
         paths=options["path"],

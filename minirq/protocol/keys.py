@@ -122,3 +122,8 @@ class Keys:
     def chores(self) -> str:
         """Channel: a queue's name is published here when one of its delayed jobs becomes the earliest."""
         return f"{self.namespace}:chores"
+
+    @property
+    def stops(self) -> str:
+        """Channel: which run is asked to stop (lua/lib/interrupt.lua has the words)."""
+        return f"{self.namespace}:stops"

@@ -231,6 +231,29 @@ def cancel(keys: QueueKeys, job_id: str, *, keep: bool = True, payload: bytes = 
     return _call("cancel", [keys], [_raw(job_id), int(keep), payload], _text)
 
 
+def stop(keys: QueueKeys, job_id: str) -> Call[str]:
+    """Interrupt a job that runs, so that it ends as stopped; the reply is its status, "" without one."""
+    return _call("stop", [keys], [_raw(job_id)], _text)
+
+
+@dataclass(frozen=True, slots=True)
+class StopRequest:
+    """A run that is asked to stop, and the owner that holds it."""
+
+    owner: str
+    id: str
+    run: int
+
+
+def read_stop_request(message: bytes) -> StopRequest | None:
+    """Read what was published about a run that shall stop; None for what cannot be read."""
+    try:
+        run, length, rest = message.split(b" ", 2)
+        return StopRequest(_text(rest[: int(length)]), _text(rest[int(length) :]), int(run))
+    except ValueError:
+        return None
+
+
 def requeue(keys: QueueKeys, job_id: str, *, at_front: bool = False) -> Call[str]:
     """Run an ended job again; the reply is "requeued" or says why not (lua/requeue.lua)."""
     nonce = secrets.token_hex(4)

@@ -22,6 +22,12 @@ def payload(keys: QueueKeys, job_id: str) -> Call[bytes | None]:
     return Call(("GET", _key(keys.payload(job_id))), _same)
 
 
+def is_asked_to_stop(keys: QueueKeys, job_id: str, run: int) -> Call[bool]:
+    """Whether this run of a job shall be interrupted."""
+    call = ("HMGET", _key(keys.job(job_id)), "run", "stop", "gone")
+    return Call(call, lambda f: f[0] == b"%d" % run and f[1] is not None and f[2] is None)
+
+
 def errors(keys: QueueKeys, job_id: str) -> Call[list[Failure]]:
     """The last failed attempts and deaths of a job, newest first."""
     return Call(

@@ -4,6 +4,7 @@ worker      what Python code starts
 supervisor  keeps child processes running and ends those that hang; runs no user code
 chores      beats, delayed jobs, the jobs of the dead
 child       a process; loop: claim, run, settle; executor: runs; link: talks to Redis
+crew        the loop of a process that runs many jobs at once; porter: claims and settles for it
 board       what a child shows its supervisor
 """
 

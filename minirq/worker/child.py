@@ -8,18 +8,21 @@ import os
 import random
 import resource
 import signal
+import socket
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from minirq.exceptions import AccessDenied, ConfigError
 from minirq.text import safe_text
 from minirq.worker.board import Board
 from minirq.worker.executor import Executor
 from minirq.worker.hygiene import Hygiene
+from minirq.worker.interruption import MainGuard
 from minirq.worker.link import Link
 from minirq.worker.loop import DRAINED, LOST, UNFIT, Loop, close_quietly
 from minirq.worker.settings import WorkerSettings
@@ -34,11 +37,14 @@ EXIT_DRAINED, EXIT_BROKEN, EXIT_LOST, EXIT_RECYCLED, EXIT_HOPELESS, EXIT_UNFIT =
 
 _PR_SET_PDEATHSIG = 1
 
+#: for requests, and for a wait beside them
+Links = tuple[Link, Link]
+
 
 def run_child(
     settings: WorkerSettings,
     client: redis.Redis,
-    owner: str,
+    owners: tuple[str, ...],
     board: Board,
     share: int | None,
     supervisor: int,
@@ -53,7 +59,7 @@ def run_child(
         _set_up(supervisor)
         release()
         sys.path[:0] = [path for path in settings.paths if path not in sys.path]
-        code = _run(settings, client, owner, board, share)
+        code = _run(settings, client, owners, board, share)
     except (AccessDenied, ConfigError) as error:
         logger.error("%s", error)
         code = EXIT_HOPELESS
@@ -68,26 +74,45 @@ def run_child(
         os._exit(code)
 
 
-def _run(settings: WorkerSettings, client: redis.Redis, owner: str, board: Board, share: int | None) -> int:
+def _run(
+    settings: WorkerSettings, client: redis.Redis, owners: tuple[str, ...], board: Board, share: int | None
+) -> int:
     _preload(settings.preload)
-    link = Link(client, settings, owner, is_quiet=True)
+    links = Link(client, settings, owners[0], is_quiet=True), Link(client, settings, owners[0], is_quiet=True)
     # a daemon that a job starts must not hold the dead worker's connection open: it would be served for ever
-    os.register_at_fork(after_in_child=lambda: _close_sockets(link))
-    executor = Executor(settings)
+    os.register_at_fork(after_in_child=lambda: _close_sockets(links))
     quotas = [quota for quota in (share, settings.max_jobs_per_child) if quota is not None]
-    loop = Loop(
-        link,
-        executor,
-        board,
-        settings,
-        client=client,
-        is_stopping=lambda: board.is_asked_to_stop or _has_grown(board, settings.max_memory_per_child),
-        quota=min(quotas, default=None),
-        hygiene=Hygiene(link.sockets, executor.put_back_alarm),
-    )
-    reason = loop.run()
-    close_quietly(link, executor)
+    options: dict[str, Any] = {
+        "client": client,
+        "is_stopping": lambda: board.is_asked_to_stop or _has_grown(board, settings.max_memory_per_child),
+        "quota": min(quotas, default=None),
+    }
+    run = _run_one_by_one if settings.concurrency == 1 else _run_together
+    reason = run(settings, links, owners, board, options)
+    for link in links:
+        with suppress(Exception):
+            link.close()
     return {LOST: EXIT_LOST, DRAINED: EXIT_DRAINED, UNFIT: EXIT_UNFIT}.get(reason, EXIT_RECYCLED)
+
+
+def _run_one_by_one(
+    settings: WorkerSettings, links: Links, owners: tuple[str, ...], board: Board, options: dict[str, Any]
+) -> str:
+    executor = Executor(settings)
+    guard = MainGuard(board, executor.cancel_coroutine, executor.stop_alarm)
+    guard.listen()
+    hygiene = Hygiene(lambda: _sockets(links), executor.put_back_alarm)
+    reason = Loop(links[0], executor, board, settings, guard=guard, hygiene=hygiene, **options).run()
+    close_quietly(links[0], executor)
+    return reason
+
+
+def _run_together(
+    settings: WorkerSettings, links: Links, owners: tuple[str, ...], board: Board, options: dict[str, Any]
+) -> str:
+    from minirq.worker.crew import Crew  # asyncio: 20 ms that a worker of one job at a time does not pay
+
+    return Crew(links, owners, board, settings, sockets=lambda: _sockets(links), **options).run()
 
 
 def _preload(modules: Sequence[str]) -> None:
@@ -100,8 +125,13 @@ def _preload(modules: Sequence[str]) -> None:
             ) from error
 
 
-def _close_sockets(link: Link) -> None:
-    for sock in link.sockets():
+def _sockets(links: Links) -> Iterator[socket.socket]:
+    for link in links:
+        yield from link.sockets()
+
+
+def _close_sockets(links: Links) -> None:
+    for sock in _sockets(links):
         sock.close()
 
 

@@ -11,7 +11,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
@@ -29,6 +29,7 @@ from minirq.worker.ears import Ears
 from minirq.worker.patience import Patience
 from minirq.worker.search import Search
 from minirq.worker.settings import WorkerSettings
+from minirq.worker.stops import Stops
 
 if TYPE_CHECKING:
     import redis
@@ -51,17 +52,23 @@ _FIRST_LOOK = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Burial:
-    """A dead owner whose jobs are to be taken back. `blamed` None: nobody knows which of them ran.
+    """Dead owners whose jobs are to be taken back. `blamed` None: nobody knows which of them ran.
 
     `is_spared`: the worker itself has ended the process, so what ran is not to blame.
-    `overdue` is settled first: the run that was killed because it was over time.
     """
 
-    owner: str
+    owners: tuple[str, ...]
     evidence: Failure
     blamed: tuple[tuple[str, int], ...] | None = ()
     is_spared: bool = False
-    overdue: Settlement | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What follows for a run that was given up, said in its owner's name."""
+
+    owner: str
+    settlement: Settlement
 
 
 class Chores:
@@ -73,11 +80,12 @@ class Chores:
         self._queues = settings.queue_keys
         self._sender = Sender(derive(client, socket_timeout=REPLY_TIMEOUT), patience=0)
         self._ears_client = derive(client, socket_timeout=REPLY_TIMEOUT)
-        self._ears = Ears(self._ears_client, self._keys.chores)
+        self._ears = Ears(self._ears_client, self._keys.chores, self._keys.stops)
+        self.stops = Stops(self._sender, self._queues, settings.beat)
         self._patience = Patience()
         self._owners: set[str] = set()
         self._new: set[str] = set()
-        self._burials: list[Burial] = []
+        self._burials: list[Burial | Verdict] = []
         self._due: dict[str, float] = dict.fromkeys(settings.queues, 0.0)
         self._next_beat = self._next_others = self._next_trim = self._next_sweep = 0.0
         self._next_search = self._next_show = 0.0
@@ -90,30 +98,35 @@ class Chores:
         self._clock: tuple[float, float] | None = None
         self._steady_since: float | None = None
         self._started = time.time()
-        #: what the supervisor wants people to see of this worker
-        self.report: dict[str, Any] = {}
+        #: what people shall see of this worker: drawn at each beat
+        self.report: Callable[[], dict[str, Any]] = dict
 
     # --- owners -------------------------------------------------------------------------------
 
-    def register(self, owner: str) -> bool:
-        """Register an owner at once, so that it may claim. False: Redis is away, try again later."""
-        self._new.add(owner)
+    def register(self, *owners: str) -> bool:
+        """Register owners at once, so that they may claim. False: Redis is away, try again later."""
+        self._new.update(owners)
         self._next_beat = 0.0
-        is_registered = self._guarded(self._beat) and owner in self._owners
+        is_registered = self._guarded(self._beat) and self._owners.issuperset(owners)
         # people see a new process soon
         self._next_beat = min(self._next_beat, time.monotonic() + _FIRST_LOOK)
         return is_registered
 
     def bury(self, burial: Burial) -> None:
-        """Take back what a dead owner holds, now or as soon as Redis can be reached."""
-        self._owners.discard(burial.owner)
-        self._new.discard(burial.owner)
+        """Take back what dead owners hold, now or as soon as Redis can be reached."""
+        self._owners.difference_update(burial.owners)
+        self._new.difference_update(burial.owners)
         self._burials.append(burial)
+        self._retry_at = 0.0
+
+    def judge(self, verdict: Verdict) -> None:
+        """Settle a run that was given up, now or as soon as Redis can be reached; before what follows."""
+        self._burials.append(verdict)
         self._retry_at = 0.0
 
     @property
     def has_burials(self) -> bool:
-        """Whether some dead owner's jobs have not been taken back yet."""
+        """Whether something has not been settled or taken back yet."""
         return bool(self._burials)
 
     # --- time ---------------------------------------------------------------------------------
@@ -126,13 +139,19 @@ class Chores:
             self._guarded(lambda: self._all_due(lost))
         now = time.monotonic()
         times = [self._next_beat, self._next_others, self._sweep_at, self._next_search, *self._due.values()]
+        times.append(self.stops.next_look)
         soonest = max(min(times), self._retry_at)
         return max(soonest - now, 0.0), lost
 
     def hurry(self) -> None:
-        """Hear what was published: delayed jobs that became the earliest. For when `fileno` is readable."""
-        for name in self._ears.heard():
-            if name in self._due:
+        """Hear what was published: delayed jobs that became the earliest, runs that are asked to stop.
+
+        For when `fileno` is readable.
+        """
+        for channel, message in self._ears.heard():
+            if channel == self._keys.stops:
+                self.stops.hear(message)
+            elif (name := message.decode("utf-8", "replace")) in self._due:
                 self._due[name] = 0.0
 
     def fileno(self) -> int | None:
@@ -157,6 +176,9 @@ class Chores:
             lost |= self._beat()
         if self._ears.open():
             self._due.update(dict.fromkeys(self._due, 0.0))
+            self.stops.next_look = 0.0
+        if now >= self.stops.next_look:
+            self.stops.look()
         if now >= self._sweep_at:
             self._next_sweep = now + self._settings.lease
             self._sweep(self._settings.queues)
@@ -300,25 +322,26 @@ class Chores:
 
     def _hold_burials(self) -> None:
         while self._burials:
-            burial = self._burials[0]
-            if burial.overdue is not None:
-                call = operations.finish(self._queues, burial.owner, [burial.overdue], want=0)
-                self._sender.send(call)
-            calls = [
-                operations.bury(
-                    keys,
-                    burial.owner,
-                    evidence=burial.evidence.encode(),
-                    blamed=burial.blamed,
-                    is_spared=burial.is_spared,
-                    pause=self._settings.loss_pause,
-                )
-                for keys in self._queues
-            ]
-            # where a queue's keys are broken, the owner is listed as dead, and later sweeps go on
-            for name, taken in self._each("bury", self._settings.queues, calls):
-                _log_taken_back(name, taken or [])
+            match self._burials[0]:
+                case Verdict(owner, settlement):
+                    self._sender.send(operations.finish(self._queues, owner, [settlement], want=0))
+                case Burial() as burial:
+                    self._hold_burial(burial)
             self._burials.pop(0)
+
+    def _hold_burial(self, burial: Burial) -> None:
+        proof = burial.evidence.encode()
+        pause = self._settings.loss_pause
+        calls = [
+            operations.bury(
+                keys, owner, evidence=proof, blamed=burial.blamed, is_spared=burial.is_spared, pause=pause
+            )
+            for owner in burial.owners
+            for keys in self._queues
+        ]
+        # where a queue's keys are broken, the owner is listed as dead, and later sweeps go on
+        for name, taken in self._each("bury", self._settings.queues * len(burial.owners), calls):
+            _log_taken_back(name, taken or [])
 
     def held_by(self, owner: str, queue: int, job_id: str) -> tuple[bytes | None, int, int]:
         """Return the payload of a job that an owner holds, its attempts and losses. Raises MinirqError."""
@@ -354,7 +377,7 @@ class Chores:
             "pid": os.getpid(),
             "queues": json.dumps(list(self._settings.queues)),
             "started": self._started,
-            **{name: json.dumps(value) for name, value in self.report.items()},
+            **{name: json.dumps(value) for name, value in self.report().items()},
         }
 
 

@@ -18,10 +18,12 @@ _LEFTOVER_GRACE = 1.0
 
 
 class CoroutineRunner:
-    """Runs coroutines on a loop of its own, made when the first one comes."""
+    """Runs coroutines on a loop of its own, made when the first one comes, and kept."""
 
     def __init__(self) -> None:
         self._runner: asyncio.Runner | None = None
+        self._task: asyncio.Task[Any] | None = None
+        self._is_running = self._is_cancelled = False
 
     def run(self, coroutine: Coroutine[Any, Any, Any], timeout: float) -> Any:
         """Run to the end or for `timeout` seconds (-1 no limit), then it is cancelled: JobTimeoutException.
@@ -32,7 +34,20 @@ class CoroutineRunner:
 
         if self._runner is None:
             self._runner = asyncio.Runner()
-        return self._runner.run(_bounded(coroutine, timeout))
+        self._is_cancelled, self._is_running = False, True
+        try:
+            return self._runner.run(self._bounded(coroutine, timeout))
+        finally:
+            self._is_running = False
+
+    def cancel(self) -> bool:
+        """Cancel the coroutine that runs, False if none does. From any thread, or from a signal handler."""
+        if not self._is_running:
+            return False
+        self._is_cancelled = True
+        if self._task is not None:
+            self._task.get_loop().call_soon_threadsafe(self._task.cancel)
+        return True
 
     def close(self) -> None:
         """Close the loop."""
@@ -40,22 +55,26 @@ class CoroutineRunner:
             self._runner.close()
             self._runner = None
 
+    async def _bounded(self, coroutine: Coroutine[Any, Any, Any], timeout: float) -> Any:
+        import asyncio  # as above
 
-async def _bounded(coroutine: Coroutine[Any, Any, Any], timeout: float) -> Any:
-    import asyncio  # as above
-
-    scope = asyncio.timeout(None if timeout == -1 else timeout)
-    try:
-        async with scope:
-            return await coroutine
-    except TimeoutError:
-        if scope.expired():
-            raise JobTimeoutException(f"the job ran longer than its timeout of {timeout:g} s") from None
-        raise
-    finally:
-        leftovers = asyncio.all_tasks() - {asyncio.current_task()}
-        if leftovers:
-            logger.warning("a job left %d tasks behind; they are cancelled", len(leftovers))
-            for task in leftovers:
-                task.cancel()
-            await asyncio.wait(leftovers, timeout=_LEFTOVER_GRACE)
+        self._task = asyncio.current_task()
+        scope = asyncio.timeout(None if timeout == -1 else timeout)
+        try:
+            async with scope:
+                if self._is_cancelled:
+                    coroutine.close()
+                    raise asyncio.CancelledError
+                return await coroutine
+        except TimeoutError:
+            if scope.expired():
+                raise JobTimeoutException(f"the job ran longer than its timeout of {timeout:g} s") from None
+            raise
+        finally:
+            self._task = None
+            leftovers = asyncio.all_tasks() - {asyncio.current_task()}
+            if leftovers:
+                logger.warning("a job left %d tasks behind; they are cancelled", len(leftovers))
+                for task in leftovers:
+                    task.cancel()
+                await asyncio.wait(leftovers, timeout=_LEFTOVER_GRACE)

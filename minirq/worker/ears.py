@@ -1,4 +1,4 @@
-"""Ears: a subscription on which producers say that a delayed job has become the earliest.
+"""Ears: a subscription on which delayed jobs that became the earliest, and requests to stop, are published.
 
 It saves looking. What is missed, because it could not be set up or was cut, is found by the next look.
 """
@@ -10,11 +10,11 @@ from typing import Any
 
 
 class Ears:
-    """Names of queues, as they are published on a channel. It never raises."""
+    """What is published on some channels. It never raises."""
 
-    def __init__(self, client: Any, channel: str) -> None:
+    def __init__(self, client: Any, *channels: str) -> None:
         self._client = client
-        self._channel = channel
+        self._channels = channels
         self._pubsub: Any = None
 
     def open(self) -> bool:
@@ -24,23 +24,23 @@ class Ears:
         with suppress(Exception):
             # the confirmation is a message too: ignored, it would look like the end of what has come
             pubsub = self._client.pubsub(ignore_subscribe_messages=False)
-            pubsub.subscribe(self._channel)
+            pubsub.subscribe(*self._channels)
             self._pubsub = pubsub
             return True
         return False
 
-    def heard(self) -> list[str]:
-        """Return the names that came since the last call; the ears are closed if the subscription was cut."""
-        names: list[str] = []
+    def heard(self) -> list[tuple[str, bytes]]:
+        """Return channels and messages that came since the last call. If the subscription was cut, close."""
+        came: list[tuple[str, bytes]] = []
         if self._pubsub is None:
-            return names
+            return came
         try:
             while message := self._pubsub.get_message(timeout=0):
                 if message["type"] == "message":
-                    names.append(message["data"].decode("utf-8", "replace"))
+                    came.append((message["channel"].decode("utf-8", "replace"), message["data"]))
         except Exception:  # redis-py's errors and those of a socket that is gone
             self.close()
-        return names
+        return came
 
     def fileno(self) -> int | None:
         """The descriptor that becomes readable when there is something to hear; None while closed."""

@@ -33,8 +33,10 @@ def of_stop(worker: str) -> Failure:
     return Failure("WorkerLost", "the worker was stopped", worker=worker, kind="lost")
 
 
-def overdue(slot: Slot, raw: bytes, attempts: int, lost: int, worker: str) -> Settlement | None:
-    """Return what follows for a job that was killed because it ignored its timeout: the end, or a retry.
+def overdue(
+    slot: Slot, raw: bytes, attempts: int, lost: int, worker: str, what: str = "was killed"
+) -> Settlement | None:
+    """Return what follows for a job that ignored its timeout and `what`: the end, or a retry.
 
     None for a payload that cannot be read: it is taken back like any other.
     """
@@ -43,7 +45,7 @@ def overdue(slot: Slot, raw: bytes, attempts: int, lost: int, worker: str) -> Se
     except DeserializationError:
         return None
     error = JobTimeoutException(
-        f"the job ran longer than its timeout of {options.timeout:g} s, ignored it, and was killed"
+        f"the job ran longer than its timeout of {options.timeout:g} s, ignored it, and {what}"
     )
     failure = Failure("minirq.exceptions.JobTimeoutException", str(error), "", worker, "timeout")
     claimed = Claimed(slot.queue, slot.id, raw, slot.run, attempts, lost)

@@ -105,10 +105,18 @@ class Executor:
         """Make sure that timeouts ring after a job that may have set alarms of its own; True if it had."""
         return self._alarm is not None and self._alarm.put_back()
 
-    def close(self) -> None:
-        """End what was kept between jobs."""
+    def stop_alarm(self) -> None:
+        """Have no alarm ring until the next job sets one."""
         if self._alarm is not None:
             self._alarm.stop()
+
+    def cancel_coroutine(self) -> bool:
+        """Cancel the coroutine that runs, False if none does. From any thread, or from a signal handler."""
+        return self._coroutines.cancel()
+
+    def close(self) -> None:
+        """End what was kept between jobs."""
+        self.stop_alarm()
         self._coroutines.close()
 
     def _call(self, task: Task) -> Any:

@@ -34,7 +34,17 @@ _SPARE_FROM = 200
 
 _HEARD = [
     getattr(signal, name)
-    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGCHLD", "SIGPIPE", "SIGUSR1", "SIGUSR2")
+    for name in (
+        "SIGINT",
+        "SIGTERM",
+        "SIGHUP",
+        "SIGQUIT",
+        "SIGCHLD",
+        "SIGPIPE",
+        "SIGURG",
+        "SIGUSR1",
+        "SIGUSR2",
+    )
     if hasattr(signal, name)
 ]
 

@@ -11,7 +11,7 @@ from typing import Any
 from minirq.protocol.operations import DELETED, FENCED, Claimed
 from minirq.protocol.payload import MAX_ID_BYTES
 from minirq.text import safe_text
-from minirq.worker.outcome import Failed, Finished, Missed, Outcome, Retrying
+from minirq.worker.outcome import Failed, Finished, Interrupted, Missed, Outcome, Retrying
 from minirq.worker.settings import WorkerSettings
 
 logger = logging.getLogger("minirq.worker.jobs")
@@ -39,6 +39,8 @@ class Journal:
         match outcome:
             case Finished():
                 logger.info("job %s finished: %s in %.3f s", job, shown, seconds, extra=facts)
+            case Interrupted():
+                logger.info("job %s was interrupted: %s after %.3f s", job, shown, seconds, extra=facts)
             case Failed(failure):
                 why = safe_text(failure.summary)
                 logger.error("job %s failed: %s after %.3f s: %s", job, shown, seconds, why, extra=facts)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from minirq.current import Running, running
@@ -20,9 +21,10 @@ from minirq.worker.board import BUSY, WAITING, Board
 from minirq.worker.executor import Executor, Task
 from minirq.worker.fault_points import fault
 from minirq.worker.hygiene import Hygiene
+from minirq.worker.interruption import Guard
 from minirq.worker.journal import Journal
 from minirq.worker.link import Link
-from minirq.worker.outcome import Failed, Finished, Missed, Outcome, settlement
+from minirq.worker.outcome import Failed, Finished, Interrupted, Missed, Outcome, settlement
 from minirq.worker.pace import BATCH_SECONDS, MOST, Pace
 from minirq.worker.settings import WorkerSettings
 
@@ -50,6 +52,7 @@ class Loop:
         is_stopping: Callable[[], bool],
         quota: int | None = None,
         hygiene: Hygiene | None = None,
+        guard: Guard | None = None,
     ) -> None:
         self._link = link
         self._executor = executor
@@ -59,6 +62,7 @@ class Loop:
         self._is_stopping = is_stopping
         self._quota = quota
         self._hygiene = hygiene
+        self._run_job = executor.run if guard is None else partial(guard.run, executor.run)
         self._is_fit = True
         self._ran = 0
         self._journal = Journal(settings)
@@ -160,11 +164,10 @@ class Loop:
         if self._journal.is_told and not isinstance(task, Missed):
             self._journal.started(claimed, function)
         outcome = self._run_task(task) if isinstance(task, Task) else task
-        self._board.end(failed=not isinstance(outcome, Finished))
+        self._board.end(failed=not isinstance(outcome, (Finished, Interrupted)))
         fault("ended")
-        self._tidy(
-            function, is_short
-        )  # before anything is sent or logged: the job may have closed what that goes over
+        # before anything is sent or logged: the job may have closed what that goes over
+        self._tidy(function, is_short)
         if self._journal.is_told or not isinstance(outcome, Finished):
             self._journal.ended(claimed, function, outcome, time.monotonic() - started)
         return outcome
@@ -186,7 +189,7 @@ class Loop:
         )
         fault("started")
         try:
-            return self._executor.run(task)
+            return self._run_job(task)
         finally:
             running.reset(token)
 

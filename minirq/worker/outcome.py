@@ -46,11 +46,16 @@ class Missed:
 
 
 @dataclass(frozen=True, slots=True)
+class Interrupted:
+    """The run was asked to stop and did: the record says how the job ends. No attempt is counted."""
+
+
+@dataclass(frozen=True, slots=True)
 class Released:
     """The job was not started: it goes back to the front of the queue."""
 
 
-Outcome = Finished | Failed | Retrying | Missed | Released
+Outcome = Finished | Failed | Retrying | Missed | Interrupted | Released
 
 
 def after_error(
@@ -109,5 +114,5 @@ def settlement(claimed: Claimed, outcome: Outcome) -> Settlement:
             )
         case Missed(failure, window):
             return Settlement(claimed.queue, claimed.id, claimed.run, "miss", failure.encode(), window)
-        case Released():
+        case Interrupted() | Released():
             return Settlement(claimed.queue, claimed.id, claimed.run, "release")

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from minirq.worker.board import Board
+from minirq.worker.interruption import SIGNAL
+from minirq.worker.watch import Watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +37,23 @@ class Death:
 
 
 class Process:
-    """A forked child with its board, the owner that it works as, and its share of the jobs to run."""
+    """A forked child with its board and a watch on it, its owners, and its share of the jobs to run."""
 
     def __init__(
-        self, owner: str, board: Board, share: int | None = None, memory_events: Path | None = None
+        self,
+        owners: tuple[str, ...],
+        board: Board,
+        share: int | None = None,
+        memory_events: Path | None = None,
+        grace: float = 0.0,
     ) -> None:
         self._memory_events = memory_events
         self._oom_kills = oom_kills(memory_events)
-        self.owner = owner
+        self.owners = owners
         self.board = board
+        self.watch = Watch(board, owners, grace)
+        #: when it has to be gone because some of its jobs were given up
+        self.retires_at: float | None = None
         self.share = share
         self.pid = 0
         self.pidfd: int | None = None
@@ -58,6 +68,12 @@ class Process:
         if hasattr(os, "pidfd_open"):
             with suppress(OSError):  # an old kernel: then the supervisor looks from time to time
                 self.pidfd = os.pidfd_open(self.pid)
+
+    def interrupt(self) -> None:
+        """Have the process look on its board which runs are asked to stop."""
+        if SIGNAL is not None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(self.pid, SIGNAL)
 
     def kill(self) -> None:
         """Kill the process and what its jobs have started."""

@@ -18,8 +18,12 @@ SAFE_SERIALIZERS = ("msgpack", "json")
 #: how long a deploy may take to bring a new function to all workers, seconds
 MISS_WINDOW = 60.0
 
+#: jobs that one owner holds at most
+MOST_HELD = 64
+
 _RANGES = (
     ("processes", 1, 1000),
+    ("concurrency", 1, 10_000),
     ("max_jobs", 1, 10**12),
     ("max_jobs_per_child", 1, 10**12),
     ("max_memory_per_child", 1, 2**50),
@@ -52,6 +56,7 @@ class WorkerSettings:
     name: str = field(default_factory=_default_name)
     namespace: str = DEFAULT_NAMESPACE
     processes: int = 1
+    concurrency: int = 1
     is_burst: bool = False
     is_batching: bool = True
     max_jobs: int | None = None
@@ -84,6 +89,17 @@ class WorkerSettings:
     def beat(self) -> float:
         """Seconds between two beats: a lease outlives four missed ones."""
         return self.lease / 5
+
+    @property
+    def patience_with_jobs(self) -> float:
+        """How long after its deadline, or a request to stop, a job is given up. Beside others it may take a
+        second longer: what it waits for may be its neighbour."""
+        return self.kill_grace + (1.0 if self.concurrency > 1 else 0.0)
+
+    @property
+    def owners_per_child(self) -> int:
+        """A process holds its jobs as so many owners."""
+        return -(-self.concurrency // MOST_HELD)
 
     @property
     def miss_window(self) -> float:

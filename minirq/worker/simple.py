@@ -16,9 +16,11 @@ from minirq.worker import evidence
 from minirq.worker.board import WAITING, Board, portrait
 from minirq.worker.chores import Burial, Chores
 from minirq.worker.executor import Executor
+from minirq.worker.interruption import SIGNAL, Guard, MainGuard, ThreadGuard
 from minirq.worker.link import Link
 from minirq.worker.loop import LOST, Loop, close_quietly
 from minirq.worker.settings import WorkerSettings
+from minirq.worker.stops import Held
 from minirq.worker.timeouts import BaseDeathPenalty
 
 if TYPE_CHECKING:
@@ -42,7 +44,10 @@ class SimpleWork:
         self._penalty = penalty
         self._board = Board()
         self._chores = Chores(client, settings)
+        self._chores.report, self._chores.stops.running = self._report, self._running
         self._chores_lock = threading.Lock()
+        self._owner = ""
+        self._guard: MainGuard | ThreadGuard | None = None
         self._over = threading.Event()
         self._is_stopping = False
 
@@ -74,7 +79,7 @@ class SimpleWork:
                 signal.signal(number, handler)
 
     def _run_as_new_owner(self) -> str:
-        owner = self._settings.new_owner()
+        owner = self._owner = self._settings.new_owner()
         while not self._register(owner):
             if self._is_stopping:
                 return ""
@@ -89,13 +94,22 @@ class SimpleWork:
             client=self._client,
             is_stopping=lambda: self._is_stopping,
             quota=self._settings.max_jobs,
+            guard=self._guarded(executor),
         )
         try:
             return loop.run()
         finally:
             close_quietly(link, executor)
             with self._chores_lock:
-                self._chores.bury(Burial(owner, evidence.of_stop(self._settings.name)))
+                self._chores.bury(Burial((owner,), evidence.of_stop(self._settings.name)))
+
+    def _guarded(self, executor: Executor) -> Guard:
+        if threading.current_thread() is threading.main_thread() and SIGNAL is not None:
+            self._guard = MainGuard(self._board, executor.cancel_coroutine, executor.stop_alarm)
+            self._guard.listen()
+        else:
+            self._guard = ThreadGuard(executor.cancel_coroutine)
+        return self._guard
 
     def _register(self, owner: str) -> bool:
         with self._chores_lock:
@@ -105,22 +119,42 @@ class SimpleWork:
         wait = 0.0
         while not self._over.wait(wait):
             with self._chores_lock:
-                self._chores.report = self._report()
                 wait, _ = self._chores.tick()
                 # there is nobody to select on the subscription
                 self._chores.hurry()
+                self._pass_on_requests()
             wait = min(wait, _RETRY)
 
     def _report(self) -> dict[str, Any]:
         """What people get to see of this worker: the next beat takes it along."""
         done, failed = self.counts
-        line = portrait(self._board, self._settings.queues)
-        return {"processes": [os.getpid()], "busy": [line] if line else [], "done": done, "failed": failed}
+        slots = self._board.running()
+        return {
+            "processes": [os.getpid()],
+            "running": len(slots),
+            "busy": portrait(slots, self._settings.queues),
+            "done": done,
+            "failed": failed,
+        }
+
+    def _running(self) -> list[Held]:
+        return [Held(self._owner, s.queue, s.id, s.run, s.started) for s in self._board.running()]
+
+    def _pass_on_requests(self) -> None:
+        """Interrupt the run that is asked to stop. Nothing kills one that swallows that."""
+        for request in self._chores.stops.taken():
+            slot = self._board.find(request.id, request.run, range(1))
+            if slot is not None and request.owner == self._owner:
+                self._board.ask_run_to_stop(slot)
+                if self._guard is not None:
+                    self._guard.interrupt()
 
     def _hear_signals(self) -> dict[int, Any]:
         if threading.current_thread() is not threading.main_thread():
             return {}
         old: dict[int, Any] = {}
+        if SIGNAL is not None:
+            old[SIGNAL] = signal.getsignal(SIGNAL)
         for number in (signal.SIGINT, signal.SIGTERM):
             old[number] = signal.signal(number, self._on_signal)
         return old

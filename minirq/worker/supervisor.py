@@ -11,11 +11,12 @@ import os
 import selectors
 import signal
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from minirq.connection.connect import open_sockets
-from minirq.exceptions import AccessDenied, MinirqError
+from minirq.exceptions import AccessDenied
 from minirq.text import counted, safe_text
 from minirq.worker import evidence
 from minirq.worker.board import STARTING, WAITING, Board, Slot, portrait
@@ -28,9 +29,12 @@ from minirq.worker.child import (
     run_child,
 )
 from minirq.worker.chores import Burial, Chores
+from minirq.worker.judge import Judge
 from minirq.worker.process import Process, memory_events
+from minirq.worker.requests import Requests
 from minirq.worker.settings import WorkerSettings
 from minirq.worker.signals import Signals
+from minirq.worker.stops import Held
 
 if TYPE_CHECKING:
     import redis
@@ -42,6 +46,8 @@ _QUICK_DEATH = 1.0
 _LONGEST_PAUSE = 5.0
 #: ends of a child that it has given its reason for
 _SAID = (EXIT_DRAINED, EXIT_RECYCLED, EXIT_LOST, EXIT_HOPELESS, EXIT_UNFIT)
+#: jobs that are named when a process died with many
+_MOST_NAMED = 5
 #: without a descriptor for a child's death it is looked at this often, seconds
 _LOOK_EVERY = 0.1
 
@@ -53,8 +59,12 @@ class Supervisor:
         self._client = client
         self._settings = settings
         self._chores = Chores(client, settings)
+        self._chores.report = self._report
+        self._chores.stops.running = self._running
         self._signals = Signals(("SIGINT", "SIGTERM", "SIGHUP", "SIGCHLD"))
         self._selector = selectors.DefaultSelector()
+        self._requests = Requests(settings.beat)
+        self._judge = Judge(self._chores, settings.name)
         self._memory_events = memory_events()
         self._ears: int | None = None
         self._children: list[Process] = []
@@ -76,8 +86,9 @@ class Supervisor:
         """Work until the end. Raises AccessDenied if Redis refuses what a worker needs."""
         settings = self._settings
         logger.info(
-            "worker %s started: queues %s, %s",
+            "worker %s started: queues %s, %s%s",
             settings.name, ", ".join(settings.queues), counted(settings.processes, "process", "processes"),
+            f" of {settings.concurrency} jobs" if settings.concurrency > 1 else "",
         )  # fmt: skip
         self._signals.open()
         try:
@@ -107,9 +118,8 @@ class Supervisor:
 
     def _turn(self) -> bool:
         """Do what is due, then wait for what comes next. False when all is over."""
-        self._chores.report = self._report()
         wait, lost = self._chores.tick()
-        for child in [child for child in self._children if child.owner in lost]:
+        for child in [child for child in self._children if not lost.isdisjoint(child.owners)]:
             logger.warning("process %d has lost its lease and is replaced", child.pid)
             self._end(child)
         self._start_children()
@@ -118,6 +128,7 @@ class Supervisor:
         self._hear(self._patience(wait))
         for number in self._signals.taken():
             self._on_signal(number)
+        self._requests.pass_on(self._chores.stops.taken(), self._children)
         for child in list(self._children):
             if child.reap() is not None:
                 self._bury(child)
@@ -147,17 +158,21 @@ class Supervisor:
 
     def _start_children(self) -> None:
         while len(self._children) < self._wanted and time.monotonic() >= self._start_at:
-            owner = self._settings.new_owner()
-            if not self._chores.register(owner):
+            owners = tuple(self._settings.new_owner() for _ in range(self._settings.owners_per_child))
+            if not self._chores.register(*owners):
                 return
-            self._fork(owner)
+            self._fork(owners)
 
-    def _fork(self, owner: str) -> None:
-        child = Process(owner, Board(), self._shares.pop() if self._shares else None, self._memory_events)
+    def _fork(self, owners: tuple[str, ...]) -> None:
+        settings = self._settings
+        share = self._shares.pop() if self._shares else None
+        child = Process(
+            owners, Board(settings.concurrency), share, self._memory_events, settings.patience_with_jobs
+        )
         supervisor = os.getpid()
         child.start(
             lambda: run_child(
-                self._settings, self._client, owner, child.board, child.share, supervisor, self._release
+                settings, self._client, owners, child.board, child.share, supervisor, self._release
             )
         )
         self._children.append(child)
@@ -177,13 +192,22 @@ class Supervisor:
     def _report(self) -> dict[str, Any]:
         """What people want to see of this worker."""
         done, failed = self.counts
-        boards = [child.board for child in self._children]
+        slots = [slot for child in self._children for slot in child.board.running()]
         return {
             "processes": [child.pid for child in self._children],
-            "busy": [line for board in boards if (line := portrait(board, self._settings.queues))],
+            "concurrency": self._settings.concurrency,
+            "running": len(slots),
+            "busy": portrait(slots, self._settings.queues),
             "done": done,
             "failed": failed,
         }
+
+    def _running(self) -> list[Held]:
+        return [
+            Held(child.watch.owner_of(slot), slot.queue, slot.id, slot.run, slot.started)
+            for child in self._children
+            for slot in child.board.running()
+        ]
 
     # --- waiting ------------------------------------------------------------------------------
 
@@ -195,12 +219,12 @@ class Supervisor:
             times.append(self._stop_at)
         if self._start_at > now:
             times.append(self._start_at)
-        if self._outdated or any(child.pidfd is None for child in self._children):
+        if self._requests or self._outdated or any(child.pidfd is None for child in self._children):
             times.append(now + _LOOK_EVERY)
         for child in self._children:
-            slot = child.board.current
-            if slot and slot.deadline:
-                times.append(slot.deadline + self._settings.kill_grace)
+            times.append(child.watch.next_time)
+            if child.retires_at is not None:
+                times.append(child.retires_at)
         return max(min(times) - now, 0.001)
 
     def _follow_ears(self) -> None:
@@ -236,15 +260,23 @@ class Supervisor:
     # --- watching the children ----------------------------------------------------------------
 
     def _watch(self, child: Process) -> None:
-        """End a child that waits although it was asked to stop, or whose job is over its time."""
-        is_late = self._stop_at is not None and time.monotonic() >= self._stop_at
+        """End a child that waits although it was asked to stop, or whose jobs heed nothing."""
+        now = time.monotonic()
+        is_late = self._stop_at is not None and now >= self._stop_at
         if is_late or (child.board.is_asked_to_stop and child.board.state == WAITING):
             self._end(child)
             return
-        slot = child.board.current
-        if slot and slot.deadline and time.monotonic() >= slot.deadline + self._settings.kill_grace:
-            logger.warning("job %s ignores its timeout: process %d is killed", safe_text(slot.id), child.pid)
-            self._end(child, overdue=slot)
+        given_up = child.watch.give_up(now)
+        for slot in given_up:
+            what = "does not stop" if child.watch.is_asked(slot) else "ignores its timeout"
+            logger.warning("job %s %s: process %d is replaced", safe_text(slot.id), what, child.pid)
+        if child.watch.is_hopeless() or (child.retires_at is not None and now >= child.retires_at):
+            self._end(child, given_up)
+        elif given_up:
+            # the others may end, and the process takes no more
+            self._judge.decide(child, given_up, "was given up")
+            child.board.ask_to_stop()
+            child.retires_at = child.retires_at or now + self._settings.stop_timeout
 
     def _renew_one(self) -> None:
         """Replace outdated children one after the other, so that work goes on meanwhile."""
@@ -255,43 +287,38 @@ class Supervisor:
             return  # the last one's successor does not work yet
         self._outdated[0].board.ask_to_stop()
 
-    def _end(self, child: Process, overdue: Slot | None = None) -> None:
+    def _end(self, child: Process, given_up: Sequence[Slot] = ()) -> None:
         """Kill a child and take back its jobs, without blame."""
         child.kill()
         child.reap(wait=True)
-        slot = child.board.current
-        if overdue is not None and (slot is None or (slot.id, slot.run) != (overdue.id, overdue.run)):
-            overdue = None  # it ended in the last moment
-        self._bury(child, is_deliberate=True, overdue=overdue)
+        # those that ended in the last moment are left alone
+        self._judge.decide(child, [slot for slot in given_up if child.board.is_current(slot)], "was killed")
+        self._bury(child, is_deliberate=True)
 
-    def _bury(self, child: Process, *, is_deliberate: bool = False, overdue: Slot | None = None) -> None:
+    def _bury(self, child: Process, *, is_deliberate: bool = False) -> None:
         """Take a dead child's jobs back: what ran is blamed, and spared if it was we who killed it."""
-        death, slot, latest = child.death, child.board.current, child.board.latest
+        death, slots, latest = child.death, child.board.running(), child.board.latest()
         assert death is not None
-        blamed: tuple[tuple[str, int], ...] = ()
-        if latest is not None:
-            # also the run that ended last, if it is not settled: it may take down one process after the other
-            blamed = ((latest.id, latest.run),)
-        if slot is not None and not is_deliberate:  # whatever the exit code says: the job may have chosen it
-            logger.warning("process %d %s while it ran job %s", child.pid, death, safe_text(slot.id))
+        # also the runs that ended last, if not settled: they may take down one process after the other
+        blamed = tuple((slot.id, slot.run) for slot in latest)
+        if slots and not is_deliberate:  # whatever the exit code says: the job may have chosen it
+            shown = ", ".join(safe_text(slot.id) for slot in slots[:_MOST_NAMED])
+            more = f" and {len(slots) - _MOST_NAMED} more" if len(slots) > _MOST_NAMED else ""
+            logger.warning(
+                "process %d %s while it ran %s %s%s",
+                child.pid, death, "jobs" if len(slots) > 1 else "job", shown, more,
+            )  # fmt: skip
         elif not is_deliberate and (death.signal or death.code not in _SAID):
             logger.warning("process %d %s while it ran no job", child.pid, death)
-        elif death.code == EXIT_UNFIT and latest is not None:
+        elif death.code == EXIT_UNFIT and latest:
             logger.warning(
-                "process %d is replaced: job %s has left it unfit", child.pid, safe_text(latest.id)
+                "process %d is replaced: job %s has left it unfit", child.pid, safe_text(latest[0].id)
             )
-        ran = None if slot is None else time.monotonic() - slot.started
-        self._chores.bury(
-            Burial(
-                child.owner,
-                evidence.of_death(death, ran, self._settings.name, is_deliberate=is_deliberate),
-                blamed,
-                is_deliberate,
-                self._overdue_settlement(child, overdue) if overdue else None,
-            )
-        )
-        self._learn_from(child, None if slot or death.signal else death.code)
-        if latest is None and not is_deliberate and (death.signal or death.code not in _SAID):
+        ran = time.monotonic() - slots[0].started if len(slots) == 1 else None
+        proof = evidence.of_death(death, ran, self._settings.name, is_deliberate=is_deliberate)
+        self._chores.bury(Burial(child.owners, proof, blamed, is_deliberate))
+        self._learn_from(child, None if slots or death.signal else death.code)
+        if not latest and not is_deliberate and (death.signal or death.code not in _SAID):
             self._hold_back(child)
         else:
             self._pause = 0.0
@@ -323,13 +350,6 @@ class Supervisor:
         if time.monotonic() - child.started < _QUICK_DEATH:
             self._pause = min(max(self._pause * 2, 0.1), _LONGEST_PAUSE)
             self._start_at = time.monotonic() + self._pause
-
-    def _overdue_settlement(self, child: Process, slot: Slot) -> Any:
-        with suppress(MinirqError):  # if it cannot be looked up now, the job is simply taken back
-            raw, attempts, lost = self._chores.held_by(child.owner, slot.queue, slot.id)
-            if raw is not None:
-                return evidence.overdue(slot, raw, attempts, lost, self._settings.name)
-        return None
 
 
 def _shares(max_jobs: int | None, processes: int) -> list[int]:

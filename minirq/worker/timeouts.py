@@ -117,6 +117,7 @@ class Alarm:
         """Switch the timer off; the next block sets it."""
         signal.setitimer(signal.ITIMER_REAL, 0)
         self._rings_at = inf
+        self._deadline = 0.0
 
     def _set(self, seconds: float, at: float) -> None:
         signal.signal(signal.SIGALRM, self._ring)

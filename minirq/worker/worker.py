@@ -31,7 +31,8 @@ class Worker:
     """Takes jobs from queues and runs them in child processes of this process.
 
     `queues` are names or Queue objects, served in strict order. `connection` is a redis.Redis, a URL or
-    None: that of the first Queue, else the configuration decides. `processes` jobs run at once.
+    None: that of the first Queue, else the configuration decides. Each of `processes` runs `concurrency`
+    jobs at once: with more than one, coroutines on an event loop and functions in threads.
     `allow` opens functions by pattern ("os.getpid", "myapp.*"); `accept` names serializers to read
     beyond msgpack and json. The other options are those of `minirq worker` and described in
     `WorkerSettings`; `batch=False` claims jobs one by one, `allow_eviction` works on a Redis that may
@@ -46,6 +47,7 @@ class Worker:
         connection: redis.Redis | str | None = None,
         *,
         processes: int = 1,
+        concurrency: int = 1,
         allow: Sequence[str] = (),
         accept: Sequence[str] = (),
         paths: Sequence[str] = (),
@@ -74,6 +76,7 @@ class Worker:
             "namespace": config.namespace,
             "max_payload": config.max_payload,
             "processes": processes,
+            "concurrency": concurrency,
             "allow": tuple(allow),
             "accept": (*SAFE_SERIALIZERS, *accept),
             "paths": tuple(paths),
@@ -137,6 +140,8 @@ class SimpleWorker(Worker):
     death_penalty_class: type[BaseDeathPenalty] | None = None
 
     def _make(self, client: redis.Redis, settings: WorkerSettings) -> SimpleWork:
+        if settings.processes > 1 or settings.concurrency > 1:
+            raise InvalidOption("a SimpleWorker runs one job at a time: use Worker")
         return SimpleWork(client, settings, self.death_penalty_class)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -44,12 +45,15 @@ def because(invoke: Invoke) -> Callable[[str], dict[str, str]]:
 Because = Callable[[str], dict[str, str]]
 
 
-def pretend_worker(store: Store, *queues: str, processes: int = 2, busy: int = 0, beat_ms: int = 0) -> None:
+def pretend_worker(
+    store: Store, *queues: str, processes: int = 2, concurrency: int = 1, busy: int = 0, beat_ms: int = 0
+) -> None:
     """Have a worker on the list; it beat just now unless told otherwise."""
     now_ms = beat_ms or store.sender.send(reads.server_time())
     portrait: dict[str, Any] = {
         "queues": json.dumps(queues or ["default"]),
         "processes": json.dumps(list(range(1, processes + 1))),
+        "concurrency": json.dumps(concurrency),
         "busy": json.dumps([[f"j{n}", "default", 1.0] for n in range(busy)]),
     }
     store.sender.send_all(reads.show_worker(store.keys, "w.1", portrait, now_ms=now_ms, ttl=60))
@@ -102,6 +106,8 @@ def test_others_are_before_it(queue: Queue, store: Store, because: Because) -> N
         "behind": "2 jobs run before it. 2 processes serve the queue, 1 of them busy."
         " mail may be served first. / Wait, or add processes: minirq worker -p 3 default"
     }
+    pretend_worker(store, processes=2, busy=3, concurrency=10)
+    assert "2 processes serve the queue, 3 of 20 places busy." in because(jobs[2].id)["behind"]
     pretend_worker(store, processes=1)
     assert because(jobs[0].id) == {
         "next": "It runs next. 1 process serves the queue, 0 of them busy. / Wait."
@@ -187,14 +193,13 @@ def test_nobody_moves_what_is_due(
 # --- jobs that run ----------------------------------------------------------------------------
 
 
-def test_it_runs(
-    queue: Queue, start_worker: StartWorker, folder: Path, because: Because, invoke: Invoke
-) -> None:
+def test_it_runs(queue: Queue, start_worker: StartWorker, folder: Path, because: Because) -> None:
     job = queue.enqueue("tasks.wait_for", str(folder / "gate"))
-    start_worker("--name", "web")
+    worker = start_worker("--name", "web")
     until((folder / "gate.started").exists)
     assert because(job.id) == {"running": "It runs on worker web for 0 s. / Wait."}
-    invoke("cancel", job.id)
+    worker.send_signal(signal.SIGSTOP)  # so that nobody interrupts it
+    job.cancel()
     assert list(because(job.id)) == ["canceled-running"]
 
 

@@ -30,7 +30,8 @@ QUEUE_FIELDS = {
     "expired", "oldest_seconds", "is_paused", "paused_until",
 }  # fmt: skip
 WORKER_FIELDS = {
-    "name", "host", "pid", "queues", "started", "last_beat", "processes", "busy", "done", "failed",
+    "name", "host", "pid", "queues", "started", "last_beat", "processes", "concurrency", "running", "busy",
+    "done", "failed",
 }  # fmt: skip
 
 
@@ -177,6 +178,20 @@ def test_a_worker_says_what_it_does(queue: Queue, start_worker: StartWorker, run
     assert f"tasks.wait_for  {job.id}  (default)" in text
     (folder / "gate").touch()
     until(lambda: not busy())
+
+
+def test_a_worker_of_many_says_how_many_run(
+    queue: Queue, start_worker: StartWorker, run: Run, folder: Path
+) -> None:
+    for _ in range(12):
+        queue.enqueue("tasks.wait_for", str(folder / "gate"))
+    start_worker("-p", "1", "-c", "20", "-n", "web-1", "--lease", "0.5")
+    until(lambda: [(w["running"], w["concurrency"]) for w in told(run)["workers"]] == [(12, 20)])
+    text = run("info").stdout
+    assert "12/20" in row(text, "web-1")
+    assert text.count("tasks.wait_for  ") == 10
+    assert "  and 2 more" in text
+    (folder / "gate").touch()
 
 
 def test_the_time_since_the_beat_counts_for_a_running_job(redis: redis_py.Redis) -> None:

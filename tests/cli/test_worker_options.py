@@ -263,6 +263,6 @@ def test_a_settings_file_holds_for_the_worker_and_for_its_jobs(
         '[tool.minirq.worker]\nqueues = ["default", "next"]\nburst = true\n'
     )
     Queue(connection=redis, namespace="mine").enqueue("chain.first")
-    done = minirq("worker", "-c", "settings.toml", cwd=folder)
+    done = minirq("worker", "--config", "settings.toml", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert redis.zcard("mine:{next}:finished") == 1

@@ -89,6 +89,12 @@ def trace_and_sleep(path: str, seconds: float) -> str:
     return "slept"
 
 
+async def trace_and_await(path: str, seconds: float) -> str:
+    append(path, str(os.getpid()))
+    await asyncio.sleep(seconds)
+    return "slept"
+
+
 def die_after_the_end(path: str) -> str:
     """A thread that the job leaves behind takes the process down when the outcome is about to be sent."""
     append(path, "run")

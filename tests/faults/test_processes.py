@@ -206,7 +206,7 @@ def test_what_the_kernel_killed_for_lack_of_memory(tmp_path: Path) -> None:
     events = tmp_path / "memory.events"
     events.write_text("low 0\noom 2\noom_kill 2\n")
     for risen, number in ((True, signal.SIGKILL), (False, signal.SIGKILL), (True, signal.SIGSEGV)):
-        process = Process("owner", Board(), memory_events=events)
+        process = Process(("owner",), Board(), memory_events=events)
         process.start(lambda number=number: _end_quietly_by(number))
         if risen:
             events.write_text(f"low 0\noom 3\noom_kill {int(events.read_text().split()[-1]) + 1}\n")

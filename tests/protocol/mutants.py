@@ -26,6 +26,7 @@ LUA = "minirq/protocol/lua"
 CLAIM, FINISH, RECLAIM = f"{LUA}/lib/claim.lua", f"{LUA}/finish.lua", f"{LUA}/reclaim.lua"
 PARK, BEAT, PROMOTE = f"{LUA}/lib/park.lua", f"{LUA}/beat.lua", f"{LUA}/promote.lua"
 CANCEL, REQUEUE, ENQUEUE = f"{LUA}/cancel.lua", f"{LUA}/requeue.lua", f"{LUA}/enqueue.lua"
+STOP, INTERRUPT = f"{LUA}/stop.lua", f"{LUA}/lib/interrupt.lua"
 
 
 @dataclass(frozen=True)
@@ -264,7 +265,9 @@ MUTANTS = [
         'redis.call("HSET", job, "status", "canceled", "ended_ms", now)',
         'redis.call("DEL", job)',
     ),
-    Mutant("cancel: does not mark a started job", CANCEL, 'redis.call("HSET", job, "stop", "canceled")'),
+    Mutant("cancel: does not mark a started job", INTERRUPT, 'redis.call("HSETNX", job, "stop", status)'),
+    Mutant("cancel: says nothing to the worker", INTERRUPT, 'redis.pcall("PUBLISH"', 'redis.pcall("ECHO"'),
+    Mutant("stop: marks what does not run", STOP, 'if status == "started" then', "if status then"),
     Mutant(
         "cancel: does not tell who waits",
         CANCEL,

@@ -117,6 +117,9 @@ class Stage:
         """The first step of canceling a waiting job, without the search for its payload."""
         return self.send(operations.cancel(self.queues[queue], job_id, keep=keep))
 
+    def stop(self, job_id: str, *, queue: int = 0) -> str:
+        return self.send(operations.stop(self.queues[queue], job_id))
+
     def cancel(self, job_id: str, *, keep: bool = True, queue: int = 0) -> str:
         return self.sender.run(procedures.cancel(self.queues[queue], job_id, keep=keep))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from stage import Stage, ids, payload
+from waits import until
 
 from minirq.protocol import operations
 
@@ -62,6 +63,37 @@ def test_a_started_job_goes_on_and_is_marked(stage: Stage) -> None:
     assert stage.cancel("x") == "started"
     assert (stage.status("x"), stage.job("x")["stop"]) == ("started", "canceled")
     assert stage.held("a") == ["x"]
+
+
+@pytest.mark.parametrize("verb", ["cancel", "stop"])
+def test_the_owner_of_a_started_job_is_told_which_run_to_interrupt(stage: Stage, verb: str) -> None:
+    ears = stage.client.pubsub(ignore_subscribe_messages=True)
+    ears.subscribe(f"{stage.keys.prefix.partition(':{')[0]}:stops")
+    stage.enqueue("x")
+    stage.claim("a")
+    assert (stage.cancel("x") if verb == "cancel" else stage.stop("x")) == "started"
+    told = until(lambda: ears.get_message(timeout=0.1))
+    assert operations.read_stop_request(told["data"]) == operations.StopRequest("a", "x", 1)
+    ears.close()
+
+
+def test_who_asks_first_decides_how_a_started_job_ends(stage: Stage) -> None:
+    stage.enqueue("x", "y")
+    stage.claim("a", 2)
+    assert [stage.stop("x"), stage.cancel("x"), stage.cancel("y"), stage.stop("y")] == ["started"] * 4
+    stage.settle("a", "x", 1, "release")
+    stage.settle("a", "y", 1, "retry")
+    assert (stage.status("x"), stage.status("y")) == ("stopped", "canceled")
+    assert stage.waiting() == []
+
+
+def test_only_a_started_job_can_be_stopped(stage: Stage) -> None:
+    stage.fail("z")
+    stage.enqueue("x")
+    stage.enqueue("y", place="delay", ms=60_000)
+    assert [stage.stop(name) for name in ("x", "y", "z", "nobody")] == ["queued", "scheduled", "failed", ""]
+    assert all("stop" not in stage.job(name) for name in ("x", "y", "z", "nobody"))
+    assert ids(stage.claim("a")) == ["x"]
 
 
 def test_an_ended_job_is_deleted_and_not_canceled(stage: Stage) -> None:

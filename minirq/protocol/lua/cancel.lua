@@ -6,8 +6,8 @@
 --       "" if there is no such job · "waiting" if its payload still has to be found in the list:
 --       the caller looks for it and calls again with it; if nobody does, the claim that meets it clears it away
 --
--- A started job is marked: it goes on unless its worker interrupts it, and is not run again.
---#include defaults time keys states park room
+-- A started job is marked: its worker interrupts it (one that shall be deleted goes on), and it is not run again.
+--#include defaults time keys states park interrupt room
 
 local prefix = prefix_of(KEYS[1])
 
@@ -38,8 +38,7 @@ if status == "scheduled" or status == "deferred" then
   redis.call("ZREM", prefix .. status, id)
   park_canceled(redis.call("GET", prefix .. "payload:" .. id) or "")
 elseif status == "started" then
-  redis.call("HSET", job, "stop", "canceled")
-  if not keep then redis.call("HSET", job, "gone", 1) end
+  if keep then interrupt(prefix, id, "canceled") else redis.call("HSET", job, "gone", 1) end
 elseif status == "queued" then
   redis.call("HSET", job, "status", "canceled", "ended_ms", now)
   redis.call("HDEL", job, "waiters")

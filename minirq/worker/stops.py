@@ -1,0 +1,72 @@
+"""Stops: which of a worker's running jobs are asked to stop, as far as Redis says.
+
+Requests are heard where they are published, and looked for once in a while in the records of what runs: a
+publication may get lost. It knows no processes; whoever has them takes the requests.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from minirq.connection.sender import Sender
+from minirq.protocol import operations, reads
+from minirq.protocol.keys import QueueKeys
+from minirq.protocol.operations import StopRequest
+
+#: records that are looked at in one round trip
+_CHUNK = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A run that is under way since `started` (monotonic)."""
+
+    owner: str
+    queue: int
+    id: str
+    run: int
+    started: float
+
+
+class Stops:
+    """Collects stop requests of the runs that `running` names. A look comes every `pause` seconds."""
+
+    def __init__(self, sender: Sender, queues: Sequence[QueueKeys], pause: float) -> None:
+        self._sender = sender
+        self._queues = queues
+        self._pause = pause
+        self._came: list[StopRequest] = []
+        self.next_look = 0.0
+        #: what runs: whoever knows sets it
+        self.running: Callable[[], list[Held]] = list
+
+    def hear(self, message: bytes) -> None:
+        """Take what was published."""
+        request = operations.read_stop_request(message)
+        if request is not None:
+            self._came.append(request)
+
+    def look(self) -> None:
+        """Look at the records of what has run for a while: what came later was heard or is found next time.
+
+        Raises ServerUnavailable, ServerFault, AccessDenied.
+        """
+        now = time.monotonic()
+        self.next_look = now + self._pause
+        held = [one for one in self.running() if now - one.started >= self._pause / 2]
+        for at in range(0, len(held), _CHUNK):
+            chunk = held[at : at + _CHUNK]
+            calls: list[Any] = [
+                reads.is_asked_to_stop(self._queues[one.queue], one.id, one.run) for one in chunk
+            ]
+            for one, is_asked in zip(chunk, self._sender.send_each(calls), strict=True):
+                if is_asked is True:
+                    self._came.append(StopRequest(one.owner, one.id, one.run))
+
+    def taken(self) -> list[StopRequest]:
+        """Return the requests that came since the last call; the same one may come again."""
+        came, self._came = self._came, []
+        return came
