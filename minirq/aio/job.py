@@ -190,7 +190,10 @@ class AsyncJob(JobSteps[T]):
     # --- what can be done ---------------------------------------------------------------------
 
     async def cancel(self) -> None:
-        """See to it that the job does not run. One that has started goes on, and is not run again.
+        """See to it that the job does not run (again). One that runs is interrupted, soon after this returns.
+
+        A plain function gets `JobInterrupted`, a coroutine is cancelled; what goes on all the same is killed
+        after the worker's `kill_grace`. If it returns before that it has finished.
 
         Raises InvalidJobOperation if it has ended, NoSuchJobError.
         """
