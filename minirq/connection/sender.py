@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Sequence
-from inspect import Parameter, signature
 from typing import Any, TypeVar
 
 import redis
@@ -16,6 +15,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from minirq.calls import Argument, Call
 from minirq.connection.exchange import Exchange, all_results, each_result, one_result
+from minirq.connection.lender import Lender
 from minirq.connection.packing import pack
 from minirq.connection.persistence import PATIENCE, Persistence
 from minirq.exceptions import QueueFull, ServerFault
@@ -30,9 +30,7 @@ class Sender:
     def __init__(self, client: redis.Redis, *, patience: float = PATIENCE) -> None:
         self.client = client
         self.patience = patience
-        # redis-py before 5.3 wants to know what a connection is for, and later ones warn about it
-        purpose = signature(client.connection_pool.get_connection).parameters["command_name"]
-        self._purpose = ("EVALSHA",) if purpose.default is Parameter.empty else ()
+        self._lender = Lender(client.connection_pool)
 
     def send(self, call: Call[T]) -> T:
         """Send one call and return what its reader makes of the reply.
@@ -40,19 +38,25 @@ class Sender:
         Raises ServerUnavailable when the server stays away for `patience` seconds, AccessDenied,
         or QueueFull.
         """
-        return self._persist(call.name, lambda: self._once(call))
+        deadline = time.monotonic() + self.patience
+        try:
+            return self._once(call)
+        except (RedisError, OSError) as error:  # seldom: what follows costs more than the first attempt
+            return self._persist(call.name, lambda: self._once(call), deadline, error)
 
     def send_all(self, calls: Sequence[Call[T]]) -> list[T]:
         """Send several calls in one round trip; the replies in order. Raises as `send`."""
         if not calls:
             return []
-        return self._persist(calls[0].name, lambda: self._drive(all_results(calls, self.client)))
+        deadline = time.monotonic() + self.patience
+        return self._persist(calls[0].name, lambda: self._drive(all_results(calls, self.client)), deadline)
 
     def send_each(self, calls: Sequence[Call[T]]) -> list[T | ServerFault | QueueFull]:
         """Send several calls in one round trip; an error that the server answers one with is its reply."""
         if not calls:
             return []
-        return self._persist(calls[0].name, lambda: self._drive(each_result(calls, self.client)))
+        deadline = time.monotonic() + self.patience
+        return self._persist(calls[0].name, lambda: self._drive(each_result(calls, self.client)), deadline)
 
     def run(self, steps: Generator[Any, Any, T]) -> T:
         """Drive a procedure: send what it yields, hand it the replies, return what it returns."""
@@ -70,13 +74,15 @@ class Sender:
 
         The connection is spoken to directly: a client's `execute_command` takes as long again.
         """
-        pool = self.client.connection_pool
-        connection = pool.get_connection(*self._purpose)
+        connection = self._lender.lend()
         try:
             connection.send_packed_command([pack(commands)])
-            return [_reply_of(connection) for _ in commands]
-        finally:
-            pool.release(connection)
+            replies = [_reply_of(connection) for _ in commands]
+        except BaseException:
+            self._lender.take_back_after_fault(connection)
+            raise
+        self._lender.take_back(connection)
+        return replies
 
     def _once(self, call: Call[T]) -> T:
         [reply] = self._speak([call.command])
@@ -93,14 +99,18 @@ class Sender:
             result: R = end.value
             return result
 
-    def _persist(self, name: str, attempt: Callable[[], R]) -> R:
-        deadline, persistence = time.monotonic() + self.patience, None
+    def _persist(
+        self, name: str, attempt: Callable[[], R], deadline: float, error: RedisError | OSError | None = None
+    ) -> R:
+        """Attempt it until it succeeds or the time is up; `error` is that of an attempt made before."""
+        persistence = Persistence(self.client, name, deadline)
         while True:
+            if error is not None:
+                time.sleep(persistence.pause_after(error))
             try:
                 return attempt()
-            except (RedisError, OSError) as error:
-                persistence = persistence or Persistence(self.client, name, deadline)
-                time.sleep(persistence.pause_after(error))
+            except (RedisError, OSError) as another:
+                error = another
 
 
 def _reply_of(connection: Any) -> Any:

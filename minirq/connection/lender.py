@@ -1,0 +1,74 @@
+"""A lender: hands out the connections of a pool, and keeps one at hand.
+
+A pool looks at a connection and keeps books each time one is taken or given back, which takes about as long
+as packing what is to be said. Kept is one connection at most, of pools that have plenty and outside TLS; it
+is looked at too before it is used again.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+from contextlib import suppress
+from inspect import Parameter, signature
+from typing import Any
+
+import redis
+
+#: a pool with fewer connections may need each of them for somebody else
+_PLENTY = 50
+
+
+class Lender:
+    """Lends connections of one pool. Thread-safe: a connection is lent to one at a time."""
+
+    def __init__(self, pool: redis.ConnectionPool) -> None:
+        self._pool = pool
+        # redis-py before 5.3 wants to know what a connection is for, and later ones warn about it
+        purpose = signature(pool.get_connection).parameters["command_name"]
+        self._purpose = ("EVALSHA",) if purpose.default is Parameter.empty else ()
+        has_plenty = type(pool) is redis.ConnectionPool and pool.max_connections >= _PLENTY
+        self._may_keep = has_plenty and hasattr(select, "poll")
+        self._kept: list[Any] = []
+        self._pid = os.getpid()
+
+    def lend(self) -> Any:
+        """Return a connection. Raises redis-py's errors."""
+        try:
+            connection = self._kept.pop()
+        except IndexError:
+            return self._pool.get_connection(*self._purpose)
+        if self._pid != os.getpid():  # it belongs to the process that this one was forked from
+            self._pid = os.getpid()
+            return self._pool.get_connection(*self._purpose)
+        if not _is_silent(connection):  # the server has closed it
+            connection.disconnect()
+        return connection
+
+    def take_back(self, connection: Any) -> None:
+        """Take a connection back after an exchange that went well."""
+        if self._may_keep and not self._kept and self._pid == os.getpid():
+            self._kept.append(connection)
+        else:
+            self._pool.release(connection)
+
+    def take_back_after_fault(self, connection: Any) -> None:
+        """Take a connection back of which nobody knows what is still under way on it."""
+        self._pool.release(connection)
+
+    def __del__(self) -> None:
+        # queues come and go, and the pool stays
+        with suppress(Exception):
+            for connection in self._kept:
+                self._pool.release(connection)
+
+
+def _is_silent(connection: Any) -> bool:
+    """Whether a connection is as it was left: nothing has come, not even its end."""
+    sock = connection._sock
+    if type(sock) is not socket.socket:  # closed, which is as good; or TLS, where messages of its own come
+        return sock is None
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return not poll.poll(0)

@@ -1,0 +1,87 @@
+"""The connection that is kept at hand: it is as good as one from the pool, and nobody else misses it."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import jobs
+import pytest
+import redis as redis_py
+
+from minirq import Queue
+from minirq.connection.lender import Lender
+
+
+@pytest.fixture
+def lender(redis: redis_py.Redis) -> Lender:
+    return Lender(redis.connection_pool)
+
+
+def test_a_connection_is_kept_at_hand(lender: Lender) -> None:
+    first = lender.lend()
+    lender.take_back(first)
+    again = lender.lend()
+    assert again is first
+    other = lender.lend()
+    assert other is not first  # one is lent to one at a time
+    lender.take_back(first)
+    lender.take_back(other)
+
+
+def test_a_connection_that_was_cut_meanwhile_is_opened_anew(redis: redis_py.Redis, lender: Lender) -> None:
+    connection = lender.lend()
+    connection.send_command("CLIENT", "ID")
+    number = connection.read_response()
+    lender.take_back(connection)
+    redis.client_kill_filter(_id=number)
+    again = lender.lend()
+    again.send_command("CLIENT", "ID")
+    assert again.read_response() != number
+    lender.take_back(again)
+
+
+def test_queues_that_come_and_go_leave_no_connections_behind(redis_url: str) -> None:
+    client = redis_py.Redis.from_url(redis_url)
+    client.ping()
+    before = len(client.client_list())
+    for n in range(20):
+        Queue(connection=client).enqueue(jobs.add, n)
+    assert len(client.client_list()) <= before + 1
+
+
+def test_after_an_error_of_the_connection_it_is_not_kept(lender: Lender) -> None:
+    connection = lender.lend()
+    connection.send_command("PING")  # nobody has read the answer
+    lender.take_back_after_fault(connection)
+    fresh = lender.lend()
+    fresh.send_command("ECHO", "mine")
+    assert fresh.read_response() in (b"mine", "mine")
+
+
+def test_a_small_pool_gets_each_connection_back(redis_url: str) -> None:
+    pool = redis_py.ConnectionPool.from_url(redis_url, max_connections=1)
+    client = redis_py.Redis(connection_pool=pool)
+    Queue(connection=client).enqueue(jobs.add, 1)
+    queue = Queue(connection=client)
+    queue.enqueue(jobs.add, 2)
+    assert client.ping()  # it would raise without a free connection
+    pool.disconnect()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
+def test_a_forked_process_has_a_connection_of_its_own(redis: redis_py.Redis) -> None:
+    queue = Queue(connection=redis)
+    queue.enqueue(jobs.add, 1)
+    child = os.fork()
+    if child == 0:
+        try:
+            for n in range(50):
+                queue.enqueue(jobs.add, n)
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    for n in range(50):
+        queue.enqueue(jobs.add, n)
+    assert os.waitpid(child, 0)[1] == 0
+    assert queue.count == 101
