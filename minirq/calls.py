@@ -24,7 +24,7 @@ class Script:
     sha: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: made for every job
 class Call(Generic[T]):
     """One request. With a script, `args` are numkeys, keys and arguments; without, the whole command."""
 

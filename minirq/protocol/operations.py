@@ -24,7 +24,7 @@ Place = Literal["queue", "front", "delay", "at"]
 # --- producing --------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: made for every job
 class NewJob:
     """A job about to be enqueued. `nonce` identifies this call where the id does not."""
 

@@ -63,7 +63,7 @@ MISSING = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: made for every job
 class Submission:
     """A call to be enqueued. Durations are in any form that `parse_duration` reads.
 
