@@ -37,7 +37,9 @@ class Queue(QueueSteps[Job[Any]]):
 
     `connection` is a redis.Redis, a URL, or None: the configuration decides, and without one the
     embedded server is used. `default_timeout` is the `job_timeout` of jobs that name none (180 s), and
-    `on_worker_lost` is for jobs that do not say it ("retry", see `enqueue`).
+    `on_worker_lost` is for jobs that do not say it ("retry", see `enqueue`). With `batch=False` workers
+    take the queue's jobs one by one, and with True in batches again, from the first `enqueue` of this
+    object on; None leaves that as it is.
     `serializer` is "msgpack", "json" or "pickle". Nothing connects before the first call.
     """
 
@@ -52,9 +54,10 @@ class Queue(QueueSteps[Job[Any]]):
         serializer: str | None = None,
         namespace: str | None = None,
         on_worker_lost: OnWorkerLost | None = None,
+        batch: bool | None = None,
     ) -> None:
         self._store = Store(connection, namespace, serializer)
-        super().__init__(name, self._store, default_timeout, on_worker_lost)
+        super().__init__(name, self._store, default_timeout, on_worker_lost, batch)
 
     @property
     def connection(self) -> redis.Redis:

@@ -40,6 +40,7 @@ class QueueSteps(Generic[J]):
         store: Realm,
         default_timeout: Duration | None,
         on_worker_lost: OnWorkerLost | None,
+        batch: bool | None,
     ) -> None:
         self.name = check_queue_name(name)
         self._realm = store
@@ -48,6 +49,7 @@ class QueueSteps(Generic[J]):
         self._on_worker_lost = on_worker_lost
         if on_worker_lost is not None:
             loss_limit(on_worker_lost)  # what makes no sense is said here, not at the first job
+        self._batch = batch
         self._is_known = False
 
     @property
@@ -82,8 +84,10 @@ class QueueSteps(Generic[J]):
         if self._is_known:
             outcomes = yield call
         else:
-            known: Any = reads.know_queues(self._realm.keys, [self.name])
-            _, outcomes = yield [known, call]
+            introduction: list[Any] = [reads.know_queues(self._realm.keys, [self.name])]
+            if self._batch is not None:
+                introduction.append(reads.set_batch(self._keys, self._batch))
+            *_, outcomes = yield [*introduction, call]
             self._is_known = True
         for job, outcome in zip(batch, outcomes, strict=True):
             if outcome.is_being_cleared:

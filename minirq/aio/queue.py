@@ -57,9 +57,10 @@ class AsyncQueue(QueueSteps[AsyncJob[Any]]):
         serializer: str | None = None,
         namespace: str | None = None,
         on_worker_lost: OnWorkerLost | None = None,
+        batch: bool | None = None,
     ) -> None:
         self._store = AsyncStore(connection, namespace, serializer)
-        super().__init__(name, self._store, default_timeout, on_worker_lost)
+        super().__init__(name, self._store, default_timeout, on_worker_lost, batch)
 
     @property
     def connection(self) -> Redis:

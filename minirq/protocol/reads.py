@@ -105,6 +105,13 @@ def paused(keys: QueueKeys) -> Call[int]:
     return Call(("HGET", keys.meta, "paused"), lambda reply: int(reply or 0))
 
 
+def set_batch(keys: QueueKeys, is_on: bool) -> Call[int]:
+    """Say whether a claim may take several jobs of a queue."""
+    if is_on:
+        return Call(("HDEL", keys.meta, "batch"), int)
+    return Call(("HSET", keys.meta, "batch", 0), int)
+
+
 def queue_names(keys: Keys) -> Call[list[str]]:
     """The names of all queues ever used, sorted."""
     return Call(("SMEMBERS", keys.queues), lambda reply: sorted(filter(can_be_key, _texts(reply))))

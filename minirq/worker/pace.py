@@ -7,7 +7,9 @@ BATCH_SECONDS = 0.004
 #: jobs in a batch at most: what an owner may hold
 MOST = 64
 #: a function that takes less on average may run with unsent results behind it, seconds
-SHORT_SECONDS = 0.001
+SHORT_SECONDS = 0.002
+#: what takes longer counts as this much, seconds: all of it is long, and one such run says little of the next
+LONG_SECONDS = 0.005
 #: how much the newest measurement counts
 _WEIGHT = 0.2
 #: functions that are remembered; beyond that all start anew
@@ -24,7 +26,8 @@ class Pace:
         self._want = 1
 
     def ran(self, function: str, seconds: float) -> None:
-        """Note how long a run took."""
+        """Note how long a run took. A rare long one weighs little: the tick sees to what waits behind it."""
+        seconds = min(seconds, LONG_SECONDS)
         known = self._by_function.get(function)
         if known is None:
             if len(self._by_function) >= _MOST_FUNCTIONS:

@@ -48,6 +48,12 @@ MUTANTS = [
     ),
     Mutant("claim: serves late owners", CLAIM, " elseif lease <= now then late = true end", " end"),
     Mutant(
+        "claim: takes many of a queue that is served one by one",
+        CLAIM,
+        'meta[2] == "0" and 1 or want',
+        "want",
+    ),
+    Mutant(
         "claim: leaves a copy in the queue",
         CLAIM,
         'if consumed > 0 then call("LTRIM", queue, 0, -consumed - 1) end',

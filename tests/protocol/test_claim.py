@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from stage import Stage, ids, payload
 
-from minirq.protocol import operations
+from minirq.protocol import operations, reads
 
 KIB = 1024
 
@@ -72,6 +72,18 @@ def test_a_late_owner_gets_nothing_until_it_beats(stage: Stage) -> None:
     assert stage.waiting() == ["x"]
     stage.beat("a")
     assert ids(stage.claim("a")) == ["x"]
+
+
+def test_a_queue_may_be_served_one_by_one(two: Stage) -> None:
+    two.enqueue("a", "b", "c")
+    two.enqueue("x", "y", queue=1)
+    two.send(reads.set_batch(two.keys, False))
+    assert ids(two.claim("a", 10)) == ["a", "x", "y"]
+    assert ids(two.claim("a", 10, in_hand=["a", "x", "y"])) == ["b"]
+    assert two.bell_rings()
+    two.send(reads.set_batch(two.keys, True))
+    two.enqueue("d")
+    assert ids(two.claim("a", 10, in_hand=["a", "b", "x", "y"])) == ["c", "d"]
 
 
 def test_an_owner_that_gets_nothing_passes_the_bell_on(stage: Stage) -> None:

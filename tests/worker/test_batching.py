@@ -34,6 +34,19 @@ def test_without_batches_each_job_takes_a_round_trip(queue: Queue, redis: redis_
     assert claims(redis) - before >= 200
 
 
+def test_a_queue_may_be_served_one_by_one(queue: Queue, redis: redis_py.Redis) -> None:
+    careful = Queue("careful", redis, batch=False)
+    for name in (careful, Queue("careful", redis)):  # who does not say leaves it as it is
+        name.enqueue_many(Queue.prepare_data(jobs.nothing) for _ in range(200))
+        before = claims(redis)
+        SimpleWorker([careful]).work(burst=True)
+        assert claims(redis) - before >= 200
+    Queue("careful", redis, batch=True).enqueue_many(Queue.prepare_data(jobs.nothing) for _ in range(200))
+    before = claims(redis)
+    SimpleWorker([careful]).work(burst=True)
+    assert claims(redis) - before < 150
+
+
 def test_jobs_of_one_process_run_in_their_order(
     queue: Queue, start_worker: StartWorker, tmp_path: Path
 ) -> None:

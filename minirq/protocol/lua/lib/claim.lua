@@ -160,10 +160,12 @@ local function claim(queues, owner, want, hand, hand_count)
   end
 
   local jobs, ended, bytes, alone, all_paused, pause_ms = {}, 0, 0, false, true, -1
-  local paused = {}
+  local paused, most = {}, {}
   for number, queue in ipairs(queues) do
     local prefix = prefix_of(queue)
-    local until_ms = tonumber(redis.call("HGET", prefix .. "meta", "paused") or 0)
+    local meta = redis.call("HMGET", prefix .. "meta", "paused", "batch")
+    local until_ms = tonumber(meta[1] or 0)
+    most[number] = meta[2] == "0" and 1 or want
     paused[number] = until_ms == -1 or until_ms > now
     if not paused[number] then
       all_paused = false
@@ -176,7 +178,8 @@ local function claim(queues, owner, want, hand, hand_count)
     -- a key of another type keeps neither the other queues from being served nor their bell ringing
     if not paused[number] and redis.call("TYPE", queue).ok == "list" then
       if #jobs < want * PARTS and not alone then
-        ended, bytes, alone = take(jobs, number, prefix_of(queue), owner, want, hand_count, ended, bytes)
+        local upto = math.min(want, #jobs / PARTS + most[number])
+        ended, bytes, alone = take(jobs, number, prefix_of(queue), owner, upto, hand_count, ended, bytes)
       end
       if redis.call("EXISTS", queue) == 1 then ring(prefix_of(queue)) end
     end
