@@ -51,11 +51,18 @@ class Campaign:
         began = time.monotonic()
         started = datetime.now(UTC)
         about = machine.describe()
+        run = 0
         try:
             for run in range(self._plan.runs):
                 for case in self._plan.cases:
                     if case.runs is None or run < case.runs:
                         self._run_case(run, case)
+        except KeyboardInterrupt:
+            if run == 0:
+                raise
+            end_children()
+            _say(f"interrupted in run {run + 1}: what was measured until then is kept")
+        try:
             version = self._server.binary.version
         finally:
             self._server.close()
