@@ -51,6 +51,16 @@ class Campaign:
         began = time.monotonic()
         started = datetime.now(UTC)
         about = machine.describe()
+        try:
+            self._run_all()
+            version = self._server.binary.version
+        finally:
+            self._server.close()
+        return self._result(about | {"redis-server": version}, started, time.monotonic() - began)
+
+    # --- measuring --------------------------------------------------------------------------------
+
+    def _run_all(self) -> None:
         run = 0
         try:
             for run in range(self._plan.runs):
@@ -62,13 +72,6 @@ class Campaign:
                 raise
             end_children()
             _say(f"interrupted in run {run + 1}: what was measured until then is kept")
-        try:
-            version = self._server.binary.version
-        finally:
-            self._server.close()
-        return self._result(about | {"redis-server": version}, started, time.monotonic() - began)
-
-    # --- measuring --------------------------------------------------------------------------------
 
     def _run_case(self, run: int, case: Case) -> None:
         systems = [system for system in self._plan.systems if self._takes_part(system, case)]

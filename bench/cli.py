@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -36,6 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell has it ignored
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
     try:
+        if options.profile:
+            python = sys.executable if options.here else ensure_environment("minirq")
+            return subprocess.run([str(python), "-m", "bench.profiling"], cwd=ROOT).returncode
         if options.docs_from:
             result = json.loads(Path(options.docs_from).read_text())
         else:
@@ -74,6 +78,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--docs", default=_DOCS, metavar="FOLDER", help="where the docs go (docs/)")
     parser.add_argument("--list", action="store_true", help="say which systems and cases there are")
+    parser.add_argument(
+        "--profile", action="store_true", help="only show where the time of a no-op job goes in minirq"
+    )
     parser.add_argument("--here", action="store_true", help="run all systems in this environment; make none")
     return parser
 

@@ -166,7 +166,7 @@ class Executor:
 
 
 def _read_call(call: object) -> tuple[object, tuple[Any, ...], dict[str, Any]]:
-    # not a match statement, which takes three times as long
+    # not a match statement, which takes several times as long
     if isinstance(call, (list, tuple)) and len(call) == 3:
         instance, args, kwargs = call
         are_kinds_right = isinstance(args, (list, tuple)) and isinstance(kwargs, dict)

@@ -95,7 +95,7 @@ def _from_the_job(error: BaseException) -> BaseException:
 
 def settlement(claimed: Claimed, outcome: Outcome) -> Settlement:
     """Say an outcome in the protocol's words."""
-    if type(outcome) is Finished:  # nearly all of them: a match statement takes three times as long
+    if type(outcome) is Finished:  # nearly all of them: a match statement takes several times as long
         return Settlement(claimed.queue, claimed.id, claimed.run, "finished", outcome.blob, outcome.ttl)
     match outcome:
         case Finished(blob, ttl):
