@@ -6,10 +6,7 @@ could not be said is said at a later tick. Only AccessDenied is fatal.
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -29,6 +26,7 @@ from minirq.worker.ears import Ears
 from minirq.worker.patience import Patience
 from minirq.worker.search import Search
 from minirq.worker.settings import WorkerSettings
+from minirq.worker.sign import Sign
 from minirq.worker.stops import Stops
 
 if TYPE_CHECKING:
@@ -88,8 +86,8 @@ class Chores:
         self._burials: list[Burial | Verdict] = []
         self._due: dict[str, float] = dict.fromkeys(settings.queues, 0.0)
         self._next_beat = self._next_others = self._next_trim = self._next_sweep = 0.0
-        self._next_search = self._next_show = 0.0
-        self._shown: dict[str, str | int | float] = {}
+        self._next_search = 0.0
+        self._sign = Sign(settings)
         self._lost_owners = Search(self._sender, self._keys, settings.lease)
         self._fleet = 1
         self._unwell: set[tuple[str, str]] = set()
@@ -97,7 +95,6 @@ class Chores:
         self._last_beat = 0.0
         self._clock: tuple[float, float] | None = None
         self._steady_since: float | None = None
-        self._started = time.time()
         #: what people shall see of this worker: drawn at each beat
         self.report: Callable[[], dict[str, Any]] = dict
 
@@ -196,8 +193,9 @@ class Chores:
         settings = self._settings
         owners, new = sorted(self._owners), sorted(self._new)
         beat: Any = operations.beat(self._queues, owners, lease=settings.lease, new=new)
+        shown = self._sign.calls(self.report(), now, self._server_now(now))
         # what people see can wait, for memory too
-        reply = self._sender.send_each([beat, *self._shown_now(now)])[0]
+        reply = self._sender.send_each([beat, *shown])[0]
         if isinstance(reply, MinirqError):
             raise reply
         self._note_time(reply.now_ms, now)
@@ -209,19 +207,6 @@ class Chores:
         self._new.clear()
         self._owners -= reply.lost
         return set(reply.lost)
-
-    def _shown_now(self, now: float) -> list[Any]:
-        """What there is to say about this worker: all when something has changed, or some beats later."""
-        portrait = self._self_portrait()
-        if portrait == self._shown and now < self._next_show:
-            return []
-        now_ms = int(self._server_now(now) or 0)  # 0 before the first answer
-        self._shown, self._next_show = portrait, now + 2.5 * self._settings.beat if now_ms else 0.0
-        ttl = self._settings.lease * 2
-        return [
-            reads.know_queues(self._keys, self._settings.queues),
-            *reads.show_worker(self._keys, self._settings.name, portrait, now_ms=now_ms, ttl=ttl),
-        ]
 
     def _note_time(self, now_ms: float, now: float) -> None:
         """Note since when every beat has come on time and agreed with the server's clock."""
@@ -367,18 +352,6 @@ class Chores:
         for client in (self._sender.client, self._ears_client):
             for sock in open_sockets(client):
                 sock.close()
-
-    # --- what others see ----------------------------------------------------------------------
-
-    def _self_portrait(self) -> dict[str, str | int | float]:
-        return {
-            "name": self._settings.name,
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "queues": json.dumps(list(self._settings.queues)),
-            "started": self._started,
-            **{name: json.dumps(value) for name, value in self.report().items()},
-        }
 
 
 def _log_taken_back(queue: str, taken: list[TakenBack]) -> None:

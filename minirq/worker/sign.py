@@ -1,0 +1,52 @@
+"""The sign at the door: what people get to see of a worker. Nothing decides on it."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from typing import Any
+
+from minirq.protocol import reads
+from minirq.worker.settings import WorkerSettings
+
+#: beats after which all of it is said again though nothing has changed
+_AGAIN_AFTER = 2.5
+
+
+class Sign:
+    """What a worker says about itself with its beats."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self._settings = settings
+        self._started = time.time()
+        self._shown: dict[str, str | int | float] = {}
+        self._next = 0.0
+
+    def calls(self, report: dict[str, Any], now: float, server_ms: float | None) -> list[Any]:
+        """What is to be said now: all of it when something has changed, or some beats later.
+
+        `server_ms` is the server's time; None before its first answer.
+        """
+        portrait = self._portrait(report)
+        if portrait == self._shown and now < self._next:
+            return []
+        settings = self._settings
+        self._shown = portrait
+        self._next = now + _AGAIN_AFTER * settings.beat if server_ms else 0.0
+        ttl = settings.lease * 2
+        return [
+            reads.know_queues(settings.keys, settings.queues),
+            *reads.show_worker(settings.keys, settings.name, portrait, now_ms=int(server_ms or 0), ttl=ttl),
+        ]
+
+    def _portrait(self, report: dict[str, Any]) -> dict[str, str | int | float]:
+        return {
+            "name": self._settings.name,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "queues": json.dumps(list(self._settings.queues)),
+            "started": self._started,
+            **{name: json.dumps(value) for name, value in report.items()},
+        }
