@@ -41,6 +41,10 @@ def _enqueue(f: Figures) -> Iterator[Goal]:
         yield from _faster(f, case, "enqueue", f"{prefix}_one", "floor-script", 0.75)
         yield from _faster_than_best(f, case, f"{prefix}_one", 1, with_status=False)
         yield from _faster_than_best(f, case, f"{prefix}_one", 1.7, with_status=True)
+        aio, one = (f.median("enqueue", name, f"{prefix}_one") for name in ("minirq-aio", "minirq"))
+        if aio and one:
+            wanted = "50 asyncio tasks at least 1.5 times one at a time"
+            yield Goal(case, wanted, f"{times(aio / one)} times", aio / one >= 1.5)
         bulk = f"enqueue in bulk, {_WORDS[prefix]}"
         yield from _faster_than_best(f, bulk, f"{prefix}_bulk", 5, with_status=False)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -10,7 +11,7 @@ from typing import Any
 
 from bench import jobs
 from bench.environments import ROOT
-from bench.systems.system import System, redis_url
+from bench.systems.system import System, Unsupported, redis_url
 
 
 class Minirq(System):
@@ -74,4 +75,32 @@ class OneByOne(Minirq):
     options = ("--no-batch",)
 
 
-SYSTEMS: tuple[System, ...] = (Minirq(), OneByOne())
+class FiftyTasks(Minirq):
+    name = "minirq-aio"
+    title = "minirq.aio, 50 tasks"
+    settings = "`AsyncQueue.enqueue` in 50 tasks at once"
+    cases = frozenset({"enqueue"})
+    also = frozenset()
+    tasks = 50
+
+    def connect(self) -> None:
+        from minirq.aio import AsyncQueue
+
+        self._loop = asyncio.new_event_loop()
+        self._tasks_queue = AsyncQueue(connection=redis_url())
+
+    def enqueue_each(self, job: str, calls: Sequence[tuple[Any, ...]]) -> None:
+        self._loop.run_until_complete(self._enqueue_all(getattr(jobs, job), calls))
+
+    def enqueue_bulk(self, job: str, calls: Sequence[tuple[Any, ...]]) -> None:
+        raise Unsupported("as minirq does it")
+
+    async def _enqueue_all(self, function: Any, calls: Sequence[tuple[Any, ...]]) -> None:
+        async def some(first: int) -> None:
+            for args in calls[first :: self.tasks]:
+                await self._tasks_queue.enqueue(function, *args)
+
+        await asyncio.gather(*(some(first) for first in range(self.tasks)))
+
+
+SYSTEMS: tuple[System, ...] = (Minirq(), OneByOne(), FiftyTasks())
