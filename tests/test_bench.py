@@ -58,7 +58,7 @@ def test_a_run_measures_each_system_in_each_run(measured: tuple[str, dict[str, A
 def test_the_tables_name_systems_settings_and_goals(measured: tuple[str, dict[str, Any]]) -> None:
     printed, _ = measured
     assert "floor: one EVALSHA for ten jobs" in printed
-    assert "`minirq worker`, defaults" in printed
+    assert "`minirq worker -q`" in printed
     assert "at least 0.4 times floor: one EVALSHA for ten jobs" in printed
 
 

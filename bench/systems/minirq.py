@@ -18,7 +18,7 @@ class Minirq(System):
     name = "minirq"
     family = "minirq"
     title = "minirq"
-    settings = "`minirq worker`, defaults: status, results, at least once, batches of short jobs"
+    settings = "`minirq worker -q`: status, results, at least once, batches of short jobs"
     speed = 25_000
     also = frozenset({"growth"})
     options: tuple[str, ...] = ()
@@ -68,7 +68,7 @@ class Minirq(System):
 class OneByOne(Minirq):
     name = "minirq-one"
     title = "minirq, no batches"
-    settings = "`minirq worker --no-batch`: one round trip for each job"
+    settings = "`minirq worker -q --no-batch`: one round trip for each job"
     speed = 5_000
     cases = frozenset({"drain", "drain-1k", "traffic"})
     also = frozenset()

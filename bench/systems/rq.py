@@ -16,7 +16,7 @@ class Rq(System):
     name = "rq"
     family = "rq"
     title = "RQ Worker"
-    settings = "`rq worker --with-scheduler`, a fork for each job; two processes: `rq worker-pool -n 2`"
+    settings = "`rq worker -q --with-scheduler`, a fork for each job; two processes: `rq worker-pool -q -n 2`"
     speed = 80
     missing = {"sleeps": _ONE_AT_A_TIME, "sleeps-async": _ONE_AT_A_TIME}
     options: tuple[str, ...] = ()
@@ -47,7 +47,7 @@ class Rq(System):
 class Simple(Rq):
     name = "rq-simple"
     title = "RQ SimpleWorker"
-    settings = "`rq worker -w rq.SimpleWorker`: jobs run in the worker's own process"
+    settings = "`rq worker -q -w rq.SimpleWorker`: jobs run in the worker's own process"
     speed = 400
     cases = frozenset({"drain", "drain-1k", "latency", "mixed", "burn"})
     options = ("-w", "rq.worker.SimpleWorker")
