@@ -19,8 +19,8 @@ other numbers; what carries over are the ratios within a table.
 A number followed by a range is the median of the runs, with the least and the most. Runs are interleaved over
 the systems. The number of jobs differs with the system, so that each works for about as long. Jobs mark their
 beginning and end in memory shared with what measures; the time that workers take to start is in the case that
-measures it and in no other. All workers log errors only: at thousands of jobs a second, two lines for each would
-be what is measured."""
+measures it and in no other. All workers log errors only: at thousands of jobs a second, lines about each
+would be what is measured."""
 
 _REPEAT = """\
 ## How to repeat it
