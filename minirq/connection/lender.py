@@ -38,6 +38,7 @@ class Lender:
         try:
             connection = self._kept.pop()
         except IndexError:
+            self._pid = os.getpid()  # what is kept from here on is this process's
             return self._pool.get_connection(*self._purpose)
         if self._pid != os.getpid():  # it belongs to the process that this one was forked from
             self._pid = os.getpid()
