@@ -55,7 +55,8 @@ class Lender:
             self._pool.release(connection)
 
     def take_back_after_fault(self, connection: Any) -> None:
-        """Take a connection back of which nobody knows what is still under way on it."""
+        """Take a connection back of which nobody knows what is still under way on it: it is cut."""
+        connection.disconnect()
         self._pool.release(connection)
 
     def __del__(self) -> None:
