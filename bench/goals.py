@@ -64,6 +64,13 @@ def _latency(f: Figures) -> Iterator[Goal]:
 def _times(f: Figures) -> Iterator[Goal]:
     yield from _at_most(f, "mixed", "mixed", "ratio", 1.1, "times the ideal of two processes", 2)
     yield from _at_most(f, "mixed", "mixed", "idle", 10, "ms idle while jobs wait", 1)
+    yield from _at_most(f, "10,000 coroutines of 1 s", "crowd", "seconds", 4, "s with 5,000 at once", 2)
+    yield from _at_most(f, "10,000 coroutines of 1 s", "crowd", "memory", 250, "MB", 1)
+    for case, kind in (("sleeps", "functions"), ("sleeps-async", "coroutines")):
+        ours, best = f.median(case, "minirq", "seconds"), f.best_peer(case, "seconds", min, with_status=False)
+        if ours and best:
+            measured = f"{number(ours, 2)} s, {f.titles[best[0]]} {number(best[1], 2)} s"
+            yield Goal(f"2,000 sleeps, {kind}", "ahead of the best peer", measured, ours < best[1])
     yield from _at_most(f, "5,000 due at one moment", "delayed", "seconds", 0.5, "s until all have run", 2)
     yield from _at_most(f, "single delayed jobs", "delayed", "p50", 5, "ms late, p50", 1)
     yield from _at_most(f, "single delayed jobs", "delayed", "p99", 20, "ms late, p99", 1)

@@ -65,6 +65,13 @@ async def nap_async() -> None:
     marks.count()
 
 
+async def rest() -> None:
+    """A second asleep, as a coroutine."""
+    marks.warm()
+    await asyncio.sleep(1)
+    marks.count()
+
+
 def stamp(sent_ns: int) -> None:
     """Keeps how long ago it was sent."""
     marks.note(time.monotonic_ns() - sent_ns)

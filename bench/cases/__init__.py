@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.cases import delayed, drain, enqueue, growth, idle, kill, latency, mixed, traffic
+from bench.cases import crowd, delayed, drain, enqueue, growth, idle, kill, latency, mixed, traffic
 from bench.cases.case import Case, Metric
 
 ALL: tuple[Case, ...] = (
@@ -14,6 +14,7 @@ ALL: tuple[Case, ...] = (
     drain.BURN,
     drain.SLEEPS,
     drain.ASYNC_SLEEPS,
+    crowd.CASE,
     delayed.CASE,
     traffic.CASE,
     idle.START,

@@ -20,7 +20,7 @@ class Minirq(System):
     title = "minirq"
     settings = "`minirq worker -q`: status, results, at least once, batches of short jobs"
     speed = 25_000
-    also = frozenset({"growth"})
+    also = frozenset({"crowd", "growth"})
     options: tuple[str, ...] = ()
 
     def refusal(self, case: str, python: Path) -> str | None:
