@@ -139,7 +139,7 @@ def test_list_names_all_systems_and_cases() -> None:
 def test_an_unknown_name_is_refused_with_those_there_are() -> None:
     refused = bench("--cases", "speed")
     assert refused.returncode == 2
-    assert "no case is named 'speed'; there are burn, delayed, drain" in refused.stderr
+    assert "no case is named 'speed'; there are burn, crowd, delayed" in refused.stderr
 
 
 def test_an_interrupt_leaves_nothing_running(tmp_path: Path) -> None:
