@@ -135,6 +135,14 @@ def test_the_variables_are_those_that_are_read() -> None:
     assert {key for key in keys if f"`{key}`" in table or f"[tool.minirq.{key}]" in table} == keys
 
 
+def test_the_speeds_are_those_of_the_benchmark() -> None:
+    table = README.partition("## Speed")[2].partition("\n\n[docs")[0].partition("| --- |")[2]
+    measured = (ROOT / "docs" / "benchmarks.md").read_text("utf-8")
+    shown = re.findall(r"\| ([\d,.]+) (?=\|)", table)
+    assert len(shown) >= 18
+    assert [number for number in shown if f"| {number} (" not in measured] == []
+
+
 def test_links_lead_to_files() -> None:
     links = re.findall(r"\]\(([^)]+)\)", README)
     assert len(links) >= 4
