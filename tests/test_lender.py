@@ -41,6 +41,18 @@ def test_a_connection_that_was_cut_meanwhile_is_opened_anew(redis: redis_py.Redi
     lender.take_back(again)
 
 
+def test_a_connection_whose_descriptor_is_gone_is_opened_anew(lender: Lender) -> None:
+    connection = lender.lend()
+    connection.send_command("PING")
+    connection.read_response()
+    lender.take_back(connection)
+    os.close(connection._sock.detach())
+    again = lender.lend()
+    again.send_command("PING")
+    assert again.read_response() in (b"PONG", "PONG")
+    lender.take_back(again)
+
+
 def test_queues_that_come_and_go_leave_no_connections_behind(redis_url: str) -> None:
     client = redis_py.Redis.from_url(redis_url)
     client.ping()

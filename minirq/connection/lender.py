@@ -71,6 +71,8 @@ def _is_silent(connection: Any) -> bool:
     sock = connection._sock
     if type(sock) is not socket.socket:  # closed, which is as good; or TLS, where messages of its own come
         return sock is None
+    if sock.fileno() < 0:  # it was taken off: a job had closed its descriptor
+        return False
     poll = select.poll()
     poll.register(sock, select.POLLIN)
     return not poll.poll(0)
