@@ -181,6 +181,7 @@ def test_an_embedded_server_is_started_without_stopping_the_loop(
     began, threads = time.monotonic(), threading.active_count()
     assert asyncio.run(main()) == 0
     assert threading.active_count() - threads < 10
-    assert max(b - a for a, b in pairwise(ticks)) < 0.5
-    # it may take ten milliseconds or a second; a tenth of the ticks that fit allows for a busy machine
-    assert len(ticks) > (time.monotonic() - began) / 0.005 / 10
+    # starting takes ten milliseconds or seconds; imports do stop the loop meanwhile, for less than half of it
+    taken = time.monotonic() - began
+    assert max(b - a for a, b in pairwise(ticks)) < max(0.5, taken / 2)
+    assert len(ticks) > taken / 0.005 / 20
