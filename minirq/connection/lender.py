@@ -11,6 +11,7 @@ import os
 import select
 import socket
 from contextlib import suppress
+from functools import cache
 from inspect import Parameter, signature
 from typing import Any
 
@@ -20,14 +21,20 @@ import redis
 _PLENTY = 50
 
 
+@cache
+def purpose(pool: Any) -> tuple[str, ...]:
+    """What `get_connection` of this kind of pool, blocking or asyncio, has to be given."""
+    # redis-py before 5.3 wants to know what a connection is for, and later ones warn about it
+    is_wanted = signature(pool.get_connection).parameters["command_name"].default is Parameter.empty
+    return ("EVALSHA",) if is_wanted else ()
+
+
 class Lender:
     """Lends connections of one pool. Thread-safe: a connection is lent to one at a time."""
 
     def __init__(self, pool: redis.ConnectionPool) -> None:
         self._pool = pool
-        # redis-py before 5.3 wants to know what a connection is for, and later ones warn about it
-        purpose = signature(pool.get_connection).parameters["command_name"]
-        self._purpose = ("EVALSHA",) if purpose.default is Parameter.empty else ()
+        self._purpose = purpose(type(pool))
         has_plenty = type(pool) is redis.ConnectionPool and pool.max_connections >= _PLENTY
         self._may_keep = has_plenty and hasattr(select, "poll")
         self._kept: list[Any] = []

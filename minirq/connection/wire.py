@@ -11,7 +11,6 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from inspect import Parameter, signature
 from typing import Any
 
 from redis.asyncio import Redis
@@ -19,6 +18,7 @@ from redis.exceptions import ResponseError
 
 from minirq.calls import Argument
 from minirq.connection.connect import safe_url
+from minirq.connection.lender import purpose
 from minirq.connection.packing import pack
 from minirq.exceptions import ServerUnavailable
 
@@ -134,9 +134,8 @@ async def speak_alone(client: Redis, commands: Commands) -> list[Any]:
 async def lend(client: Redis) -> Any:
     """Take a connection out of the client's pool; who takes it has to release it."""
     pool: Any = client.connection_pool
-    # redis-py before 5.3 wants to know what a connection is for, and later ones warn about it
-    purpose = signature(pool.get_connection).parameters["command_name"]
-    return await pool.get_connection(*(("EVALSHA",) if purpose.default is Parameter.empty else ()))
+    kind: Any = type(pool)
+    return await pool.get_connection(*purpose(kind))
 
 
 async def _speak_burst(connection: Any, burst: list[_Request]) -> None:
