@@ -21,7 +21,6 @@ from minirq.current import Running, running
 from minirq.protocol.defaults import JOB_TIMEOUT
 from minirq.protocol.operations import Claimed
 from minirq.protocol.payload import Payload
-from minirq.protocol.submission import record_fields
 from minirq.text import safe_text
 from minirq.worker.board import Board
 from minirq.worker.clockwork import runner
@@ -126,7 +125,7 @@ class Crew:
         for claimed, number in jobs:
             run = Run(claimed, self._workbench.read(claimed), number)
             if not claimed.has_record and isinstance(run.envelope, Payload):
-                self._introduce(claimed, run.envelope)
+                self._link.introduce(claimed, run.envelope)
             if self._is_known(run):
                 if self._workbench.is_coroutine(run.function):
                     awaited.append(run)
@@ -147,10 +146,6 @@ class Crew:
             self._unsure[run.function] = []
         self._pool.hand_in(run)
         return False
-
-    def _introduce(self, claimed: Claimed, envelope: Payload) -> None:
-        fields = dict(record_fields(envelope.function, envelope.serializer, envelope.options))
-        self._link.introduce(claimed.queue, claimed.id, claimed.run, fields)
 
     def _show(self, run: Run) -> None:
         """From here on a run may take the process down, and its time counts."""

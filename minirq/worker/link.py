@@ -14,12 +14,14 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from minirq.calls import Argument, Call
+from minirq.calls import Call
 from minirq.connection.connect import derive, open_sockets
 from minirq.connection.sender import Sender
 from minirq.exceptions import QueueFull, ServerFault, ServerUnavailable
 from minirq.protocol import operations, reads
-from minirq.protocol.operations import Settled, Settlement
+from minirq.protocol.operations import Claimed, Settled, Settlement
+from minirq.protocol.payload import Payload
+from minirq.protocol.submission import record_fields
 from minirq.worker.fault_points import fault
 from minirq.worker.patience import Patience
 from minirq.worker.settings import WorkerSettings
@@ -66,10 +68,11 @@ class Link:
             fault("settled")
         return settled
 
-    def introduce(self, queue: int, job_id: str, run: int, fields: dict[str, Argument]) -> None:
-        """Complete the record of a job that a foreign producer pushed."""
+    def introduce(self, job: Claimed, envelope: Payload) -> None:
+        """Write what a script may have to decide on into the record of a job that came without one."""
+        fields = record_fields(envelope.function, envelope.serializer, envelope.options)
         with self.lock:
-            self._persist(operations.note(self._queues[queue], job_id, fields, run=run))
+            self._persist(operations.note(self._queues[job.queue], job.id, fields, run=job.run))
 
     def wait(self) -> None:
         """Block until there may be a job, `block` seconds at most. Claim afterwards in any case."""

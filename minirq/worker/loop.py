@@ -15,7 +15,6 @@ from minirq.current import Running, running
 from minirq.protocol.defaults import JOB_TIMEOUT
 from minirq.protocol.operations import Claim, Claimed
 from minirq.protocol.payload import Payload
-from minirq.protocol.submission import record_fields
 from minirq.worker.batch import Batch
 from minirq.worker.board import BUSY, WAITING, Board
 from minirq.worker.executor import Executor, Task
@@ -175,7 +174,7 @@ class Loop:
     def _run_task(self, task: Task) -> Outcome:
         claimed = task.claimed
         if not claimed.has_record:
-            self._introduce(task)
+            self._link.introduce(claimed, task.envelope)
         token = running.set(
             Running(  # by position: keywords cost as much again
                 claimed.id,
@@ -192,12 +191,6 @@ class Loop:
             return self._run_job(task)
         finally:
             running.reset(token)
-
-    def _introduce(self, task: Task) -> None:
-        """Write what a script may have to decide on into the record of a job that came without one."""
-        envelope = task.envelope
-        fields = record_fields(envelope.function, envelope.serializer, envelope.options)
-        self._link.introduce(task.claimed.queue, task.claimed.id, task.claimed.run, fields)
 
 
 def close_quietly(link: Link, executor: Executor) -> None:
