@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from bench import jobs
@@ -22,14 +20,6 @@ class Minirq(System):
     speed = 25_000
     also = frozenset({"crowd", "growth"})
     options: tuple[str, ...] = ()
-
-    def refusal(self, case: str, python: Path) -> str | None:
-        if case in ("sleeps", "sleeps-async"):
-            command = [str(python), "-m", "minirq", "worker", "--help"]
-            told = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
-            if "--concurrency" not in told.stdout:
-                return "it runs one job at a time in each process"
-        return None
 
     def worker_command(self, url: str, processes: int, concurrency: int) -> list[str]:
         at_once = ["-c", str(concurrency)] if concurrency > 1 else []

@@ -174,8 +174,8 @@ def test_a_job_that_cancels_every_task_loses_no_other(
     queue: Queue, start_worker: StartWorker, trace: Path
 ) -> None:
     start_worker(concurrency=8)
-    naps = [queue.enqueue(jobs.async_nap, 5) for _ in range(3)]
-    until(lambda: all(job.get_status() == JobStatus.STARTED for job in naps))
+    naps = [queue.enqueue(jobs.await_and_trace_how_it_ends, str(trace), 30) for _ in range(3)]
+    until(lambda: started(trace, 3))
     queue.enqueue(jobs.cancel_all_tasks, str(trace))
     for job in naps:
         with pytest.raises(JobFailedError, match="CancelledError"):
