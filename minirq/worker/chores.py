@@ -193,7 +193,10 @@ class Chores:
         settings = self._settings
         owners, new = sorted(self._owners), sorted(self._new)
         beat: Any = operations.beat(self._queues, owners, lease=settings.lease, new=new)
-        shown = self._sign.calls(self.report(), now, self._server_now(now))
+        now_ms = self._server_now(now)
+        if now_ms is None:  # who is shown without a time looks long gone
+            now_ms = self._sender.send(reads.server_time())
+        shown = self._sign.calls(self.report(), now, now_ms)
         # what people see can wait, for memory too
         reply = self._sender.send_each([beat, *shown])[0]
         if isinstance(reply, MinirqError):

@@ -24,21 +24,18 @@ class Sign:
         self._shown: dict[str, str | int | float] = {}
         self._next = 0.0
 
-    def calls(self, report: dict[str, Any], now: float, server_ms: float | None) -> list[Any]:
-        """What is to be said now: all of it when something has changed, or some beats later.
-
-        `server_ms` is the server's time; None before its first answer.
-        """
+    def calls(self, report: dict[str, Any], now: float, server_ms: float) -> list[Any]:
+        """What is to be said now, `server_ms`: all of it when something has changed, or some beats later."""
         portrait = self._portrait(report)
         if portrait == self._shown and now < self._next:
             return []
         settings = self._settings
         self._shown = portrait
-        self._next = now + _AGAIN_AFTER * settings.beat if server_ms else 0.0
+        self._next = now + _AGAIN_AFTER * settings.beat
         ttl = settings.lease * 2
         return [
             reads.know_queues(settings.keys, settings.queues),
-            *reads.show_worker(settings.keys, settings.name, portrait, now_ms=int(server_ms or 0), ttl=ttl),
+            *reads.show_worker(settings.keys, settings.name, portrait, now_ms=int(server_ms), ttl=ttl),
         ]
 
     def _portrait(self, report: dict[str, Any]) -> dict[str, str | int | float]:
