@@ -97,9 +97,7 @@ class Batch:
         settled = self._link.settle(
             outcomes, want=want, in_hand=[job.id for job in self._todo] if want else ()
         )
-        for outcome, code in zip(outcomes, settled.codes, strict=True):
-            if code not in (1, 2):
-                self._journal.answered(outcome.id, outcome.run, code)
+        self._journal.answered(outcomes, settled.codes)
         return settled.claim
 
     # --- the ticker ---------------------------------------------------------------------------

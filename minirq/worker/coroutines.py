@@ -7,6 +7,7 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from minirq.exceptions import JobTimeoutException
+from minirq.worker.injection import timeout_message
 
 if TYPE_CHECKING:
     import asyncio
@@ -68,7 +69,7 @@ class CoroutineRunner:
                 return await coroutine
         except TimeoutError:
             if scope.expired():
-                raise JobTimeoutException(f"the job ran longer than its timeout of {timeout:g} s") from None
+                raise JobTimeoutException(timeout_message(timeout)) from None
             raise
         finally:
             self._task = None

@@ -7,7 +7,6 @@ cancelled instead: an exception out of a signal handler would end its event loop
 
 from __future__ import annotations
 
-import ctypes
 import signal
 import threading
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from typing import Protocol, TypeVar
 
 from minirq.exceptions import JobInterrupted
 from minirq.worker.board import Board
+from minirq.worker.injection import STOP_MESSAGE, inject, recall
 from minirq.worker.outcome import Finished, Interrupted, Outcome
 
 T = TypeVar("T")
@@ -23,7 +23,6 @@ T = TypeVar("T")
 #: ignored by whoever has no handler for it, so it harms nobody who is no child of ours any more
 SIGNAL = getattr(signal, "SIGURG", None)
 
-_MESSAGE = "the job was asked to stop"
 _INTERRUPTED = Interrupted()
 
 
@@ -87,7 +86,7 @@ class MainGuard:
         self._is_open = False  # once: a run that swallows it is killed later
         self._let_in = True
         if not self._cancel_coroutine():
-            raise JobInterrupted(_MESSAGE)
+            raise JobInterrupted(STOP_MESSAGE)
 
 
 class ThreadGuard:
@@ -119,22 +118,9 @@ class ThreadGuard:
             if self._thread and not self._let_in:
                 self._let_in = True
                 if not self._cancel_coroutine():
-                    throw(self._thread, JobInterrupted, _MESSAGE)
+                    inject(self._thread, JobInterrupted, STOP_MESSAGE)
 
     def _close(self) -> None:
         with self._lock:
             recall(self._thread)
             self._thread = 0
-
-
-def throw(thread: int, exception: type[BaseException], message: str) -> None:
-    """Have a thread raise an exception as soon as it runs Python code; a sleep is not cut short."""
-    # it is raised without arguments, so a class of its own carries the message
-    told = type(exception.__name__, (exception,), {"__str__": lambda _: message})
-    told.__module__, told.__qualname__ = exception.__module__, exception.__qualname__
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(told))
-
-
-def recall(thread: int) -> None:
-    """Take back what was thrown into a thread and not raised yet."""
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), None)

@@ -6,9 +6,10 @@ Names and messages come from jobs, so they are escaped. Arguments are never logg
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
-from minirq.protocol.operations import DELETED, FENCED, Claimed
+from minirq.protocol.operations import DELETED, FENCED, Claimed, Settlement
 from minirq.protocol.payload import MAX_ID_BYTES
 from minirq.text import safe_text
 from minirq.worker.outcome import Failed, Finished, Interrupted, Missed, Outcome, Retrying
@@ -60,15 +61,16 @@ class Journal:
                     job, delay, shown, seconds, safe_text(failure.summary), extra=facts,
                 )  # fmt: skip
 
-    def answered(self, job_id: str, run: int, code: int) -> None:
-        """A settlement was answered; only what is out of the ordinary is worth a line."""
-        if code == FENCED:
-            logger.warning(
-                "job %s run %d: the result was dropped, another run holds the job by now",
-                safe_text(job_id), run,
-            )  # fmt: skip
-        elif code == DELETED:
-            logger.info("job %s was deleted while it ran", safe_text(job_id))
+    def answered(self, settlements: Sequence[Settlement], codes: Sequence[int]) -> None:
+        """Settlements were answered; only what is out of the ordinary is worth a line."""
+        for settled, code in zip(settlements, codes, strict=True):
+            if code == FENCED:
+                logger.warning(
+                    "job %s run %d: the result was dropped, another run holds the job by now",
+                    safe_text(settled.id), settled.run,
+                )  # fmt: skip
+            elif code == DELETED:
+                logger.info("job %s was deleted while it ran", safe_text(settled.id))
 
     def _facts(self, claimed: Claimed, function: str) -> dict[str, Any]:
         return {

@@ -134,9 +134,7 @@ class Porter:
             in_hand = [*hands.held, *([""] if self._running > len(hands.held) else [])]
         self._link.owner = hands.owner
         settled = self._link.settle(outcomes, want=want, in_hand=in_hand)
-        for outcome, code in zip(outcomes, settled.codes, strict=True):
-            if code not in (1, 2):
-                self._journal.answered(outcome.id, outcome.run, code)
+        self._journal.answered(outcomes, settled.codes)
         if want:
             self._take_in(hands, settled.claim, want)
 

@@ -16,7 +16,7 @@ from minirq.protocol.failure import Failure
 from minirq.protocol.operations import Claimed
 from minirq.protocol.payload import Payload
 from minirq.worker.executor import Task
-from minirq.worker.interruption import recall, throw
+from minirq.worker.injection import STOP_MESSAGE, inject, recall, timeout_message
 from minirq.worker.outcome import Failed, Finished, Interrupted, Outcome, after_error
 
 #: why a run is interrupted
@@ -53,7 +53,7 @@ class Run:
                 return
             self.cause = cause
             if self._thread:
-                throw(self._thread, cause, self.reason)
+                inject(self._thread, cause, self.reason)
             elif self.atask is not None:
                 self.atask.get_loop().call_soon_threadsafe(self.atask.cancel)
 
@@ -61,8 +61,8 @@ class Run:
     def reason(self) -> str:
         """What the exception says."""
         if self.cause is STOP or not isinstance(self.envelope, Payload):
-            return "the job was asked to stop"
-        return f"the job ran longer than its timeout of {self.envelope.options.timeout:g} s"
+            return STOP_MESSAGE
+        return timeout_message(self.envelope.options.timeout)
 
     def in_thread(
         self, job: Callable[[Run], Outcome], describe: Callable[[BaseException], Failure]
@@ -73,7 +73,7 @@ class Run:
                 with self._lock:
                     self._thread = threading.get_ident()
                     if self.cause is not None:  # it came before the job began
-                        throw(self._thread, self.cause, self.reason)
+                        inject(self._thread, self.cause, self.reason)
                 outcome = job(self)
             finally:
                 self._close()

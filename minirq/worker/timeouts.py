@@ -7,7 +7,6 @@ holds the interpreter, is the supervisor's to end.
 
 from __future__ import annotations
 
-import ctypes
 import signal
 import threading
 import time
@@ -16,6 +15,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from minirq.exceptions import JobTimeoutException
+from minirq.worker.injection import inject, timeout_message
 
 #: how far a timer may be off before somebody else must have set it, seconds
 _TIMER_SLACK = 0.05
@@ -55,7 +55,7 @@ class BaseDeathPenalty:
     @property
     def message(self) -> str:
         """What the exception says."""
-        return _told(self._timeout)
+        return timeout_message(self._timeout)
 
 
 class UnixSignalDeathPenalty(BaseDeathPenalty):
@@ -134,7 +134,7 @@ class Alarm:
             self._set(left, deadline)
         else:
             self._deadline = 0.0
-            raise JobTimeoutException(_told(self._timeout))
+            raise JobTimeoutException(timeout_message(self._timeout))
 
 
 class TimerDeathPenalty(BaseDeathPenalty):
@@ -152,16 +152,8 @@ class TimerDeathPenalty(BaseDeathPenalty):
         self._timer.cancel()
 
     def _ring(self) -> None:
-        if not self._is_under_way:
-            return
-        # the exception is raised without arguments, so a class of its own carries the message
-        told = type(self._exception.__name__, (self._exception,), {"__str__": lambda _: self.message})
-        told.__module__, told.__qualname__ = self._exception.__module__, self._exception.__qualname__
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), ctypes.py_object(told))
-
-
-def _told(timeout: float) -> str:
-    return f"the job ran longer than its timeout of {timeout:g} s"
+        if self._is_under_way:
+            inject(self._thread, self._exception, self.message)
 
 
 def get_default_death_penalty_class() -> type[BaseDeathPenalty]:
