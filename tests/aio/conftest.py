@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
+import warnings
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     if not inspect.iscoroutinefunction(pyfuncitem.obj):
         return None
     given = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
+    with warnings.catch_warnings(action="ignore"):
+        gc.collect()  # what other tests have left open is not this one's
     asyncio.run(pyfuncitem.obj(**given), debug=True)
     gc.collect()  # what was left open complains now, in this test
     return True
