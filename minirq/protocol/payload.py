@@ -133,7 +133,7 @@ def _unpack_warily(raw: bytes) -> list[Any]:
 def id_of(raw: bytes) -> str:
     """Return the id by which the scripts know this payload: its first item, or the SHA-1 of its bytes.
 
-    The twin of `id_of` in lua/lib/keys.lua. Bytes that are not UTF-8 survive as surrogates.
+    The twin of `id_of` in lua/lib/ids.lua. Bytes that are not UTF-8 survive as surrogates.
     """
     found = _readable_id(raw)
     return hashlib.sha1(raw, usedforsecurity=False).hexdigest() if found is None else found

@@ -6,6 +6,7 @@ picks mutants by name. A test that notices nothing when its code is broken is no
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import shutil
@@ -301,15 +302,34 @@ MUTANTS = [
     ),
     Mutant("enqueue: resets the run of a replaced id", ENQUEUE, "if run then fields", "if false then fields"),
     Mutant("enqueue: does not ring", ENQUEUE, " == #waiting then ring(prefix) end", " == 0 then end"),
-    Mutant("enqueue: does not ring at the front", ENQUEUE, " == 1 then ring(prefix) end", " == 0 then end"),
-    Mutant("enqueue: is let through at maxmemory", ENQUEUE, 'call("HSET", job, "status", status) -- a'),
+    Mutant(
+        "enqueue: does not ring at the front",
+        ENQUEUE,
+        "payload) == 1 then ring(prefix) end",
+        "payload) == 0 then end",
+    ),
+    Mutant(
+        "enqueue: does not ring for a single job",
+        ENQUEUE,
+        "jobs[2]) == 1 then ring(prefix) end",
+        "jobs[2]) == 0 then end",
+    ),
+    Mutant(
+        "enqueue: a single job overwrites what lives",
+        ENQUEUE,
+        'if call("EXISTS", job) == 0 then',
+        "if true then",
+    ),
+    Mutant(
+        "enqueue: is let through at maxmemory", ENQUEUE, 'call("HSET", job, "status", status) -- a', "-- a"
+    ),
     Mutant(
         "all scripts: stop at maxmemory",
         f"{LUA}/lib/room.lua",
         'redis.call("ZREM", string.sub(KEYS[1], 1, -6) .. "owners", "")',
     ),
-    Mutant("id_of in Lua: reads long ids", f"{LUA}/lib/keys.lua", "len <= 255", "len <= 65535"),
-    Mutant("id_of in Lua: reads beyond the end", f"{LUA}/lib/keys.lua", " and #payload >= from + len - 1"),
+    Mutant("id_of in Lua: reads long ids", f"{LUA}/lib/ids.lua", "len <= 255", "len <= 65535"),
+    Mutant("id_of in Lua: reads beyond the end", f"{LUA}/lib/ids.lua", " and #payload >= from + len - 1"),
     Mutant(
         "id_of in Python: reads long ids",
         "minirq/protocol/payload.py",
@@ -353,11 +373,17 @@ def first_failure(mutant: Mutant | None, pytest_args: list[str]) -> str | None:
     return found[1]
 
 
-def main(args: list[str]) -> int:
-    mutants = MUTANTS
-    if args[:1] == ["--only"]:
-        mutants, args = [mutant for mutant in MUTANTS if args[1] in mutant.name], args[2:]
-    tests = args or TESTS
+def main() -> int:
+    parser = argparse.ArgumentParser("bin/mutants", description="Break the protocol, and see the tests fail.")
+    parser.add_argument("--only", default="", metavar="WORDS", help="mutants with these words in their names")
+    parser.add_argument(
+        "tests", nargs="*", default=TESTS, metavar="TEST", help="default: all of the protocol"
+    )
+    given = parser.parse_args()
+    mutants = [mutant for mutant in MUTANTS if given.only in mutant.name]
+    if not mutants:
+        parser.error(f"no mutant is named {given.only!r}")
+    tests = given.tests
     with tempfile.TemporaryDirectory() as folder:  # all texts are found, before anything runs
         for mutant in mutants:
             shutil.copytree(ROOT / LUA, Path(folder) / LUA, dirs_exist_ok=True)
@@ -375,4 +401,4 @@ def main(args: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -21,7 +21,7 @@ from minirq.protocol.scripts import _piece
 from minirq.retry import Retry
 
 ID_OF = f"""
-{_piece("keys")}
+{_piece("ids")}
 local ids = {{}}
 for i, payload in ipairs(ARGV) do ids[i] = id_of(payload) end
 return ids

@@ -3,7 +3,7 @@
 -- KEYS  1 the waiting list
 -- ARGV  1 which: "queue" for the waiting ones, or the status of parked ones · 2 most jobs to delete
 -- Returns { looked at, deleted }; the caller goes on until nothing was looked at
---#include time keys states park room
+--#include time keys ids states park room
 
 local prefix = prefix_of(KEYS[1])
 

@@ -11,23 +11,23 @@
 --
 -- No write comes before the checks, so at maxmemory the server refuses the whole call: QueueFull.
 -- The bell is rung for the first job of an empty queue; while jobs remain, claim rings it.
---#include time
+--#include time keys
 
 local call, queue = redis.call, KEYS[1]
 local jobs = cmsgpack.unpack(ARGV[1])
 
 -- Nearly every call: one new job that waits, without anything to look at. What the rest needs is not set up for it.
 if #jobs == 7 and jobs[4] == "queue" and jobs[6] < 0 and jobs[3] == "" then
-  local prefix = string.sub(queue, 1, -6)
+  local prefix = prefix_of(queue)
   local job, fields = prefix .. "job:" .. jobs[1], jobs[7]
   if call("EXISTS", job) == 0 then
-    if call("LPUSH", queue, jobs[2]) == 1 then call("ZADD", prefix .. "bell", 0, "1") end
+    if call("LPUSH", queue, jobs[2]) == 1 then ring(prefix) end
     call("HSET", job, "status", "queued", "created_ms", now_text, unpack(fields))
     return 1
   end
 end
 
---#include keys states park
+--#include states park
 
 local prefix = prefix_of(queue)
 local replies, records, waiting, became, nonces, all_enqueued = {}, {}, {}, {}, {}, true

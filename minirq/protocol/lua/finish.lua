@@ -18,7 +18,7 @@
 -- A job that is asked to stop is not run again: a retry or a release ends it as canceled.
 -- Arguments and reply are one string each: packing, and parsing a reply of hundreds of items, is what a client
 -- spends its time on otherwise.
---#include defaults time keys states park claim room
+--#include defaults time keys ids states park claim room
 
 local FIRST_MISS_MS = 500
 local call = redis.call

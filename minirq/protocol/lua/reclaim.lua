@@ -15,7 +15,7 @@
 -- Buried owners stay listed for an hour with a negative score: what a late BLMOVE still brings them is
 -- found by the next sweep. Without knowledge of who ran, all started jobs are blamed: each then runs alone.
 -- A job that must not run again after a death (loss_limit 0) fails also if it ran and was spared.
---#include defaults time keys states park room
+--#include defaults time keys ids states park room
 
 local FORGET_MS = 3600000
 local MOST_OWNERS = 20
