@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +17,11 @@ from minirq.connection.connect import derive, open_sockets
 from minirq.connection.sender import Sender
 from minirq.exceptions import MinirqError, QueueFull, ServerFault, ServerUnavailable
 from minirq.protocol import operations, procedures, reads
-from minirq.protocol.failure import Failure
-from minirq.protocol.operations import Settlement, TakenBack
-from minirq.text import safe_text
 from minirq.worker import evidence
+from minirq.worker.burials import Burial, Burials, Verdict, log_taken_back
 from minirq.worker.ears import Ears
 from minirq.worker.patience import Patience
+from minirq.worker.rounds import Rounds
 from minirq.worker.search import Search
 from minirq.worker.settings import WorkerSettings
 from minirq.worker.sign import Sign
@@ -48,27 +46,6 @@ _SWEEP_SLACK = 0.05
 _FIRST_LOOK = 0.2
 
 
-@dataclass(frozen=True, slots=True)
-class Burial:
-    """Dead owners whose jobs are to be taken back. `blamed` None: nobody knows which of them ran.
-
-    `is_spared`: the worker itself has ended the process, so what ran is not to blame.
-    """
-
-    owners: tuple[str, ...]
-    evidence: Failure
-    blamed: tuple[tuple[str, int], ...] | None = ()
-    is_spared: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What follows for a run that was given up, said in its owner's name."""
-
-    owner: str
-    settlement: Settlement
-
-
 class Chores:
     """The chores of one worker. `owners` are kept alive; add with `register`, end with `bury`."""
 
@@ -83,14 +60,14 @@ class Chores:
         self._patience = Patience()
         self._owners: set[str] = set()
         self._new: set[str] = set()
-        self._burials: list[Burial | Verdict] = []
+        self._rounds = Rounds(self._sender)
+        self._burials = Burials(self._sender, self._rounds, settings)
         self._due: dict[str, float] = dict.fromkeys(settings.queues, 0.0)
         self._next_beat = self._next_others = self._next_trim = self._next_sweep = 0.0
         self._next_search = 0.0
         self._sign = Sign(settings)
         self._lost_owners = Search(self._sender, self._keys, settings.lease)
         self._fleet = 1
-        self._unwell: set[tuple[str, str]] = set()
         self._retry_at = 0.0
         self._last_beat = 0.0
         self._clock: tuple[float, float] | None = None
@@ -113,18 +90,18 @@ class Chores:
         """Take back what dead owners hold, now or as soon as Redis can be reached."""
         self._owners.difference_update(burial.owners)
         self._new.difference_update(burial.owners)
-        self._burials.append(burial)
+        self._burials.add(burial)
         self._retry_at = 0.0
 
     def judge(self, verdict: Verdict) -> None:
         """Settle a run that was given up, now or as soon as Redis can be reached; before what follows."""
-        self._burials.append(verdict)
+        self._burials.add(verdict)
         self._retry_at = 0.0
 
     @property
     def has_burials(self) -> bool:
         """Whether something has not been settled or taken back yet."""
-        return bool(self._burials)
+        return len(self._burials) > 0
 
     # --- time ---------------------------------------------------------------------------------
 
@@ -168,7 +145,7 @@ class Chores:
 
     def _all_due(self, lost: set[str]) -> None:
         now = time.monotonic()
-        self._hold_burials()
+        self._burials.hold()
         if now >= self._next_beat:
             lost |= self._beat()
         if self._ears.open():
@@ -253,25 +230,14 @@ class Chores:
             )
             for name in names
         ]
-        for name, taken in self._each("sweep", names, calls):
+        for name, taken in self._rounds.make("sweep", names, calls):
             if taken is None:
                 logger.info(
                     "queue %s: leases prove nothing right now, the server's clock or answer was off", name
                 )
                 self._steady_since = None
             else:
-                _log_taken_back(name, taken)
-
-    def _each(self, chore: str, names: Sequence[str], calls: list[Any]) -> Iterator[tuple[str, Any]]:
-        """Send a call for each queue. One whose keys are not as they should be keeps no other waiting."""
-        for name, reply in zip(names, self._sender.send_each(calls), strict=True):
-            place = (chore, name)
-            if not isinstance(reply, MinirqError):
-                self._unwell.discard(place)
-                yield name, reply
-            elif place not in self._unwell:
-                self._unwell.add(place)
-                logger.error("queue %s: %s", safe_text(name), safe_text(str(reply), 500))
+                log_taken_back(name, taken)
 
     def _look_after_others(self) -> None:
         now_ms = int(self._server_now(time.monotonic()) or 0)
@@ -298,7 +264,7 @@ class Chores:
         names = [name for name, due in self._due.items() if trim or now >= due]
         calls = [operations.promote(self._keys.of(name), trim=trim) for name in names]
         self._due.update(dict.fromkeys(names, time.monotonic() + OTHERS_EVERY))
-        for name, promoted in self._each("promote", names, calls):
+        for name, promoted in self._rounds.make("promote", names, calls):
             wait = OTHERS_EVERY if promoted.next_in is None else min(promoted.next_in, OTHERS_EVERY)
             self._due[name] = time.monotonic() + wait
 
@@ -307,29 +273,6 @@ class Chores:
         assert now_ms is not None
         wait = self._lost_owners.step(self._owners, now_ms=now_ms, workers=self._fleet)
         self._next_search = time.monotonic() + wait
-
-    def _hold_burials(self) -> None:
-        while self._burials:
-            match self._burials[0]:
-                case Verdict(owner, settlement):
-                    self._sender.send(operations.finish(self._queues, owner, [settlement], want=0))
-                case Burial() as burial:
-                    self._hold_burial(burial)
-            self._burials.pop(0)
-
-    def _hold_burial(self, burial: Burial) -> None:
-        proof = burial.evidence.encode()
-        pause = self._settings.loss_pause
-        calls = [
-            operations.bury(
-                keys, owner, evidence=proof, blamed=burial.blamed, is_spared=burial.is_spared, pause=pause
-            )
-            for owner in burial.owners
-            for keys in self._queues
-        ]
-        # where a queue's keys are broken, the owner is listed as dead, and later sweeps go on
-        for name, taken in self._each("bury", self._settings.queues * len(burial.owners), calls):
-            _log_taken_back(name, taken or [])
 
     def held_by(self, owner: str, queue: int, job_id: str) -> tuple[bytes | None, int, int]:
         """Return the payload of a job that an owner holds, its attempts and losses. Raises MinirqError."""
@@ -341,7 +284,7 @@ class Chores:
     def farewell(self) -> None:
         """Say goodbye: what is left to bury, then the worker leaves the list. One attempt."""
         with suppress(MinirqError):
-            self._hold_burials()
+            self._burials.hold()
             self._sender.send_all(reads.hide_worker(self._keys, self._settings.name))
 
     def close(self) -> None:
@@ -355,11 +298,3 @@ class Chores:
         for client in (self._sender.client, self._ears_client):
             for sock in open_sockets(client):
                 sock.close()
-
-
-def _log_taken_back(queue: str, taken: list[TakenBack]) -> None:
-    for job in taken:
-        logger.warning(
-            "job %s taken back from %s (queue %s): %s, lost %d times so far",
-            safe_text(job.id), safe_text(job.owner), safe_text(queue), job.fate, job.lost,
-        )  # fmt: skip

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from minirq.exceptions import JobTimeoutException
+from minirq.text import counted
 from minirq.worker.injection import timeout_message
 
 if TYPE_CHECKING:
@@ -73,9 +74,16 @@ class CoroutineRunner:
             raise
         finally:
             self._task = None
-            leftovers = asyncio.all_tasks() - {asyncio.current_task()}
-            if leftovers:
-                logger.warning("a job left %d tasks behind; they are cancelled", len(leftovers))
-                for task in leftovers:
-                    task.cancel()
-                await asyncio.wait(leftovers, timeout=_LEFTOVER_GRACE)
+            await cancel_leftovers("a job", asyncio.all_tasks() - {asyncio.current_task()})
+
+
+async def cancel_leftovers(whose: str, leftovers: Collection[asyncio.Task[Any]]) -> None:
+    """Cancel tasks that a job has left behind, let them end, and say so in the log."""
+    import asyncio  # as above
+
+    if leftovers:
+        tasks = counted(len(leftovers), "unfinished task", "unfinished tasks")
+        logger.warning("%s left %s behind, which will be cancelled", whose, tasks)
+        for task in leftovers:
+            task.cancel()
+        await asyncio.wait(leftovers, timeout=_LEFTOVER_GRACE)

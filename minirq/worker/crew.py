@@ -24,6 +24,7 @@ from minirq.protocol.payload import Payload
 from minirq.text import safe_text
 from minirq.worker.board import Board
 from minirq.worker.clockwork import runner
+from minirq.worker.coroutines import cancel_leftovers
 from minirq.worker.executor import Task
 from minirq.worker.fault_points import fault
 from minirq.worker.hygiene import Hygiene
@@ -42,9 +43,6 @@ if TYPE_CHECKING:
     import redis
 
 logger = logging.getLogger(__name__)
-
-#: how long tasks that a job left behind may take to end, seconds
-_LEFTOVER_GRACE = 1.0
 
 
 class Crew:
@@ -203,19 +201,10 @@ class Crew:
             error = run.cause(run.reason)
             outcome = run.ends_as(run.failed(error, describe(error, self._settings.name)))
         if run.children:
-            await self._cancel_leftovers(run)
+            with suppress(asyncio.CancelledError):  # an interruption that came late
+                leftovers = [task for task in run.children if not task.done()]
+                await cancel_leftovers(f"job {safe_text(run.claimed.id)}", leftovers)
         self._end(run, outcome)
-
-    async def _cancel_leftovers(self, run: Run) -> None:
-        leftovers = {task for task in run.children or () if not task.done()}
-        if leftovers:
-            logger.warning(
-                "job %s left %d tasks behind; they are cancelled", safe_text(run.claimed.id), len(leftovers)
-            )
-            for task in leftovers:
-                task.cancel()
-            with suppress(asyncio.CancelledError):
-                await asyncio.wait(leftovers, timeout=_LEFTOVER_GRACE)
 
     def _end_unless_over(self, run: Run) -> None:
         """Somebody has cancelled a run's task before its first step, or at its last."""

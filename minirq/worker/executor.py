@@ -58,9 +58,10 @@ class Executor:
     def __init__(self, settings: WorkerSettings, penalty: type[BaseDeathPenalty] | None = None) -> None:
         self._settings = settings
         self._worker = settings.name
-        self._penalty = penalty or get_default_death_penalty_class()
+        penalty = penalty or get_default_death_penalty_class()
         #: in place of the usual penalty: one timer for all jobs
-        self._alarm = Alarm() if self._penalty is UnixSignalDeathPenalty else None
+        self._alarm = Alarm() if penalty is UnixSignalDeathPenalty else None
+        self._within = penalty if self._alarm is None else self._alarm.within
         self._coroutines = CoroutineRunner()
         self._pid = os.getpid()
         self._functions: dict[str, tuple[Callable[..., Any], bool]] = {}
@@ -124,7 +125,7 @@ class Executor:
         if task.is_coroutine:
             return self._coroutines.run(task.function(*task.args, **task.kwargs), timeout)
         started = time.monotonic()
-        with self._penalty(timeout) if self._alarm is None else self._alarm.within(timeout):
+        with self._within(timeout):
             result = task.function(*task.args, **task.kwargs)
         if type(result) is CoroutineType:  # a plain function that hands out a coroutine
             left = -1 if timeout == -1 else max(timeout - (time.monotonic() - started), 0.001)

@@ -9,7 +9,8 @@ from minirq.exceptions import MinirqError
 from minirq.protocol.operations import Claimed, Settlement
 from minirq.worker import evidence
 from minirq.worker.board import Slot
-from minirq.worker.chores import Chores, Verdict
+from minirq.worker.burials import Verdict
+from minirq.worker.chores import Chores
 from minirq.worker.outcome import Interrupted, settlement
 from minirq.worker.process import Process
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from minirq.worker import evidence
 from minirq.worker.board import WAITING, Board, portrait
-from minirq.worker.chores import Burial, Chores
+from minirq.worker.burials import Burial
+from minirq.worker.chores import Chores
 from minirq.worker.executor import Executor
 from minirq.worker.interruption import SIGNAL, Guard, MainGuard, ThreadGuard
 from minirq.worker.link import Link

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 from minirq.connection.connect import open_sockets
 from minirq.exceptions import AccessDenied
 from minirq.text import counted, safe_text
-from minirq.worker import evidence
+from minirq.worker import evidence, obituary
 from minirq.worker.board import STARTING, WAITING, Board, Slot, portrait
+from minirq.worker.burials import Burial
 from minirq.worker.child import (
     EXIT_DRAINED,
     EXIT_HOPELESS,
@@ -28,7 +29,7 @@ from minirq.worker.child import (
     EXIT_UNFIT,
     run_child,
 )
-from minirq.worker.chores import Burial, Chores
+from minirq.worker.chores import Chores
 from minirq.worker.judge import Judge
 from minirq.worker.process import Process, memory_events
 from minirq.worker.requests import Requests
@@ -46,8 +47,6 @@ _QUICK_DEATH = 1.0
 _LONGEST_PAUSE = 5.0
 #: ends of a child that it has given its reason for
 _SAID = (EXIT_DRAINED, EXIT_RECYCLED, EXIT_LOST, EXIT_HOPELESS, EXIT_UNFIT)
-#: jobs that are named when a process died with many
-_MOST_NAMED = 5
 #: without a descriptor for a child's death it is looked at this often, seconds
 _LOOK_EVERY = 0.1
 
@@ -301,24 +300,16 @@ class Supervisor:
         assert death is not None
         # also the runs that ended last, if not settled: they may take down one process after the other
         blamed = tuple((slot.id, slot.run) for slot in latest)
-        if slots and not is_deliberate:  # whatever the exit code says: the job may have chosen it
-            shown = ", ".join(safe_text(slot.id) for slot in slots[:_MOST_NAMED])
-            more = f" and {len(slots) - _MOST_NAMED} more" if len(slots) > _MOST_NAMED else ""
-            logger.warning(
-                "process %d %s while it ran %s %s%s",
-                child.pid, death, "jobs" if len(slots) > 1 else "job", shown, more,
-            )  # fmt: skip
-        elif not is_deliberate and (death.signal or death.code not in _SAID):
-            logger.warning("process %d %s while it ran no job", child.pid, death)
+        is_unexplained = bool(death.signal) or death.code not in _SAID
+        if not is_deliberate and (slots or is_unexplained):  # with a job, the exit code may be its choice
+            obituary.of_lost(child.pid, death, slots)
         elif death.code == EXIT_UNFIT and latest:
-            logger.warning(
-                "process %d is replaced: job %s has left it unfit", child.pid, safe_text(latest[0].id)
-            )
+            obituary.of_unfit(child.pid, latest[0])
         ran = time.monotonic() - slots[0].started if len(slots) == 1 else None
         proof = evidence.of_death(death, ran, self._settings.name, is_deliberate=is_deliberate)
         self._chores.bury(Burial(child.owners, proof, blamed, is_deliberate))
         self._learn_from(child, None if slots or death.signal else death.code)
-        if not latest and not is_deliberate and (death.signal or death.code not in _SAID):
+        if not latest and not is_deliberate and is_unexplained:
             self._hold_back(child)
         else:
             self._pause = 0.0

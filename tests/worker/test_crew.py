@@ -167,7 +167,7 @@ def test_tasks_that_a_job_leaves_behind_are_cancelled_and_said(
     worker = start_worker(concurrency=4)
     job = queue.enqueue(jobs.leave_tasks)
     assert job.wait(10) == "left"
-    assert f"job {job.id} left 1 tasks behind" in worker.log
+    assert f"job {job.id} left 1 unfinished task behind" in worker.log
 
 
 def test_a_job_that_cancels_every_task_loses_no_other(

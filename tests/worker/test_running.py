@@ -86,7 +86,7 @@ def test_tasks_that_a_coroutine_leaves_behind_are_cancelled_and_said(
     job = queue.enqueue(jobs.leave_tasks)
     run_all(queue)
     assert job.result == "left"
-    assert "left 1 tasks behind" in caplog.text
+    assert "left 1 unfinished task behind" in caplog.text
 
 
 @pytest.mark.parametrize("function", [jobs.nap, jobs.async_nap])
