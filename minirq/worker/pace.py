@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-#: a batch is meant to hold this much work, seconds
-BATCH_SECONDS = 0.004
+#: a batch is meant to hold this much work, seconds: it ends just before a result would be sent by itself
+BATCH_SECONDS = 0.0049
 #: jobs in a batch at most: what an owner may hold
 MOST = 64
 #: a function that takes less on average may run with unsent results behind it, seconds
