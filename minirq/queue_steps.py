@@ -89,16 +89,16 @@ class QueueSteps(Generic[J]):
                 introduction.append(reads.set_batch(self._keys, self._batch))
             *_, outcomes = yield [*introduction, call]
             self._is_known = True
+        jobs = []
         for job, outcome in zip(batch, outcomes, strict=True):
             if outcome.is_being_cleared:
                 raise InvalidJobOperation(
                     f"job {job.id} was canceled while it waited and has not been cleared from the queue yet:"
                     " use another job_id"
                 )
-        return [
-            self._job_class(job.id, self._realm, self.name, raw=job.payload if outcome.is_new else None)
-            for job, outcome in zip(batch, outcomes, strict=True)
-        ]
+            raw = job.payload if outcome.is_new else None
+            jobs.append(self._job_class(job.id, self._realm, self.name, raw=raw))
+        return jobs
 
     def _enqueue_many_steps(self, submissions: Iterable[Submission]) -> Steps[list[J]]:
         jobs: list[J] = []

@@ -27,11 +27,12 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 
-from msgpack import Packer, Unpacker, unpackb
+from msgpack import Unpacker, unpackb
 
 from minirq.exceptions import DeserializationError, SerializationError
 from minirq.protocol.extension import SCALARS, Marker, Unsupported, from_extension, to_extension
 from minirq.protocol.fault import Rules, Where, fits, refusal
+from minirq.protocol.packers import Packers
 from minirq.text import safe_text
 
 __all__ = ["DEFAULT", "Limits", "decode", "encode"]
@@ -63,9 +64,7 @@ _NO_MARKS: Final = bytes(byte for byte in range(256) if byte not in _MARKS)
 # Below this even 1,024 arrays that each announce as many items as there are bytes cost little.
 _HARMLESS: Final = 4096
 
-# A packer keeps its buffer, which makes it twice as fast as `packb`, and is not reentrant. It
-# goes back to the pool only after a success, so an exception out of a signal handler is harmless.
-_pool: Final[list[Packer]] = []
+_packers: Final = Packers(strict_types=True, default=to_extension)
 
 
 def encode(value: object, *, where: Where = "value") -> bytes:
@@ -75,16 +74,10 @@ def encode(value: object, *, where: Where = "value") -> bytes:
     the path to the fault, its type and the way out.
     """
     try:
-        packer = _pool.pop()
-    except IndexError:
-        packer = Packer(strict_types=True, default=to_extension, buf_size=1024)
-    try:
-        blob: bytes = packer.pack(value)
+        blob = _packers.pack(value)
     except (TypeError, ValueError, OverflowError, RuntimeError) as error:
         raise refusal(value, _RULES, where, error) from None
-    if len(blob) <= 65536:
-        _pool.append(packer)
-    elif len(blob) > DEFAULT.size:
+    if len(blob) > DEFAULT.size:
         raise SerializationError(
             f"{where if isinstance(where, str) else ', '.join(where)}: {len(blob):,} bytes are more than the "
             f"{DEFAULT.size:,} that a job carries; store the data and pass where it is"

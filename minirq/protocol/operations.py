@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Literal
 
 import msgpack
@@ -16,6 +17,7 @@ import msgpack
 from minirq.calls import Argument, Call
 from minirq.protocol import defaults
 from minirq.protocol.keys import QueueKeys
+from minirq.protocol.packers import Packers
 from minirq.protocol.scripts import script
 
 Place = Literal["queue", "front", "delay", "at"]
@@ -51,7 +53,7 @@ def enqueue(keys: QueueKeys, jobs: Sequence[NewJob]) -> Call[list[Enqueued]]:
     parts: list[Any] = []
     for job in jobs:
         ttl_ms = -1 if job.ttl_ms is None else job.ttl_ms
-        fields = [word for item in job.fields.items() for word in item]
+        fields = list(chain.from_iterable(job.fields.items()))
         parts += (job.id, job.payload, job.nonce, job.place, job.ms, ttl_ms, fields)
 
     def read(reply: Any) -> list[Enqueued]:
@@ -59,10 +61,12 @@ def enqueue(keys: QueueKeys, jobs: Sequence[NewJob]) -> Call[list[Enqueued]]:
             return [_ENQUEUED] * len(jobs)
         return [Enqueued(code > 0, status.decode(), code < 0) for code, status in reply]
 
-    return Call(("1", keys.queue, _packed(parts)), read, script("enqueue"))
+    return Call(("1", keys.queue, _packers.pack(parts)), read, script("enqueue"))
 
 
 _ENQUEUED = Enqueued(is_new=True)
+#: makes one argument of many, which the server unpacks; `cmsgpack` knows the old format only
+_packers = Packers(use_bin_type=False, unicode_errors="surrogateescape")
 
 
 # --- a worker's owner -------------------------------------------------------------------------
@@ -127,7 +131,7 @@ def finish(
     parts: list[Any] = []
     for s in settlements:
         parts += (s.queue + 1, s.id, s.run, s.verb, s.blob, milliseconds(s.seconds), s.place)
-    return _call("finish", queues, [_packed([owner, want, parts, list(in_hand)])], _read_settled)
+    return _call("finish", queues, [_packers.pack([owner, want, parts, list(in_hand)])], _read_settled)
 
 
 def _read_settled(reply: bytes) -> Settled:
@@ -296,11 +300,6 @@ def milliseconds(seconds: float) -> int:
 
 def _call(event: str, queues: Sequence[QueueKeys], args: Sequence[Argument], read: Any) -> Call[Any]:
     return Call((len(queues), *(keys.queue for keys in queues), *args), read, script(event))
-
-
-def _packed(parts: list[Any]) -> bytes:
-    """Make one argument of many, which the server unpacks; `cmsgpack` knows the old format only."""
-    return bytes(msgpack.packb(parts, use_bin_type=False, unicode_errors="surrogateescape"))
 
 
 def _raw(job_id: str) -> bytes:

@@ -15,6 +15,7 @@ import msgpack
 
 from minirq.exceptions import DeserializationError
 from minirq.protocol.options import DEFAULT_OPTIONS, JobOptions
+from minirq.protocol.packers import Packers
 
 VERSION = 1
 MAX_ID_BYTES = 255
@@ -26,6 +27,8 @@ _SURELY_SHORT = MAX_ID_BYTES // 4
 #: even empty maps all through take no more than 70 times this
 _HARMLESS = 64 * 1024
 _CONTAINERS = (0xDC, 0xDD, 0xDE, 0xDF)
+
+_packers = Packers()
 
 
 @dataclass(slots=True)  # not frozen: made for every job
@@ -40,11 +43,8 @@ class Payload:
 
     def encode(self) -> bytes:
         """Return the bytes that go into the list."""
-        return bytes(
-            msgpack.packb(
-                [self.id, VERSION, self.function, self.serializer, self.blob, self.options.to_wire()],
-                use_bin_type=True,
-            )
+        return _packers.pack(
+            [self.id, VERSION, self.function, self.serializer, self.blob, self.options.to_wire()]
         )
 
 

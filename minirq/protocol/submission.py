@@ -159,7 +159,7 @@ class Submission:
         if self.description is not None and not isinstance(self.description, str):
             raise InvalidOption(f"description is text, not {type(self.description).__name__}")
         given = (timeout, self.result_ttl, self.failure_ttl, self.description, self.retry, on_worker_lost)
-        if all(value is None for value in given):
+        if given == _NOTHING_GIVEN:
             return DEFAULT_OPTIONS
         return JobOptions(
             timeout=DEFAULT_OPTIONS.timeout if timeout is None else _timeout(timeout),
@@ -210,6 +210,7 @@ def delayed(job: NewJob, when: Duration | datetime) -> NewJob:
     return replace(job, place=place, ms=max(ms, 0))
 
 
+_NOTHING_GIVEN = (None,) * 6
 # what an argument that cannot be carried is called in the error
 _ITEMS = ("instance", "args", "kwargs")
 
