@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from bench import jobs
 from bench.environments import ROOT
 from bench.systems.system import System, Unsupported, redis_url
+from bench.systems.vocabulary import RqVocabulary
 
 
-class Minirq(System):
+class Minirq(RqVocabulary):
     name = "minirq"
     family = "minirq"
     title = "minirq"
@@ -43,16 +43,6 @@ class Minirq(System):
         from minirq import Queue
 
         self._queue = Queue(connection=redis_url())
-
-    def enqueue(self, job: str, *args: Any) -> None:
-        self._queue.enqueue(getattr(jobs, job), *args)
-
-    def enqueue_bulk(self, job: str, calls: Sequence[tuple[Any, ...]]) -> None:
-        function = getattr(jobs, job)
-        self._queue.enqueue_many([self._queue.prepare_data(function, args) for args in calls])
-
-    def enqueue_at(self, job: str, when: float, *args: Any) -> None:
-        self._queue.enqueue_at(datetime.fromtimestamp(when, UTC), getattr(jobs, job), *args)
 
 
 class OneByOne(Minirq):

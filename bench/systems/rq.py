@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import UTC, datetime
-from typing import Any
-
-from bench import jobs
 from bench.systems.system import System, redis_url
+from bench.systems.vocabulary import RqVocabulary
 
 _ONE_AT_A_TIME = "it runs one job at a time in each process"
 
 
-class Rq(System):
+class Rq(RqVocabulary):
     name = "rq"
     family = "rq"
     title = "RQ Worker"
@@ -32,16 +28,6 @@ class Rq(System):
         from rq import Queue
 
         self._queue = Queue(connection=Redis.from_url(redis_url()))
-
-    def enqueue(self, job: str, *args: Any) -> None:
-        self._queue.enqueue(getattr(jobs, job), *args)
-
-    def enqueue_bulk(self, job: str, calls: Sequence[tuple[Any, ...]]) -> None:
-        function = getattr(jobs, job)
-        self._queue.enqueue_many([self._queue.prepare_data(function, args) for args in calls])
-
-    def enqueue_at(self, job: str, when: float, *args: Any) -> None:
-        self._queue.enqueue_at(datetime.fromtimestamp(when, UTC), getattr(jobs, job), *args)
 
 
 class Simple(Rq):

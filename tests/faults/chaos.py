@@ -45,6 +45,7 @@ class Plan:
     seconds: float = 30
     seed: int = 1
     processes: int = 2
+    concurrency: int = 1
     rate: float = 100
     outage: float = 0
     drain: float = 600
@@ -102,8 +103,10 @@ class Campaign:
 
     def _start(self, name: str, queues: tuple[str, ...]) -> HurtWorker:
         log = self._folder / f"{name}.log"
-        processes = self._plan.processes if queues == QUEUES else 1
-        return HurtWorker(self._server.url, queues, log, {}, processes=processes, name=name, lease=LEASE)
+        size = {"processes": 1}
+        if queues == QUEUES:
+            size = {"processes": self._plan.processes, "concurrency": self._plan.concurrency}
+        return HurtWorker(self._server.url, queues, log, {}, name=name, lease=LEASE, **size)
 
     def _produce(self, number: int) -> None:
         dice = random.Random(number)
@@ -125,7 +128,11 @@ class Campaign:
                     case 1:
                         queue.enqueue("chaos_jobs.fail_at_times", *args, retry=Retry(50), **options)
                     case 2:
+                        queue.enqueue("chaos_jobs.fail_at_times_and_await", *args, retry=Retry(50), **options)
+                    case 3:
                         queue.enqueue_in(dice.uniform(0.1, 2), "chaos_jobs.work", *args, **options)
+                    case even if even % 2 == 0:
+                        queue.enqueue("chaos_jobs.await_work", *args, **options)
                     case _:
                         queue.enqueue("chaos_jobs.work", *args, **options)
             except MinirqError:
@@ -277,6 +284,12 @@ def main() -> None:
     )
     parser.add_argument(
         "--processes", type=int, default=plan.processes, help="of each of the three workers (2)"
+    )
+    parser.add_argument(
+        "--concurrency",
+        type=int,
+        default=plan.concurrency,
+        help="jobs at once in each of those processes (1)",
     )
     parser.add_argument("--rate", type=float, default=plan.rate, help="jobs enqueued a second, at most (100)")
     parser.add_argument(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import signal
@@ -31,3 +32,14 @@ def die_at_times(path: str, line: str, seconds: float) -> None:
     time.sleep(seconds)
     if random.random() < 0.2:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+async def await_work(path: str, line: str, seconds: float) -> None:
+    _trace(path, line)
+    await asyncio.sleep(seconds)
+
+
+async def fail_at_times_and_await(path: str, line: str, seconds: float) -> None:
+    await await_work(path, line, seconds)
+    if random.random() < 0.5:
+        raise ConnectionError("at times")
