@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from typing import Any, TypeVar
 
 from redis.asyncio import Redis
@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from minirq.calls import Call
 from minirq.connection.exchange import Exchange, all_results, one_result
 from minirq.connection.persistence import PATIENCE, Persistence
-from minirq.connection.wire import Wire, speak_alone
+from minirq.connection.wire import Commands, Wire, speak_alone
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -33,17 +33,27 @@ class AsyncSender:
         Raises ServerUnavailable when the server stays away for `patience` seconds, AccessDenied,
         or QueueFull.
         """
-        return await self._persist(call.name, lambda: one_result(call))
+        deadline = time.monotonic() + self.patience
+        try:
+            return await self._once(call)
+        except (RedisError, OSError) as error:  # seldom: what follows costs more than the first attempt
+            return await self._persist(call.name, lambda: self._once(call), deadline, error)
 
     async def send_all(self, calls: Sequence[Call[T]]) -> list[T]:
         """Send several calls in one round trip; the replies in order. Raises as `send`."""
         if not calls:
             return []
-        return await self._persist(calls[0].name, lambda: all_results(calls, self.client))
+        deadline = time.monotonic() + self.patience
+        return await self._persist(
+            calls[0].name, lambda: self._drive(all_results(calls, self.client), self.wire.speak), deadline
+        )
 
     async def send_alone(self, call: Call[T]) -> T:
         """Send a call that blocks, over a connection of its own. Raises as `send`."""
-        return await self._persist(call.name, lambda: one_result(call), is_alone=True)
+        deadline = time.monotonic() + self.patience
+        return await self._persist(
+            call.name, lambda: self._drive(one_result(call), self._speak_alone), deadline
+        )
 
     async def run(self, steps: Generator[Any, Any, T]) -> T:
         """Drive a procedure: send what it yields, hand it the replies, return what it returns."""
@@ -56,23 +66,39 @@ class AsyncSender:
             result: T = end.value
             return result
 
-    async def _persist(self, name: str, exchange: Callable[[], Exchange[R]], *, is_alone: bool = False) -> R:
-        deadline, persistence = time.monotonic() + self.patience, None
-        while True:
-            try:
-                return await self._drive(exchange(), is_alone)
-            except (RedisError, OSError) as error:
-                persistence = persistence or Persistence(self.client, name, deadline)
-                await asyncio.sleep(persistence.pause_after(error))
+    async def _once(self, call: Call[T]) -> T:
+        [reply] = await self.wire.speak([call.command])
+        if isinstance(reply, Exception):  # seldom: an exchange costs more than looking first
+            return await self._drive(one_result(call, reply), self.wire.speak)
+        return call.read(reply)
 
-    async def _drive(self, exchange: Exchange[R], is_alone: bool) -> R:
+    async def _speak_alone(self, commands: Commands) -> list[Any]:
+        return await speak_alone(self.client, commands)
+
+    async def _drive(
+        self, exchange: Exchange[R], speak: Callable[[Commands], Coroutine[Any, Any, list[Any]]]
+    ) -> R:
         try:
             commands = next(exchange)
             while True:
-                replies = await (
-                    speak_alone(self.client, commands) if is_alone else self.wire.speak(commands)
-                )
-                commands = exchange.send(replies)
+                commands = exchange.send(await speak(commands))
         except StopIteration as end:
             result: R = end.value
             return result
+
+    async def _persist(
+        self,
+        name: str,
+        attempt: Callable[[], Coroutine[Any, Any, R]],
+        deadline: float,
+        error: RedisError | OSError | None = None,
+    ) -> R:
+        """Attempt it until it succeeds or the time is up; `error` is that of an attempt made before."""
+        persistence = Persistence(self.client, name, deadline)
+        while True:
+            if error is not None:
+                await asyncio.sleep(persistence.pause_after(error))
+            try:
+                return await attempt()
+            except (RedisError, OSError) as another:
+                error = another

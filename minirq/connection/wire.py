@@ -11,10 +11,12 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
+from redis.exceptions import TimeoutError as ReplyTimeout
 
 from minirq.calls import Argument
 from minirq.connection.connect import safe_url
@@ -151,15 +153,20 @@ async def _speak_burst(connection: Any, burst: list[_Request]) -> None:
     if not sent:
         return
     await connection.send_packed_command(chunks)
-    for request in sent:
-        replies = [await _reply_of(connection) for _ in request.commands]
-        if not request.replies.done():
-            request.replies.set_result(replies)
-
-
-async def _reply_of(connection: Any) -> Any:
     try:
-        return await connection.read_response()
+        async with asyncio.timeout(connection.socket_timeout):  # one for all: they come together
+            for request in sent:
+                replies = [await _reply_of(connection, inf) for _ in request.commands]
+                if not request.replies.done():
+                    request.replies.set_result(replies)
+    except TimeoutError:
+        raise ReplyTimeout(f"no reply within {connection.socket_timeout:g} s") from None
+
+
+async def _reply_of(connection: Any, timeout: float | None = None) -> Any:
+    """Read a reply; `timeout` None is the connection's own, and infinity is none."""
+    try:
+        return await connection.read_response(timeout=timeout)
     except ResponseError as error:  # the server's answer to this command; the next one has its own
         return error
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
+import time
 
 import jobs
 import pytest
 import redis as redis_py
 from loops import soon
-from redis.exceptions import ResponseError
+from redis.asyncio import Redis as AsyncRedis
+from redis.exceptions import ConnectionError, ResponseError
+from redis.exceptions import TimeoutError as ReplyTimeout
 
 from minirq.aio import AsyncQueue
 from minirq.connection.async_connect import client_of, close_connections
@@ -70,6 +74,27 @@ async def test_an_error_is_told_to_whom_it_concerns(redis: redis_py.Redis, redis
     assert (first, second, last) == ([b"a"], b"b", [b"c"])
     assert isinstance(error, ResponseError)
     assert isinstance(refused, TypeError)
+    await wire.close()
+    await close_connections(client)
+
+
+async def test_a_server_that_is_silent_is_not_waited_for_longer_than_the_timeout(
+    redis: redis_py.Redis, redis_url: str
+) -> None:
+    client = AsyncRedis.from_url(redis_url, socket_timeout=0.2)
+    wire = Wire(client)
+    assert await wire.speak([("ECHO", "a")]) == [b"a"]
+    redis.client_pause(1500, all=True)
+    began = time.monotonic()
+    silence = await asyncio.gather(*(wire.speak([("ECHO", "b")]) for _ in range(3)), return_exceptions=True)
+    assert 0.2 <= time.monotonic() - began < 1.4
+    assert [str(error) for error in silence] == ["no reply within 0.2 s"] * 3
+    assert all(isinstance(error, ReplyTimeout) for error in silence)
+    answer: list[object] = []
+    while not answer:
+        with contextlib.suppress(ReplyTimeout, ConnectionError):
+            answer = await wire.speak([("ECHO", "c")])
+    assert answer == [b"c"]  # and not the late one to another
     await wire.close()
     await close_connections(client)
 
