@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-HEAVY = ("redis", "asyncio", "msgpack", "tomllib")
+HEAVY = ("redis", "asyncio", "msgpack", "tomllib", "zoneinfo", "pickle")
 
 
 def imported_by(code: str) -> set[str]:
@@ -30,3 +30,9 @@ def test_help_and_version_import_neither_redis_nor_asyncio(argument: str) -> Non
 
 def test_importing_minirq_imports_neither_redis_nor_asyncio() -> None:
     assert imported_by("import minirq") == set()
+
+
+def test_a_worker_imports_what_its_jobs_use_and_no_more() -> None:
+    code = "import minirq.cli.worker, minirq.worker.supervisor, minirq.worker.child"
+    needed_anyway = imported_by("import redis, msgpack")
+    assert imported_by(code) == needed_anyway

@@ -7,7 +7,6 @@ pyproject.toml, default. This is the only module that reads the environment. It 
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -165,6 +164,8 @@ class _Project:
 
 
 def _read_table(file: Path) -> Mapping[str, object]:
+    import tomllib  # not everybody has a file
+
     try:
         tool = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {})
     except (OSError, ValueError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors

@@ -26,14 +26,15 @@ import struct
 from collections.abc import Callable
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Context, Decimal, InvalidOperation
-from pickle import PicklingError
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 from uuid import UUID, SafeUUID
-from zoneinfo import ZoneInfo
 
 from msgpack import ExtType
 
 from minirq.text import safe_repr
+
+if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
 
 __all__ = ["SCALARS", "Marker", "Unsupported", "from_extension", "to_extension"]
 
@@ -89,18 +90,22 @@ def from_extension(code: int, data: bytes) -> object:
 def _pack_zone(zone: tzinfo | None) -> bytes:
     if zone is None:
         return b""
-    if type(zone) is ZoneInfo:
-        return b"Z" + _zone_key(zone)
     if type(zone) is timezone:
         # the offset alone, or the offset and the name that was given
         offset, *name = cast("Any", zone).__getinitargs__()
         packed: bytes = _OFFSET.pack(offset // _MICROSECOND)
         return b"N" + packed + name[0].encode() if name else b"O" + packed
+    from zoneinfo import ZoneInfo  # with sysconfig 0.3 MiB, which a worker without zones does not pay
+
+    if type(zone) is ZoneInfo:
+        return b"Z" + _zone_key(zone)
     kind = type(zone)
     raise Unsupported(f"its tzinfo is a {kind.__module__}.{kind.__qualname__}; use zoneinfo.ZoneInfo")
 
 
 def _zone_key(zone: ZoneInfo) -> bytes:
+    from pickle import PicklingError  # as above
+
     try:
         zone.__reduce__()
     except PicklingError:
@@ -126,6 +131,8 @@ def _unpack_zone(data: bytes) -> tzinfo | None:
 def _find_zone(key: str) -> ZoneInfo:
     if not _ZONE_KEY.fullmatch(key):
         raise ValueError(f"no time zone has the key {safe_repr(key)}")
+    from zoneinfo import ZoneInfo  # as above
+
     try:
         return ZoneInfo(key)
     except (KeyError, ValueError, OSError, ImportError):

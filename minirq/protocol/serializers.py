@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NoReturn
@@ -95,6 +94,8 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _pickle_dumps(value: object, where: Where) -> bytes:
+    import pickle  # 0.3 MiB that who does not ask for it does not pay
+
     try:
         return pickle.dumps(value, protocol=5)
     except Exception as error:  # whatever the __reduce__ of the application's objects raises
@@ -103,6 +104,8 @@ def _pickle_dumps(value: object, where: Where) -> bytes:
 
 
 def _pickle_loads(blob: bytes) -> object:
+    import pickle  # as above
+
     try:
         return pickle.loads(blob)
     except Exception as error:  # imports and runs the application's code
