@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from pathlib import Path
 
 _PAGE_MIB = os.sysconf("SC_PAGE_SIZE") / 2**20
@@ -26,12 +27,13 @@ class Memory:
         self._samples.setdefault(what, []).append(sample)
 
     def report(self) -> list[str]:
-        """A line for each name: the last process of it after a tenth, the half and all of its time."""
+        """A line for each name: its longest-lived process after a tenth, the half and all of its time."""
         return [_line(what, samples) for what, samples in self._samples.items()]
 
 
 def _line(what: str, samples: list[tuple[float, int, float]]) -> str:
-    own = [(seconds, mib) for seconds, pid, mib in samples if pid == samples[-1][1]]
+    [(longest, _)] = Counter(pid for _, pid, _ in samples).most_common(1)
+    own = [(seconds, mib) for seconds, pid, mib in samples if pid == longest]
     picked = [own[len(own) // 10], own[len(own) // 2], own[-1]]
     said = ", ".join(f"{mib:.1f} MiB after {seconds:.0f} s" for seconds, mib in picked)
     return f"memory of {what}".ljust(26) + said
