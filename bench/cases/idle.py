@@ -10,7 +10,9 @@ from bench.cases.case import Case, Metric
 from bench.stage import Stage
 from bench.wire import Wire
 
+#: until what a start brings with it is over, seconds
 _SETTLING = 2.0
+#: long enough for several beats, seconds
 _WATCHED = 12.0
 
 

@@ -9,6 +9,7 @@ from minirq.protocol import payload
 from minirq.protocol.failure import Failure
 from minirq.protocol.operations import Claimed, Settlement
 from minirq.worker.board import Slot
+from minirq.worker.injection import timeout_message
 from minirq.worker.outcome import after_error, settlement
 from minirq.worker.process import Death
 
@@ -44,9 +45,7 @@ def overdue(
         options = payload.decode(raw).options
     except DeserializationError:
         return None
-    error = JobTimeoutException(
-        f"the job ran longer than its timeout of {options.timeout:g} s, ignored it, and {what}"
-    )
+    error = JobTimeoutException(f"{timeout_message(options.timeout)}, ignored it, and {what}")
     failure = Failure("minirq.exceptions.JobTimeoutException", str(error), "", worker, "timeout")
     claimed = Claimed(slot.queue, slot.id, raw, slot.run, attempts, lost)
     return settlement(claimed, after_error(error, failure, claimed, options))
