@@ -8,10 +8,12 @@ import os
 import signal
 import sys
 import time
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 from minirq import get_current_job
+from minirq.current import running
 
 
 def add(a: int, b: int = 0) -> int:
@@ -125,6 +127,32 @@ def progress(gate: str) -> str:
     while not Path(gate).exists() and time.monotonic() < until:
         time.sleep(0.01)
     return job.id
+
+
+_mark: ContextVar[str] = ContextVar("mark", default="")
+
+
+def know_myself(runs: int) -> list[Any]:
+    """Fail until there have been so many runs; then say who and what this code finds itself to be."""
+    job = get_current_job()
+    assert job is not None
+    here = running.get()
+    assert here is not None
+    if here.run < runs:
+        raise ConnectionError("once more")
+    job.meta["seen by"] = job.id
+    job.save_meta()
+    others, _ = _mark.get(), _mark.set(job.id)
+    return [job.id, here.run, job.meta["name"], others, os.getpid()]
+
+
+async def know_myself_and_await(runs: int) -> list[Any]:
+    await asyncio.sleep(0)
+    return know_myself(runs)
+
+
+def know_myself_and_hand_out(runs: int) -> Any:
+    return know_myself_and_await(runs)
 
 
 def current_id() -> str | None:

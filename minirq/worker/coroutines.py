@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Coroutine
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from minirq.exceptions import JobTimeoutException
@@ -38,7 +39,8 @@ class CoroutineRunner:
             self._runner = asyncio.Runner()
         self._is_cancelled, self._is_running = False, True
         try:
-            return self._runner.run(self._bounded(coroutine, timeout))
+            # a runner keeps the first context that it meets, and with it the first job
+            return self._runner.run(self._bounded(coroutine, timeout), context=copy_context())
         finally:
             self._is_running = False
 

@@ -228,14 +228,10 @@ class Crew:
 
     def _work(self, run: Run) -> Outcome:
         assert run.task is not None
-        token = running.set(self._running(run, run.task))
-        other = current_run.set(run)
+        running.set(self._running(run, run.task))
+        current_run.set(run)
         fault("started")
-        try:
-            return self._workbench.run(run.task)
-        finally:
-            current_run.reset(other)
-            running.reset(token)
+        return self._workbench.run(run.task)
 
     def _let_others_go(self, function: str) -> None:
         """It is known now what a function is, if it can be."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -162,7 +163,8 @@ class Loop:
         task = self._executor.prepare(claimed, envelope) if isinstance(envelope, Payload) else envelope
         if self._journal.is_told and not isinstance(task, Missed):
             self._journal.started(claimed, function)
-        outcome = self._run_task(task) if isinstance(task, Task) else task
+        # in a context of its own: what a job sets there ends with it
+        outcome = copy_context().run(self._run_task, task) if isinstance(task, Task) else task
         self._board.end(failed=not isinstance(outcome, (Finished, Interrupted)))
         fault("ended")
         # before anything is sent or logged: the job may have closed what that goes over
@@ -175,7 +177,7 @@ class Loop:
         claimed = task.claimed
         if not claimed.has_record:
             self._link.introduce(claimed, task.envelope)
-        token = running.set(
+        running.set(
             Running(  # by position: keywords cost as much again
                 claimed.id,
                 self._settings.queues[claimed.queue],
@@ -187,10 +189,7 @@ class Loop:
             )
         )
         fault("started")
-        try:
-            return self._run_job(task)
-        finally:
-            running.reset(token)
+        return self._run_job(task)
 
 
 def close_quietly(link: Link, executor: Executor) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextvars import copy_context
 from queue import SimpleQueue
 from typing import Generic, TypeVar
 
@@ -11,7 +12,10 @@ T = TypeVar("T")
 
 
 class Pool(Generic[T]):
-    """Does `work` for each thing that is handed in, each in a thread of its own. `work` raises nothing."""
+    """Does `work` for each thing that is handed in, in a thread and a context of its own.
+
+    `work` raises nothing.
+    """
 
     def __init__(self, work: Callable[[T], None]) -> None:
         self._work = work
@@ -34,6 +38,6 @@ class Pool(Generic[T]):
     def _serve(self) -> None:
         while True:
             thing = self._things.get()
-            self._work(thing)
+            copy_context().run(self._work, thing)
             with self._lock:
                 self._asked -= 1

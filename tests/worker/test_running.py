@@ -206,6 +206,27 @@ def test_progress_is_seen_from_outside(queue: Queue, start_worker: StartWorker, 
     assert job.wait(10) == job.id
 
 
+@pytest.mark.parametrize("mode", ["one at a time", "many at once", "SimpleWorker"])
+@pytest.mark.parametrize(
+    "function", [jobs.know_myself, jobs.know_myself_and_await, jobs.know_myself_and_hand_out]
+)
+def test_each_run_knows_itself_and_nothing_of_those_before(
+    queue: Queue, start_worker: StartWorker, mode: str, function: object
+) -> None:
+    if mode != "SimpleWorker":
+        start_worker(concurrency=4 if mode == "many at once" else 1)
+    processes = set()
+    for n in range(3):
+        job = queue.enqueue(function, n + 1, retry=Retry(3), meta={"name": n})  # type: ignore[call-overload]
+        if mode == "SimpleWorker":
+            run_all(queue)
+        job_id, run, name, others, process = job.wait(10)
+        assert (job_id, run, name, others) == (job.id, n + 1, n, "")
+        assert job.get_meta() == {"name": n, "seen by": job.id}
+        processes.add(process)
+    assert len(processes) == 1
+
+
 def test_there_is_no_current_job_outside_of_jobs() -> None:
     assert jobs.current_id() is None
 
