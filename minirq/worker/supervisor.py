@@ -243,6 +243,7 @@ class Supervisor:
         for key, _ in self._selector.select(seconds):
             if key.data == "publication":
                 self._chores.hurry()
+                self._follow_ears()  # if it closed them, the next ones may get the same number
 
     def _on_signal(self, number: int) -> None:
         if number == getattr(signal, "SIGCHLD", None):

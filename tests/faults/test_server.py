@@ -16,7 +16,7 @@ from faults.recoveries import recovered
 from faults.server import OwnServer
 from waits import until
 
-from minirq import JobStatus, Queue
+from minirq import JobStatus, Queue, Retry
 from minirq.connection import connect
 from minirq.exceptions import AccessDenied, QueueFull, ServerFault, ServerUnavailable
 from minirq.protocol.keys import Keys
@@ -220,6 +220,26 @@ def test_the_user_may_not_do_what_a_worker_does(redis: redis_py.Redis, redis_url
             producer.enqueue(jobs.add, 1)
     finally:
         redis.execute_command("ACL", "DELUSER", "no-blmove", "no-lpush", "no-evalsha")
+
+
+def test_the_user_has_no_channels(
+    redis: redis_py.Redis, redis_url: str, start: Start, tmp_path: Path
+) -> None:
+    redis.execute_command(*["ACL", "SETUSER", "mute", "reset", "on", ">pw", "~*", "resetchannels", "+@all"])
+    try:
+        mute = f"unix://mute:pw@{redis_url.removeprefix('unix://')}"
+        worker = start(url=mute)
+        queue = Queue(connection=mute)
+        delayed = queue.enqueue_in(0.2, jobs.add, 1, 2)
+        retried = queue.enqueue(jobs.fail_times, str(tmp_path / "tries"), 2, retry=Retry(2, interval=0.2))
+        assert (delayed.wait(5), retried.wait(5)) == (3, 3)
+        napping = queue.enqueue(jobs.nap, 60)
+        until(lambda: napping.get_status() == JobStatus.STARTED)
+        napping.cancel()
+        until(lambda: napping.get_status() == JobStatus.CANCELED)
+        assert worker.process.poll() is None
+    finally:
+        redis.execute_command("ACL", "DELUSER", "mute")
 
 
 @pytest.mark.parametrize("hours", [1, -1])

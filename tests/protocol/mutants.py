@@ -198,6 +198,7 @@ MUTANTS = [
         PARK,
         'if blemished then call("PEXPIRE", prefix .. "errors:" .. id, keep) end',
     ),
+    Mutant("park: needs the right to publish", PARK, 'redis.pcall("PUBLISH"', 'redis.call("PUBLISH"'),
     Mutant("park: keeps all errors", PARK, 'redis.call("LTRIM", errors, 0, 9)'),
     Mutant("beat: renews buried owners", BEAT, "if score < 0 then lost = true end"),
     Mutant("beat: registers everybody", BEAT, "(i - 2 <= new and 0 or -1)", "0"),

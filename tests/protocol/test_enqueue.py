@@ -6,6 +6,7 @@ import pytest
 import redis as redis_py
 from stage import Stage, ids, new_job, payload
 
+from minirq.connection import connect
 from minirq.exceptions import QueueFull
 from minirq.protocol import operations
 from minirq.protocol.operations import Enqueued
@@ -136,6 +137,24 @@ def test_the_chores_are_told_of_a_delayed_job_only_when_it_is_the_earliest(stage
             stage.enqueue(name, place="delay", ms=ms)
         heard = [ears.get_message(timeout=0.2) for _ in range(3)]
     assert [message["data"] for message in heard if message] == [b"q", b"q"]
+
+
+def test_a_user_without_channels_delays_jobs(stage: Stage, redis_url: str) -> None:
+    """Redis 7 makes such users by default."""
+    stage.client.execute_command(
+        *["ACL", "SETUSER", "mute", "reset", "on", ">pw", "~*", "resetchannels", "+@all"]
+    )
+    try:
+        with connect(f"unix://mute:pw@{redis_url.removeprefix('unix://')}") as client:
+            mute = Stage(client, "q")
+            mute.enqueue("x", place="delay", ms=60_000)
+            mute.enqueue("y")
+            mute.claim("a")
+            assert mute.settle("a", "y", 1, "retry", seconds=90) == 1
+    finally:
+        stage.client.execute_command("ACL", "DELUSER", "mute")
+    assert stage.index("scheduled") == ["x", "y"]
+    assert stage.held("a") == []
 
 
 def test_a_ttl_counts_from_when_the_job_may_run(stage: Stage) -> None:

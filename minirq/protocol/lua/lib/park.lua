@@ -78,6 +78,7 @@ local function schedule(prefix, id, payload, due_ms, ...)
   local first = redis.call("ZRANGE", prefix .. "scheduled", 0, 0)
   if first[1] == id then
     local namespace, queue = string.match(prefix, "^(.-):{(.*)}:$")
-    redis.call("PUBLISH", namespace .. ":chores", queue)
+    -- a hint: a user who may not publish is heard of too, when workers look next
+    redis.pcall("PUBLISH", namespace .. ":chores", queue)
   end
 end
