@@ -16,7 +16,11 @@ Duration = int | float | str | timedelta
 _SECONDS = {"w": 604800.0, "d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _PLAIN = re.compile(r"-?[0-9]{1,20}(?:\.[0-9]{1,20})?")
 # Units in descending order, each at most once: "1h30m" and not "30m1h", which is more often a slip.
-_PARTS = re.compile(r"\s*".join(rf"(?:([0-9]{{1,20}}(?:\.[0-9]{{1,20}})?)\s*{unit})?" for unit in _SECONDS))
+# Possessive: nothing is matched a second way, so text that is no duration is refused in linear time.
+_PARTS = re.compile(
+    "".join(rf"(?:\s*+([0-9]{{1,20}}+(?:\.[0-9]{{1,20}}+)?)\s*+{unit}(?![a-z]))?" for unit in _SECONDS)
+)
+_LONGEST_TEXT = 64
 # Beyond this the milliseconds that Redis counts with run over, long after anyone waits.
 MAX_SECONDS = 1000 * 365 * 86400.0
 _FORMS = "seconds, a timedelta, or text such as '90', '500ms', '10m', '1h30m', '1.5h', '2d', '1w'"
@@ -45,7 +49,7 @@ def _read(value: object) -> float | None:
     if isinstance(value, timedelta):
         return value.total_seconds()
     if isinstance(value, str):
-        return _read_text(value.strip().lower())
+        return _read_text(value.strip().lower()) if len(value) <= _LONGEST_TEXT else None
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         try:
             return float(value)

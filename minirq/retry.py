@@ -127,12 +127,16 @@ class Retry:
     def from_wire(cls, wire: object) -> Retry:
         """Read what `to_wire` wrote; fields that a newer version may have added are left alone.
 
+        Times are numbers here: anybody may have written them, and text would have to be parsed.
         Raises DeserializationError.
         """
         if not isinstance(wire, list) or not wire:
             raise DeserializationError(f"not a retry: {safe_repr(wire)}")
         fields = [*wire, *_WIRE_DEFAULTS[len(wire) :]]
         max, interval, at_front, factor, cap, jitter, only, never, *_ = fields
+        times = [*(interval if isinstance(interval, list) else [interval]), *([] if cap is None else [cap])]
+        if any(type(time) not in (int, float) for time in times):
+            raise DeserializationError(f"not a retry, its times are no numbers: {safe_repr(wire)}")
         try:
             return cls(max, interval, at_front, factor=factor, cap=cap, jitter=jitter, only=only, never=never)
         except InvalidOption as error:

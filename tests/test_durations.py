@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from minirq import durations
 from minirq.durations import parse_duration
 from minirq.exceptions import InvalidOption, TimeoutFormatError
 
@@ -45,6 +47,7 @@ def test_every_form_is_read(value: int | float | str | timedelta, seconds: float
     [
         *("", " ", "s", "1x", "10 parsecs", "30m1h", "1h1h", "1e3", "0x10"),
         *("\u0661\u0660", "1.h", "--1", "nan", "inf"),
+        *("1w" + " " * 10_000 + "1h", "1" + " " * 64),
         True,
         False,
         None,
@@ -66,6 +69,16 @@ def test_what_is_no_duration_is_refused_with_its_name_and_value(value: Any) -> N
         parse_duration(value, what="job_timeout")
     assert len(str(caught.value)) < 250
     assert isinstance(caught.value, InvalidOption)
+
+
+@pytest.mark.parametrize("inside", [" ", "1", "1w ", "1w"])
+def test_text_that_is_no_duration_is_refused_in_linear_time(inside: str) -> None:
+    assert durations._PARTS.fullmatch("1w" + inside * 20_000 + "x") is None
+    started = time.process_time()
+    for _ in range(100):  # 0.4 s each while a blank had several places to go
+        with pytest.raises(TimeoutFormatError):
+            parse_duration("1w" + inside * 61 + "x", what="job_timeout")
+    assert time.process_time() - started < 1
 
 
 @pytest.mark.parametrize("value", [-1, -1.0, "-1"])

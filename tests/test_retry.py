@@ -151,7 +151,11 @@ def test_the_wire_carries_no_defaults_and_takes_additions() -> None:
 
 
 @pytest.mark.parametrize(
-    "wire", [None, [], {}, "3", [0], ["3"], [3, "x"], [3, 1, 2], [3, 1, False, 1, None, 7]]
+    "wire",
+    [
+        *(None, [], {}, "3", [0], ["3"], [3, "x"], [3, 1, 2], [3, 1, False, 1, None, 7]),
+        *([3, "5"], [3, [1, "5"]], [3, [[1]]], [3, 1, False, 1, "10m"], [3, True], [3, {}], [3, None]),
+    ],
 )
 def test_a_broken_wire_is_a_deserialization_error(wire: Any) -> None:
     with pytest.raises(DeserializationError, match="not a retry"):
