@@ -125,13 +125,17 @@ def finish(
     settlements: Sequence[Settlement],
     *,
     want: int,
-    in_hand: Iterable[str] = (),
+    in_hand: Iterable[tuple[int, str]] = (),
 ) -> Call[Settled]:
-    """Settle a batch and claim up to `want` jobs. `in_hand` are the ids held and not settled here."""
+    """Settle a batch and claim up to `want` jobs.
+
+    `in_hand` are the queues and ids of what is held and not settled here.
+    """
     parts: list[Any] = []
     for s in settlements:
         parts += (s.queue + 1, s.id, s.run, s.verb, s.blob, milliseconds(s.seconds), s.place)
-    return _call("finish", queues, [_packers.pack([owner, want, parts, list(in_hand)])], _read_settled)
+    held = [part for queue, job_id in in_hand for part in (queue + 1, job_id)]
+    return _call("finish", queues, [_packers.pack([owner, want, parts, held])], _read_settled)
 
 
 def _read_settled(reply: bytes) -> Settled:
@@ -245,6 +249,7 @@ class StopRequest:
     """A run that is asked to stop, and the owner that holds it."""
 
     owner: str
+    queue: str
     id: str
     run: int
 
@@ -252,8 +257,9 @@ class StopRequest:
 def read_stop_request(message: bytes) -> StopRequest | None:
     """Read what was published about a run that shall stop; None for what cannot be read."""
     try:
-        run, length, rest = message.split(b" ", 2)
-        return StopRequest(_text(rest[: int(length)]), _text(rest[int(length) :]), int(run))
+        run, owner_ends, queue_length, rest = message.split(b" ", 3)
+        at, id_at = int(owner_ends), int(owner_ends) + int(queue_length)
+        return StopRequest(_text(rest[:at]), _text(rest[at:id_at]), _text(rest[id_at:]), int(run))
     except ValueError:
         return None
 

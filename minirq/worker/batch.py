@@ -95,7 +95,7 @@ class Batch:
         if not outcomes and not want:
             return Claim("ok", [])
         settled = self._link.settle(
-            outcomes, want=want, in_hand=[job.id for job in self._todo] if want else ()
+            outcomes, want=want, in_hand=[(job.queue, job.id) for job in self._todo] if want else ()
         )
         self._journal.answered(outcomes, settled.codes)
         return settled.claim

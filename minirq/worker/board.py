@@ -129,11 +129,11 @@ class Board:
         """What runs."""
         return [slot for slot in self._read() if slot.deadline != _ENDED]
 
-    def find(self, job_id: str, run: int, numbers: range) -> Slot | None:
+    def find(self, queue: int, job_id: str, run: int, numbers: range) -> Slot | None:
         """The slot, one of these, in which a run is under way."""
         for number in numbers[: max(self._slots_used - numbers.start, 0)]:
             slot = self._slot(number)
-            if slot and (slot.id, slot.run) == (job_id, run) and slot.deadline != _ENDED:
+            if slot and (slot.queue, slot.id, slot.run) == (queue, job_id, run) and slot.deadline != _ENDED:
                 return slot
         return None
 

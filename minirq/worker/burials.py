@@ -22,15 +22,22 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Burial:
-    """Dead owners whose jobs are to be taken back. `blamed` None: nobody knows which of them ran.
+    """Dead owners whose jobs are to be taken back.
 
+    `blamed` are the runs that were under way: number of the queue, id, run; None if nobody knows.
     `is_spared`: the worker itself has ended the process, so what ran is not to blame.
     """
 
     owners: tuple[str, ...]
     evidence: Failure
-    blamed: tuple[tuple[str, int], ...] | None = ()
+    blamed: tuple[tuple[int, str, int], ...] | None = ()
     is_spared: bool = False
+
+    def blamed_of(self, queue: int) -> list[tuple[str, int]] | None:
+        """Return the runs of one queue that are blamed."""
+        if self.blamed is None:
+            return None
+        return [(job_id, run) for number, job_id, run in self.blamed if number == queue]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +83,12 @@ class Burials:
                 keys,
                 owner,
                 evidence=proof,
-                blamed=burial.blamed,
+                blamed=burial.blamed_of(number),
                 is_spared=burial.is_spared,
                 pause=settings.loss_pause,
             )
             for owner in burial.owners
-            for keys in settings.queue_keys
+            for number, keys in enumerate(settings.queue_keys)
         ]
         # where a queue's keys are broken, the owner is listed as dead, and later sweeps go on
         for name, taken in self._rounds.make("bury", settings.queues * len(burial.owners), calls):

@@ -56,7 +56,7 @@ class Chores:
         self._sender = Sender(derive(client, socket_timeout=REPLY_TIMEOUT), patience=0)
         self._ears_client = derive(client, socket_timeout=REPLY_TIMEOUT)
         self._ears = Ears(self._ears_client, self._keys.chores, self._keys.stops)
-        self.stops = Stops(self._sender, self._queues, settings.beat)
+        self.stops = Stops(self._sender, settings)
         self._patience = Patience()
         self._owners: set[str] = set()
         self._new: set[str] = set()

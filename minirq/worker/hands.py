@@ -23,7 +23,8 @@ class Hands:
         self.owner = owner
         #: the lowest one is taken next
         self.free = list(range(min(first + MOST_HELD, concurrency) - 1, first - 1, -1))
-        self.held: set[str] = set()
+        #: the number of its queue, and the id: an id may be in use in several queues
+        self.held: set[tuple[int, str]] = set()
         self.ended: deque[tuple[Settlement, int]] = deque()
 
     def take_ended(self) -> list[Settlement]:
@@ -31,7 +32,7 @@ class Hands:
         settlements: list[Settlement] = []
         while self.ended and len(settlements) < PART:
             settlement, number = self.ended.popleft()
-            self.held.discard(settlement.id)
+            self.held.discard((settlement.queue, settlement.id))
             self.free.append(number)
             settlements.append(settlement)
         return settlements

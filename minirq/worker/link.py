@@ -59,7 +59,9 @@ class Link:
         #: held around every call: who decides from shared state what to send holds it from there on
         self.lock = threading.RLock()
 
-    def settle(self, settlements: Sequence[Settlement], *, want: int, in_hand: Iterable[str] = ()) -> Settled:
+    def settle(
+        self, settlements: Sequence[Settlement], *, want: int, in_hand: Iterable[tuple[int, str]] = ()
+    ) -> Settled:
         """Settle outcomes and claim up to `want` jobs, in one round trip. Sent until the answer is known."""
         call = operations.finish(self._queues, self.owner, settlements, want=want, in_hand=in_hand)
         with self.lock:

@@ -128,10 +128,10 @@ class Porter:
         self._is_dry = self._is_dry and not (self._is_burst or self._is_blocked)
 
     def _request(self, hands: Hands, outcomes: list[Settlement], want: int) -> None:
-        in_hand: list[str] = []
+        in_hand: list[tuple[int, str]] = []
         if want:
-            # an id that no job can have says that the process is busy where its other hands are
-            in_hand = [*hands.held, *([""] if self._running > len(hands.held) else [])]
+            # a queue that does not exist says that the process is busy where its other hands are
+            in_hand = [*hands.held, *([(-1, "")] if self._running > len(hands.held) else [])]
         self._link.owner = hands.owner
         settled = self._link.settle(outcomes, want=want, in_hand=in_hand)
         self._journal.answered(outcomes, settled.codes)
@@ -157,7 +157,7 @@ class Porter:
         if mine:
             self._running += len(mine)
             self._started += len(mine)
-            hands.held.update(job.id for job in mine)
+            hands.held.update((job.queue, job.id) for job in mine)
             self._start([(job, hands.free.pop()) for job in mine])
 
     def _give_back(self, hands: Hands, jobs: list[Claimed]) -> None:

@@ -45,13 +45,14 @@ class Process:
         board: Board,
         share: int | None = None,
         memory_events: Path | None = None,
+        queues: tuple[str, ...] = (),
         grace: float = 0.0,
     ) -> None:
         self._memory_events = memory_events
         self._oom_kills = oom_kills(memory_events)
         self.owners = owners
         self.board = board
-        self.watch = Watch(board, owners, grace)
+        self.watch = Watch(board, owners, queues, grace)
         #: when it has to be gone because some of its jobs were given up
         self.retires_at: float | None = None
         self.share = share

@@ -144,8 +144,11 @@ class SimpleWork:
     def _pass_on_requests(self) -> None:
         """Interrupt the run that is asked to stop. Nothing kills one that swallows that."""
         for request in self._chores.stops.taken():
-            slot = self._board.find(request.id, request.run, range(1))
-            if slot is not None and request.owner == self._owner:
+            queues = self._settings.queues
+            if request.owner != self._owner or request.queue not in queues:
+                continue
+            slot = self._board.find(queues.index(request.queue), request.id, request.run, range(1))
+            if slot is not None:
                 self._board.ask_run_to_stop(slot)
                 if self._guard is not None:
                     self._guard.interrupt()

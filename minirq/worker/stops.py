@@ -7,14 +7,14 @@ publication may get lost. It knows no processes; whoever has them takes the requ
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from minirq.connection.sender import Sender
 from minirq.protocol import operations, reads
-from minirq.protocol.keys import QueueKeys
 from minirq.protocol.operations import StopRequest
+from minirq.worker.settings import WorkerSettings
 
 #: records that are looked at in one round trip
 _CHUNK = 500
@@ -32,12 +32,12 @@ class Held:
 
 
 class Stops:
-    """Collects stop requests of the runs that `running` names. A look comes every `pause` seconds."""
+    """Collects stop requests of the runs that `running` names. A look comes with every beat."""
 
-    def __init__(self, sender: Sender, queues: Sequence[QueueKeys], pause: float) -> None:
+    def __init__(self, sender: Sender, settings: WorkerSettings) -> None:
         self._sender = sender
-        self._queues = queues
-        self._pause = pause
+        self._settings = settings
+        self._pause = settings.beat
         self._came: list[StopRequest] = []
         self.next_look = 0.0
         #: what runs: whoever knows sets it
@@ -59,12 +59,12 @@ class Stops:
         held = [one for one in self.running() if now - one.started >= self._pause / 2]
         for at in range(0, len(held), _CHUNK):
             chunk = held[at : at + _CHUNK]
-            calls: list[Any] = [
-                reads.is_asked_to_stop(self._queues[one.queue], one.id, one.run) for one in chunk
-            ]
+            queues = self._settings.queue_keys
+            calls: list[Any] = [reads.is_asked_to_stop(queues[one.queue], one.id, one.run) for one in chunk]
             for one, is_asked in zip(chunk, self._sender.send_each(calls), strict=True):
                 if is_asked is True:
-                    self._came.append(StopRequest(one.owner, one.id, one.run))
+                    queue = self._settings.queues[one.queue]
+                    self._came.append(StopRequest(one.owner, queue, one.id, one.run))
 
     def taken(self) -> list[StopRequest]:
         """Return the requests that came since the last call; the same one may come again."""

@@ -166,8 +166,9 @@ class Supervisor:
         settings = self._settings
         share = self._shares.pop() if self._shares else None
         child = Process(
-            owners, Board(settings.concurrency), share, self._memory_events, settings.patience_with_jobs
-        )
+            owners, Board(settings.concurrency), share, self._memory_events,
+            settings.queues, settings.patience_with_jobs,
+        )  # fmt: skip
         supervisor = os.getpid()
         child.start(
             lambda: run_child(
@@ -300,7 +301,7 @@ class Supervisor:
         death, slots, latest = child.death, child.board.running(), child.board.latest()
         assert death is not None
         # also the runs that ended last, if not settled: they may take down one process after the other
-        blamed = tuple((slot.id, slot.run) for slot in latest)
+        blamed = tuple((slot.queue, slot.id, slot.run) for slot in latest)
         is_unexplained = bool(death.signal) or death.code not in _SAID
         if not is_deliberate and (slots or is_unexplained):  # with a job, the exit code may be its choice
             obituary.of_lost(child.pid, death, slots)

@@ -13,9 +13,10 @@ from minirq.worker.settings import MOST_HELD
 class Watch:
     """Gives jobs up that go on `grace` seconds after their deadline, or after they were asked to stop."""
 
-    def __init__(self, board: Board, owners: tuple[str, ...], grace: float) -> None:
+    def __init__(self, board: Board, owners: tuple[str, ...], queues: tuple[str, ...], grace: float) -> None:
         self._board = board
         self._owners = owners
+        self._queues = queues
         self._grace = grace
         self._asked: dict[tuple[int, int], tuple[Slot, float]] = {}
         self._given_up: dict[tuple[int, int], Slot] = {}
@@ -26,10 +27,11 @@ class Watch:
 
     def ask_to_stop(self, request: StopRequest, now: float) -> bool:
         """Ask a run to stop that is under way here. The child has to be told to look."""
-        if request.owner not in self._owners:
+        if request.owner not in self._owners or request.queue not in self._queues:
             return False
         first = self._owners.index(request.owner) * MOST_HELD
-        slot = self._board.find(request.id, request.run, range(first, first + MOST_HELD))
+        queue = self._queues.index(request.queue)
+        slot = self._board.find(queue, request.id, request.run, range(first, first + MOST_HELD))
         if slot is None:
             return False
         self._board.ask_run_to_stop(slot)

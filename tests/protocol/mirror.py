@@ -159,7 +159,7 @@ class Mirror:
         self.saw["brought to a buried owner"] += self.leases[owner][queue] == BURIED
 
     def claim(
-        self, owner: str, want: int, in_hand: Sequence[str], claim: Claim, is_cleared: Callable[[Key], bool]
+        self, owner: str, want: int, in_hand: Sequence[Key], claim: Claim, is_cleared: Callable[[Key], bool]
     ) -> None:
         """Follow a claim, and check that it was allowed."""
         leases = self.leases.get(owner, [BURIED])
@@ -167,9 +167,7 @@ class Mirror:
             assert (claim.state, claim.jobs) == ("lost" if BURIED in leases else "late", [])
             return
         held = {key for key, job in self.jobs.items() if job.place == owner}
-        # ids in hand are not told apart by queue: the other one is adopted later
-        unknown = {(q, i) for q, i in held if i not in in_hand and not (q > 0 and (0, i) in held)}
-        adopted = self._adopt(owner, unknown)
+        adopted = self._adopt(owner, held.difference(in_hand))
         taken = [(job.queue, job.id) for job in claim.jobs[len(adopted) :]]
         assert {(job.queue, job.id) for job in claim.jobs[: len(adopted)]} == adopted
         assert len(taken) <= max(0, want - len(adopted))

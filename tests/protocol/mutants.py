@@ -63,7 +63,7 @@ MUTANTS = [
     Mutant(
         "claim: does not adopt",
         CLAIM,
-        "alone = adopt(jobs, number, prefix, owner, hand, paused[number]) or alone",
+        "alone = adopt(jobs, number, prefix, owner, hand[number] or {}, paused[number]) or alone",
     ),
     Mutant(
         "claim: keeps stale copies in hand",
@@ -77,7 +77,13 @@ MUTANTS = [
         'job.status == "started" and job.owner == owner',
         'job.status == "started"',
     ),
-    Mutant("claim: hands out what is in hand", CLAIM, "if not hand[id] then", "if true then"),
+    Mutant("claim: hands out what is in hand", CLAIM, "if not known[id] then", "if true then"),
+    Mutant(
+        "claim: takes an id in hand for that of another queue",
+        FINISH,
+        "hand[number] = hand[number] or {}",
+        "hand[number] = hand[1] or {}",
+    ),
     Mutant(
         "claim: a lost job joins others",
         CLAIM,

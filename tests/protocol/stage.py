@@ -23,6 +23,8 @@ LEASE = 15.0
 EVIDENCE = Failure("WorkerLost", "the process died", kind="lost").encode()
 ERROR = Failure("ValueError", "no").encode()
 
+Held = tuple[int, str]  # number of the queue, job id
+
 
 def payload(job_id: str, blob: bytes = b"") -> bytes:
     return Payload(job_id, "app.function", "msgpack", blob).encode()
@@ -59,11 +61,11 @@ class Stage:
     def beat(self, *owners: str) -> Beat:
         return self.send(operations.beat(self.queues, owners, lease=LEASE))
 
-    def claim(self, owner: str, want: int = 10, in_hand: Iterable[str] = ()) -> Claim:
+    def claim(self, owner: str, want: int = 10, in_hand: Iterable[Held] = ()) -> Claim:
         return self.finish(owner, want=want, in_hand=in_hand).claim
 
     def finish(
-        self, owner: str, *settlements: Settlement, want: int = 0, in_hand: Iterable[str] = ()
+        self, owner: str, *settlements: Settlement, want: int = 0, in_hand: Iterable[Held] = ()
     ) -> Settled:
         call = operations.finish(self.queues, owner, settlements, want=want, in_hand=in_hand)
         return self.send(call)

@@ -73,7 +73,7 @@ def test_the_owner_of_a_started_job_is_told_which_run_to_interrupt(stage: Stage,
     stage.claim("a")
     assert (stage.cancel("x") if verb == "cancel" else stage.stop("x")) == "started"
     told = until(lambda: ears.get_message(timeout=0.1))
-    assert operations.read_stop_request(told["data"]) == operations.StopRequest("a", "x", 1)
+    assert operations.read_stop_request(told["data"]) == operations.StopRequest("a", "q", "x", 1)
     ears.close()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from stage import Stage, ids, payload
+from stage import Stage, ids, payload, settlement
 
 from minirq.protocol import operations, reads
 
@@ -40,7 +40,7 @@ def test_the_bell_goes_on_ringing_while_jobs_remain(two: Stage) -> None:
     assert two.bell_rings(1)
     two.claim("a", 1)
     assert two.bell_rings(1)
-    two.claim("a", 1, in_hand=["1"])
+    two.claim("a", 1, in_hand=[(1, "1")])
     assert not two.bell_rings(1)
 
 
@@ -79,11 +79,11 @@ def test_a_queue_may_be_served_one_by_one(two: Stage) -> None:
     two.enqueue("x", "y", queue=1)
     two.send(reads.set_batch(two.keys, False))
     assert ids(two.claim("a", 10)) == ["a", "x", "y"]
-    assert ids(two.claim("a", 10, in_hand=["a", "x", "y"])) == ["b"]
+    assert ids(two.claim("a", 10, in_hand=[(0, "a"), (1, "x"), (1, "y")])) == ["b"]
     assert two.bell_rings()
     two.send(reads.set_batch(two.keys, True))
     two.enqueue("d")
-    assert ids(two.claim("a", 10, in_hand=["a", "b", "x", "y"])) == ["c", "d"]
+    assert ids(two.claim("a", 10, in_hand=[(0, "a"), (0, "b"), (1, "x"), (1, "y")])) == ["c", "d"]
 
 
 def test_an_owner_that_gets_nothing_passes_the_bell_on(stage: Stage) -> None:
@@ -120,7 +120,17 @@ def test_a_claim_whose_reply_was_lost_is_answered_again_with_the_same_run(stage:
 def test_what_is_in_hand_is_not_handed_out_again(stage: Stage) -> None:
     stage.enqueue("x", "y")
     stage.claim("a", 1)
-    assert ids(stage.claim("a", 1, in_hand=["x"])) == ["y"]
+    assert ids(stage.claim("a", 1, in_hand=[(0, "x")])) == ["y"]
+
+
+def test_the_same_id_in_two_queues_is_two_jobs(two: Stage) -> None:
+    two.enqueue("daily", queue=0)
+    two.enqueue("daily", queue=1)
+    assert ids(two.claim("a", 2)) == ["daily", "daily"]
+    settled = two.finish("a", settlement("daily", 1), want=1, in_hand=[(1, "daily")])
+    assert (settled.codes, settled.claim.jobs) == ([1], [])
+    (redelivered,) = two.claim("a", 1, in_hand=[(0, "daily")]).jobs
+    assert (redelivered.queue, redelivered.run) == (1, 1)
 
 
 @pytest.mark.parametrize("ended", ["finished", "failed", "retry", "elsewhere"])
@@ -190,7 +200,7 @@ def test_a_job_that_took_a_process_down_does_not_join_others(stage: Stage) -> No
     lose(stage, "x")
     stage.enqueue("y", place="front")
     assert ids(stage.claim("a")) == ["y"]
-    assert ids(stage.claim("a", in_hand=["y"])) == []
+    assert ids(stage.claim("a", in_hand=[(0, "y")])) == []
     assert stage.bell_rings()
     stage.settle("a", "y", 1)
     assert ids(stage.claim("a")) == ["x"]
@@ -214,7 +224,7 @@ def test_a_claim_stops_at_a_mebibyte(stage: Stage) -> None:
     for n in range(5):
         stage.enqueue(str(n), blob=bytes(400 * KIB))
     assert ids(stage.claim("a")) == ["0", "1", "2"]
-    assert ids(stage.claim("a", in_hand=["0", "1", "2"])) == ["3", "4"]
+    assert ids(stage.claim("a", in_hand=[(0, "0"), (0, "1"), (0, "2")])) == ["3", "4"]
 
 
 def test_a_claim_that_stopped_at_a_mebibyte_leaves_the_lower_queues_alone(two: Stage) -> None:

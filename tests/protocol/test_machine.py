@@ -52,7 +52,7 @@ class Request:
     owner: str
     settlements: tuple[Settlement, ...]
     want: int
-    in_hand: tuple[str, ...]
+    in_hand: tuple[Key, ...]
 
 
 @dataclass
@@ -322,7 +322,7 @@ class Machine(RuleBasedStateMachine):
         """A process says how runs ended and asks for more."""
         process = self.alive[owner]
         settled_here = {(outcome.queue, outcome.id) for outcome in outcomes}
-        in_hand = tuple(job_id for queue, job_id in process.hand if (queue, job_id) not in settled_here)
+        in_hand = tuple(key for key in process.hand if key not in settled_here)
         request = Request(owner, outcomes, want, in_hand)
         self.letters = [*self.letters, request][-MOST_LETTERS:]
         settled = self.serve(request)

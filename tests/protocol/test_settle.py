@@ -218,7 +218,7 @@ def test_a_batch_is_settled_and_the_next_jobs_claimed_in_one_call(two: Stage) ->
     two.claim("a", 3)
     settled = two.finish(
         "a", settlement("1", 1), settlement("3", 1, "failed", queue=1), settlement("4", 1, queue=1),
-        want=2, in_hand=["2"],
+        want=2, in_hand=[(0, "2")],
     )  # fmt: skip
     assert settled.codes == [SETTLED, SETTLED, FENCED]
     assert ids(settled.claim) == ["4"]

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import redis as redis_py
 
+from minirq import Queue
+from minirq.connection.sender import Sender
 from minirq.overview import overview
+from minirq.protocol import operations
 from minirq.store import Store
+from minirq.worker import evidence
+from minirq.worker.burials import Burial
 from minirq.worker.chores import Chores
 from minirq.worker.settings import WorkerSettings
 
@@ -16,4 +21,20 @@ def test_a_worker_that_has_just_come_is_not_taken_for_long_gone(redis: redis_py.
     chores.tick()
     [seen] = overview(Store(redis)).workers
     assert seen.last_beat is not None
+    chores.close()
+
+
+def test_a_death_is_blamed_on_the_job_of_the_queue_that_ran_and_not_on_its_namesake(
+    redis: redis_py.Redis,
+) -> None:
+    a, b = (Queue(name, connection=redis).enqueue("jobs.add", 1, job_id="daily") for name in "ab")
+    settings = WorkerSettings(queues=("a", "b"))
+    chores = Chores(redis, settings)
+    assert chores.register("owner")
+    Sender(redis).send(operations.finish(settings.queue_keys, "owner", [], want=2))
+    chores.bury(Burial(("owner",), evidence.of_silence(), blamed=((1, "daily", 1),)))
+    chores.tick()
+    for job in (a, b):
+        job.refresh()
+    assert ((a.get_status(), a.lost), (b.get_status(), b.lost)) == (("queued", 0), ("queued", 1))
     chores.close()

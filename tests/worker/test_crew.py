@@ -316,6 +316,36 @@ def test_one_of_many_is_canceled_and_no_other(
     assert "is replaced" not in worker.log
 
 
+def test_the_same_id_in_two_queues_of_one_process_is_two_jobs(
+    queue: Queue, start_worker: StartWorker, trace: Path
+) -> None:
+    start_worker("a", "b", concurrency=4)
+    a, b = Queue("a", connection=queue.connection), Queue("b", connection=queue.connection)
+    long = b.enqueue(jobs.append_and_nap, str(trace), "b", 1.0, job_id="daily")
+    until(lambda: lines(trace) == ["b"])
+    # the end of the one and what is claimed after it leave the other alone
+    a.enqueue(jobs.append_and_nap, str(trace), "a", 0.1, job_id="daily").wait(5)
+    a.enqueue(jobs.append, str(trace), "next").wait(5)
+    long.wait(5)
+    assert lines(trace) == ["b", "a", "next"]
+
+
+def test_a_stop_is_for_the_job_of_one_queue_and_not_for_its_namesake(
+    queue: Queue, start_worker: StartWorker, trace: Path
+) -> None:
+    start_worker("a", "b", concurrency=4)
+    a, b = Queue("a", connection=queue.connection), Queue("b", connection=queue.connection)
+    other = a.enqueue(jobs.trace_how_it_ends, str(trace), 1.0, job_id="daily")
+    until(lambda: started(trace))
+    stopped = b.enqueue(jobs.trace_how_it_ends, str(trace), 60, job_id="daily")
+    until(lambda: started(trace, 2))
+    stopped.cancel()
+    with pytest.raises(JobCanceledError):
+        stopped.wait(5)
+    assert other.wait(5) == "returned"
+    assert lines(trace).count("started") == 2
+
+
 @pytest.mark.parametrize("function", [jobs.trace_and_ignore_everything, jobs.await_and_ignore_everything])
 def test_what_does_not_stop_ends_as_canceled_and_its_neighbour_ends(
     queue: Queue, start_worker: StartWorker, trace: Path, tmp_path: Path, function: object

@@ -2,7 +2,8 @@
 --
 -- KEYS  the waiting lists of the worker's queues in one slot, in the order in which they are served
 -- ARGV  1 a msgpack array (strings in the old format, without bin) of
---       owner · jobs wanted next (0: claim nothing) · settlements · ids in hand that this call does not settle
+--       owner · jobs wanted next (0: claim nothing) · settlements · what is in hand and not settled by this call
+--       what is in hand is flat, for each: number of the queue, id (a number 0: something of another owner's)
 --       settlements is flat, for each: number of the queue, id, run, verb, blob, ms, place
 --         finished  blob the result ("" for none), ms its TTL (-1 for ever, 0 keep nothing)
 --         failed    blob the error, ms the TTL of the record
@@ -132,6 +133,10 @@ end
 
 if want == 0 then return cmsgpack.pack({ codes, "ok", {}, 0 }) end
 local hand = {}
-for _, id in ipairs(in_hand) do hand[id] = true end
-local state, jobs, pause_ms = claim(KEYS, owner, want, hand, #in_hand)
+for i = 1, #in_hand, 2 do
+  local number = in_hand[i]
+  hand[number] = hand[number] or {}
+  hand[number][in_hand[i + 1]] = true
+end
+local state, jobs, pause_ms = claim(KEYS, owner, want, hand, #in_hand / 2)
 return cmsgpack.pack({ codes, state, jobs, pause_ms })

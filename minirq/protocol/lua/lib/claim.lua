@@ -53,14 +53,14 @@ local function start(jobs, number, job, id, payload, run, attempts, lost, expire
 end
 
 -- Returns whether a job is among them that has to run alone.
-local function adopt(jobs, number, prefix, owner, hand, paused)
+local function adopt(jobs, number, prefix, owner, known, paused)
   local alone, back = false, {}
   local processing = prefix .. "processing:" .. owner
   local held = redis.call("LRANGE", processing, 0, -1)
   for i = #held, 1, -1 do
     local payload = held[i]
     local id = id_of(payload)
-    if not hand[id] then
+    if not known[id] then
       local job = read_job(prefix, id)
       local runnable = not job.status or job.status == "queued"
       if job.status == "started" and job.owner == owner then
@@ -76,7 +76,7 @@ local function adopt(jobs, number, prefix, owner, hand, paused)
         clear_away(prefix, id, payload, job)
         redis.call("LREM", processing, -1, payload)
       end
-      hand[id] = true
+      known[id] = true
     end
   end
   for i = #back, 1, -1 do -- the oldest ends up in front
@@ -139,6 +139,7 @@ local function take(jobs, number, prefix, owner, want, hand_count, ended, bytes)
   return ended, bytes, alone
 end
 
+-- `hand`: number of the queue -> { id -> true } of what the owner knows that it holds.
 -- Returns state, jobs, pause_ms; the states:
 --   "ok"      jobs is flat, seven items each: payload, number of the queue, id, run, attempts, lost, 1 if it had no hash
 --   "more"    as "ok", and the call stopped early: something remains that this owner may ask for at once
@@ -172,7 +173,7 @@ local function claim(queues, owner, want, hand, hand_count)
     elseif until_ms > 0 and (pause_ms == -1 or until_ms - now < pause_ms) then
       pause_ms = until_ms - now
     end
-    alone = adopt(jobs, number, prefix, owner, hand, paused[number]) or alone
+    alone = adopt(jobs, number, prefix, owner, hand[number] or {}, paused[number]) or alone
   end
   for number, queue in ipairs(queues) do
     -- a key of another type keeps neither the other queues from being served nor their bell ringing
