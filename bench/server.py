@@ -12,14 +12,14 @@ from typing import Any
 
 import redis
 
-from minirq.connection.binary import find_binary
+from minirq.connection.binary import find_binaries
 
 
 class Server:
     """Starts at once; `close` ends it."""
 
     def __init__(self) -> None:
-        self.binary = find_binary()
+        self.binary = find_binaries()[0]
         self._folder = Path(tempfile.mkdtemp(prefix="minirq-bench-"))
         socket = self._folder / "s"
         self.url = f"unix://{socket}"

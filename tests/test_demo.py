@@ -145,19 +145,14 @@ def checkout() -> Iterator[Path]:
     try:
         yield folder
     finally:
-        home = folder / f"minirq-demo-{os.getuid()}"
-        subprocess.run([sys.executable, "-m", "minirq", "server", "stop"], env=environ_of(home=home))
+        environ = {**os.environ, "MINIRQ_HOME": str(folder / ".demo")}
+        subprocess.run([sys.executable, "-m", "minirq", "server", "stop"], env=environ)
         shutil.rmtree(folder)
-
-
-def environ_of(**changed: str | Path) -> dict[str, str]:
-    named = {"home": "MINIRQ_HOME", "temporary": "TMPDIR"}
-    return {**os.environ, **{named[name]: str(value) for name, value in changed.items()}}
 
 
 def start_demo(checkout: Path, *arguments: str | Path) -> subprocess.Popen[str]:
     # a Redis that is configured must be left alone, and is not there
-    environ = {**environ_of(temporary=checkout), "MINIRQ_REDIS_URL": "redis://localhost:1"}
+    environ = {**os.environ, "MINIRQ_REDIS_URL": "redis://localhost:1"}
     return subprocess.Popen(
         [checkout / "bin" / "demo", *arguments],
         stdout=subprocess.PIPE,
@@ -192,10 +187,11 @@ def test_the_demo_leaves_nothing_running_and_what_it_says_to_type_next_works(
     assert demo.returncode == 0, complaints
     assert "5 jobs in" in said
     assert running(checkout) == []
+    assert (checkout / ".demo" / "server.json").exists()
 
     commands = [line.strip() for line in said.splitlines() if "bin/minirq" in line]
     names = [command.partition("bin/minirq ")[2].split()[0] for command in commands]
-    assert names == ["info", "job", "requeue", "worker", "server"]
+    assert names == ["server", "info", "job", "requeue", "worker", "server"]
     printed = []
     for command in commands:
         environ = {**os.environ, "MINIRQ_REDIS_URL": "redis://localhost:1", "MINIRQ_EMBEDDED": "1"}
@@ -204,10 +200,11 @@ def test_the_demo_leaves_nothing_running_and_what_it_says_to_type_next_works(
         )
         assert done.returncode == 0, f"{command}: {done.stderr}"
         printed.append(done.stdout + done.stderr)
-    assert "default" in printed[0]
-    assert "SyntaxError" in printed[1]
-    assert "Requeued 1 job" in printed[2]
-    assert "1 jobs run, 1 of them failed" in printed[3]
+    assert "Started" in printed[0]
+    assert "default" in printed[1]
+    assert "SyntaxError" in printed[2]
+    assert "Requeued 1 job" in printed[3]
+    assert "1 jobs run, 1 of them failed" in printed[4]
     assert running(checkout) == []
 
 

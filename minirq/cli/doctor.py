@@ -24,7 +24,7 @@ def doctor(ctx: click.Context, config: Config, as_json: bool) -> None:
 
     Exits with 1 if anything is bad. In a database of many keys the search for lost jobs takes some seconds.
     """
-    store = open_store(config)
+    store = open_store(config, starts_server=False)
     found = look(store)
     is_bad = any(finding.mark == "bad" for finding in found)
     if as_json:

@@ -22,7 +22,7 @@ def explain(config: Config, job_id: str, as_json: bool) -> None:
 
     It changes nothing and runs no code of the application.
     """
-    found = explain_job(open_store(config), job_id)
+    found = explain_job(open_store(config, starts_server=False), job_id)
     if as_json:
         click.echo(json.dumps(found.to_json()))
         return

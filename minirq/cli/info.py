@@ -67,7 +67,7 @@ def info(
     if only_queues and only_workers:
         raise click.UsageError("--only-queues and --only-workers exclude each other")
     view = _View(not only_workers, not only_queues, by_queue)
-    store = open_store(config)
+    store = open_store(config, starts_server=False)
     if interval is None:
         click.echo(_shown(store, queues, view, as_json))
         return

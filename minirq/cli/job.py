@@ -37,7 +37,7 @@ def job(config: Config, job_id: str, with_args: bool, as_json: bool) -> None:
 
     It changes nothing and runs no code of the application.
     """
-    found = find_job(open_store(config), job_id)
+    found = find_job(open_store(config, starts_server=False), job_id)
     if as_json:
         click.echo(json.dumps(_facts(found, with_args)))
     else:

@@ -24,6 +24,8 @@ def start() -> None:
     config = load_config()
     running = ensure_server(config.home)
     click.echo(f"{'Started' if running.started else 'Already running'}: {_line(running)}")
+    if running.copy:
+        click.echo(f"It converts the data that another product wrote. A copy is in {running.copy}")
     _mention_configured_url(config)
 
 

@@ -11,7 +11,6 @@ import socket
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import redis
@@ -21,7 +20,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from redis.sentinel import SentinelConnectionPool
 
-from minirq.connection.binary import OLDEST_VERSION, version_in, version_tuple
+from minirq.connection.binary import OLDEST_VERSION, product_in, version_in, version_tuple
 from minirq.connection.config import Config, load_config
 from minirq.connection.embedded import ensure_server
 from minirq.connection.urls import checked_url, shown_url
@@ -136,7 +135,7 @@ def check_server(client: redis.Redis) -> ServerInfo:
     """Ask the server what it is; raise UnsuitableServer below 6.2, and redis-py's errors as they are."""
     about = client.info()
     version = version_tuple(version_in(about))
-    name = "valkey" if "valkey_version" in about else "redis"
+    name = product_in(about)
     if version < OLDEST_VERSION:
         raise UnsuitableServer(
             f"{safe_url(client)} is {name} {version_in(about) or 'of an unknown version'}:"
@@ -177,7 +176,14 @@ def configured_url(config: Config) -> str:
             " set MINIRQ_REDIS_URL, as in redis://localhost:6379"
         )
     server = ensure_server(config.home)
-    _tell_once(f"minirq: no MINIRQ_REDIS_URL, using the embedded server {server.version} at {server.socket}")
+    if server.started:
+        note = (
+            f"minirq: no Redis is configured: started an embedded server, {server.binary.name}"
+            f" {server.version} at {server.socket}"
+        )
+        if server.copy:
+            note += f"; it converts the data that another product wrote, a copy is in {server.copy}"
+        sys.stderr.write(note + "\n")
     return server.url
 
 
@@ -220,8 +226,3 @@ def kind_of(value: object) -> str:
 
 def _client_of(url: str) -> redis.Redis:
     return open_url(redis.Redis, url, Retry(NoBackoff(), 0))
-
-
-@cache  # one line per process, however many queues it opens
-def _tell_once(line: str) -> None:
-    sys.stderr.write(line + "\n")

@@ -1,4 +1,4 @@
-"""The embedded server: a private redis-server of one user, kept in one directory, reached over a unix socket.
+"""The embedded server: a private Redis or Valkey of one user, in one directory, reached over a unix socket.
 
 The server outlives its clients: a producer must be able to exit before a worker exists.
 """
@@ -17,9 +17,10 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from minirq.connection.binary import Binary, find_binary, version_in, version_tuple
+from minirq.connection.binary import Binary, find_binaries, version_in, version_tuple
 from minirq.connection.home import (
     check_owner,
+    copy_data,
     is_alive,
     locked,
     log_tail,
@@ -39,7 +40,10 @@ STOP_TIMEOUT = 30  # the last write to a slow disk
 
 @dataclass(frozen=True)
 class Server:
-    """A running embedded server. `started` says whether this call started it."""
+    """A running embedded server. `started` says whether this call started it.
+
+    `copy` is where the data lies as the other product wrote it, if this start converted it.
+    """
 
     url: str
     pid: int
@@ -47,6 +51,7 @@ class Server:
     binary: Path
     home: Path
     started: bool = False
+    copy: Path | None = None
 
     @property
     def socket(self) -> Path:
@@ -65,7 +70,7 @@ def ensure_server(home: Path) -> Server:
     make_private(home)
     make_private(socket_path(home).parent)
     with locked(home / "lock"):
-        return _settled_server(home) or _start(home, find_binary())
+        return _settled_server(home) or _start(home, find_binaries())
 
 
 def server_status(home: Path) -> Server | None:
@@ -105,8 +110,8 @@ def stop_server(home: Path) -> bool:
         return True
 
 
-def _start(home: Path, binary: Binary) -> Server:
-    _refuse_newer_data(home, binary)
+def _start(home: Path, binaries: list[Binary]) -> Server:
+    binary, copy = _fit_for_data(home, binaries)
     socket = socket_path(home)
     socket.unlink(missing_ok=True)  # of a server that was killed
     command: list[str | Path] = [
@@ -137,9 +142,15 @@ def _start(home: Path, binary: Binary) -> Server:
     server = _settled_server(home)
     if server is None:
         raise EmbeddedServerError(f"{binary.path} started and ended at once{log_tail(home)}")
-    record = {"binary": str(binary.path), "version": server.version, "pid": server.pid, "socket": str(socket)}
+    record = {
+        "binary": str(binary.path),
+        "product": binary.product,
+        "version": server.version,
+        "pid": server.pid,
+        "socket": str(socket),
+    }
     write_record(home, record)
-    return Server(**{**vars(server), "binary": binary.path, "started": True})
+    return Server(**{**vars(server), "binary": binary.path, "started": True, "copy": copy})
 
 
 def _settled_server(home: Path) -> Server | None:
@@ -160,17 +171,30 @@ def _settled_server(home: Path) -> Server | None:
     return None
 
 
-def _refuse_newer_data(home: Path, binary: Binary) -> None:
-    """Raise if a newer server has written here: 6.2 would open the data of 7 as empty, without a word."""
-    ours = version_tuple(binary.version)[:2]  # data formats change with these two
-    written_by = str(read_record(home).get("version", ""))
-    if (home / "appendonlydir").exists() and ours < (7,):
-        written_by = written_by if version_tuple(written_by) >= (7,) else "7.0 or newer"
-    if ours < version_tuple(written_by.partition(" ")[0])[:2]:
+def _fit_for_data(home: Path, binaries: list[Binary]) -> tuple[Binary, Path | None]:
+    """Choose the server for the data that lies here: the first one of the product that wrote it.
+
+    If only the other product can open it, a copy is made first, since there is no way back; its path is
+    returned. Raises EmbeddedServerError if no server can: 6.2 would open the data of 7 as empty, without
+    a word.
+    """
+    record = read_record(home)
+    version = str(record.get("version", ""))
+    # a record of minirq 0.1.0 has no product
+    product = str(record.get("product") or ("valkey" if "valkey" in str(record.get("binary")) else "redis"))
+    if (home / "appendonlydir").exists() and version_tuple(version) < (7,):
+        product, version = "", "7.0 or newer"
+    fitting = [binary for binary in binaries if binary.can_open(product, version)]
+    if not fitting:
+        found = ", ".join(f"{binary} ({binary.path})" for binary in binaries)
         raise EmbeddedServerError(
-            f"the data in {home} was written by server version {written_by}, and {binary.path} is the older"
-            f" {binary.version}: install the newer server, or set MINIRQ_HOME to a new directory"
+            f"the data in {home} was written by {product or 'a server of version'} {version}, which {found}"
+            " cannot open: install that server, or set MINIRQ_HOME to a new directory"
         )
+    if not version or not product:
+        return fitting[0], None
+    binary = next((binary for binary in fitting if binary.product == product), fitting[0])
+    return binary, None if binary.product == product else copy_data(home, record, f"{product}-{version}")
 
 
 def _client(socket: Path) -> redis.Redis:

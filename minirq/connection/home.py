@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,9 @@ try:
     import fcntl
 except ImportError:  # Windows: the module stays importable, and usable_home() says what to do
     fcntl = None  # type: ignore[assignment]
+
+#: what a copy of the data does not need
+_NO_DATA = ("redis.sock", "redis.pid", "redis.log", "lock", "alive")
 
 SUN_PATH = 103  # bytes of a socket's path on macOS; Linux has four more
 
@@ -96,6 +100,29 @@ def write_record(home: Path, record: dict[str, object]) -> None:
     fresh = home / "server.json.new"
     fresh.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     fresh.replace(home / "server.json")
+
+
+def copy_data(home: Path, record: dict[str, object], name: str) -> Path:
+    """Copy the data of a server that does not run to a directory beside it; return where the copy is.
+
+    The record says so until the next server has opened the data: a start that fails again and again makes
+    one copy.
+    """
+    if isinstance(earlier := record.get("copy"), str) and Path(earlier).is_dir():
+        return Path(earlier)
+    copies = (home.with_name(f"{home.name}.{name}" + (f".{n}" if n else "")) for n in range(1000))
+    copy = next(path for path in copies if not os.path.lexists(path))
+    try:
+        copy.mkdir(mode=0o700)
+        shutil.copytree(home, copy, ignore=shutil.ignore_patterns(*_NO_DATA), dirs_exist_ok=True)
+    except (OSError, shutil.Error) as error:
+        shutil.rmtree(copy, ignore_errors=True)
+        raise EmbeddedServerError(
+            f"another product wrote the data in {home}, and it cannot be copied to {copy} before it is"
+            f" converted ({error}): make room, or set MINIRQ_HOME to a new directory"
+        ) from error
+    write_record(home, {**record, "copy": str(copy)})
+    return copy
 
 
 def read_pid(home: Path) -> str:

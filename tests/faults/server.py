@@ -13,7 +13,7 @@ from pathlib import Path
 import redis as redis_py
 
 from minirq.connection import connect
-from minirq.connection.binary import find_binary
+from minirq.connection.binary import find_binaries
 
 
 class OwnServer:
@@ -41,7 +41,7 @@ class OwnServer:
 
     def start(self) -> None:
         """Start, and wait until it answers."""
-        command = [str(find_binary().path), *self._options]
+        command = [str(find_binaries()[0].path), *self._options]
         self._process = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, env={**os.environ, "LC_ALL": "C"}
         )
