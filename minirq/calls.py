@@ -41,3 +41,9 @@ class Call(Generic[T]):
     def name(self) -> str:
         """What this call is named in messages: the script's event or the command."""
         return self.script.name if self.script else str(self.args[0])
+
+
+class Hint(Call[T]):
+    """A call beside another one, whose success it must not hide: an error of the server is its result."""
+
+    __slots__ = ()

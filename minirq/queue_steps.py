@@ -5,11 +5,12 @@ Each is a generator that yields calls and is sent the replies; `Queue` and `Asyn
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar, Generic, TypeVar
 
 from minirq.durations import parse_duration
-from minirq.exceptions import InvalidJobOperation, InvalidOption, NoSuchJobError
+from minirq.exceptions import InvalidJobOperation, InvalidOption, MinirqError, NoSuchJobError
 from minirq.job_steps import JobSteps
 from minirq.protocol import operations, procedures, reads
 from minirq.protocol.names import check_queue_name
@@ -20,6 +21,8 @@ from minirq.protocol.states import ENDED
 from minirq.protocol.submission import Duration, OnWorkerLost, Submission, loss_limit
 from minirq.protocol.watch import Place
 from minirq.realm import Realm
+
+logger = logging.getLogger(__name__)
 
 J = TypeVar("J", bound=JobSteps[Any])
 SomeJob = TypeVar("SomeJob", bound=JobSteps[Any])
@@ -84,10 +87,11 @@ class QueueSteps(Generic[J]):
         if self._is_known:
             outcomes = yield call
         else:
-            introduction: list[Any] = [reads.know_queues(self._realm.keys, [self.name])]
             if self._batch is not None:
-                introduction.append(reads.set_batch(self._keys, self._batch))
-            *_, outcomes = yield [*introduction, call]
+                yield reads.set_batch(self._keys, self._batch)
+            outcomes, listed = yield [call, reads.know_queues(self._realm.keys, [self.name])]
+            if isinstance(listed, MinirqError):
+                logger.warning("queue %s is not put on the list of queues: %s", self.name, listed)
             self._is_known = True
         jobs = []
         for job, outcome in zip(batch, outcomes, strict=True):

@@ -18,6 +18,7 @@ from minirq.exceptions import (
     MinirqError,
     QueueFull,
     SerializationError,
+    ServerFault,
     ServerUnavailable,
     TimeoutFormatError,
     UnnamedFunction,
@@ -224,6 +225,26 @@ def test_bad_connections_are_refused(redis_url: str) -> None:
         Queue(connection=5).enqueue(jobs.add, 1)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="redis://localhost"):
         Queue(connection="localhost:6379").enqueue(jobs.add, 1)
+
+
+def test_a_list_of_queues_that_cannot_be_written_hides_no_success(
+    queue: Queue, redis: redis_py.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    redis.set("minirq:queues", "not a set")
+    job = queue.enqueue(jobs.add, 1)
+    later = queue.enqueue_in(60, jobs.add, 2)
+    assert (queue.job_ids, later.get_status()) == ([job.id], JobStatus.SCHEDULED)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "WRONGTYPE" in caplog.text
+    queue.pause()
+    assert queue.is_paused
+
+
+def test_a_queue_whose_setting_cannot_be_written_enqueues_nothing(redis: redis_py.Redis) -> None:
+    redis.set("minirq:{default}:meta", "not a hash")
+    with pytest.raises(ServerFault):
+        Queue(connection=redis, batch=False).enqueue(jobs.add, 1)
+    assert redis.keys("minirq:{default}:*") == [b"minirq:{default}:meta"]
 
 
 def test_a_full_server_refuses_the_job_and_says_so(queue: Queue, redis: redis_py.Redis) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from redis.exceptions import NoScriptError, RedisError
 
-from minirq.calls import Argument, Call
+from minirq.calls import Argument, Call, Hint
 from minirq.connection.connect import safe_url
 from minirq.connection.faults import is_passing, translate
 from minirq.exceptions import QueueFull, ServerFault
@@ -39,8 +39,11 @@ def one_result(call: Call[T], reply: Any = None) -> Exchange[T]:
 
 def all_results(calls: Sequence[Call[T]], client: AnyClient) -> Exchange[list[T]]:
     """Say several calls; all results, or the first error, in which the call that it answers is named."""
-    results = []
+    results: list[Any] = []
     for call, reply in zip(calls, (yield from _replies(calls)), strict=True):
+        if isinstance(reply, RedisError) and isinstance(call, Hint):
+            results.append(translate(reply, call.name, safe_url(client)))
+            continue
         if isinstance(reply, RedisError) and not is_passing(reply):
             raise translate(reply, call.name, safe_url(client)) from reply
         if isinstance(reply, Exception):
@@ -74,4 +77,4 @@ def _replies(calls: Sequence[Call[Any]]) -> Exchange[list[Any]]:
 def _loaded(call: Call[Any]) -> Exchange[Any]:
     assert call.script is not None
     [loaded, reply] = yield [("SCRIPT", "LOAD", call.script.text), call.command]
-    return loaded if isinstance(loaded, Exception) else reply
+    return loaded if isinstance(reply, NoScriptError) and isinstance(loaded, Exception) else reply

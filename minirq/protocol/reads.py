@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from minirq.calls import Argument, Call
+from minirq.calls import Argument, Call, Hint
 from minirq.protocol import failure
 from minirq.protocol.failure import Failure
 from minirq.protocol.keys import Keys, QueueKeys
@@ -137,7 +137,7 @@ def list_owner(keys: QueueKeys, owner: str, end_ms: int) -> Call[int]:
 
 def know_queues(keys: Keys, names: Sequence[str]) -> Call[int]:
     """Put names on the list of known queues."""
-    return Call(("SADD", keys.queues, *names), int)
+    return Hint(("SADD", keys.queues, *names), int)
 
 
 def forget_queue(keys: Keys, name: str) -> Call[int]:

@@ -30,6 +30,16 @@ async def test_a_queue_connects_when_it_is_first_used() -> None:
             await queue.enqueue(jobs.add, 1)
 
 
+async def test_a_list_of_queues_that_cannot_be_written_hides_no_success(
+    redis: redis_py.Redis, redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    redis.set("minirq:queues", "not a set")
+    async with AsyncQueue(connection=redis_url) as queue:
+        job = await queue.enqueue(jobs.add, 1)
+        assert await queue.job_ids() == [job.id]
+    assert "WRONGTYPE" in caplog.text
+
+
 async def test_what_either_enqueues_is_seen_by_the_other(redis: redis_py.Redis, redis_url: str) -> None:
     sync = Queue(connection=redis)
     async with AsyncQueue(connection=redis_url) as queue:

@@ -198,6 +198,7 @@ def test_the_user_may_not_do_what_a_worker_does(redis: redis_py.Redis, redis_url
         ("no-blmove", ["+@all", "-blmove"]),
         ("no-lpush", ["+@all", "-lpush"]),
         ("no-evalsha", ["+@all", "-evalsha"]),
+        ("no-sadd", ["+@all", "-sadd"]),
     ):
         redis.execute_command("ACL", "SETUSER", name, "reset", "on", ">pw", "~*", "&*", *rules)
     path = redis_url.removeprefix("unix://")
@@ -218,8 +219,11 @@ def test_the_user_may_not_do_what_a_worker_does(redis: redis_py.Redis, redis_url
         producer = Queue(connection=f"unix://no-lpush:pw@{path}")
         with pytest.raises(AccessDenied, match="enqueue"):
             producer.enqueue(jobs.add, 1)
+        queue = Queue(connection=f"unix://no-sadd:pw@{path}")
+        job = queue.enqueue(jobs.add, 1)
+        assert queue.job_ids == [job.id]
     finally:
-        redis.execute_command("ACL", "DELUSER", "no-blmove", "no-lpush", "no-evalsha")
+        redis.execute_command("ACL", "DELUSER", "no-blmove", "no-lpush", "no-evalsha", "no-sadd")
 
 
 def test_the_user_has_no_channels(
