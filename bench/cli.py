@@ -8,22 +8,25 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from bench import cases, systems
+from bench import against, cases, systems
 from bench.campaign import Campaign, Plan
 from bench.cases import Case
 from bench.environments import ROOT, EnvironmentFault, ensure_environment
 from bench.figures import Figures
 from bench.goals import goals
+from bench.processes import Trouble
 from bench.systems import System
 from bench.tables import terminal
 
 _RESULTS = ROOT / "bench" / "results.json"
 _DOCS = ROOT / "docs"
+_COMPARED = {case.name: case for case in against.CASES}
 _QUICK_SYSTEMS = ("minirq*", "floor")
 
 
@@ -40,6 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.profile:
             python = sys.executable if options.here else ensure_environment("minirq")
             return subprocess.run([str(python), "-m", "bench.profiling"], cwd=ROOT).returncode
+        if options.against:
+            return _compared(options, parser)
         if options.docs_from:
             result = json.loads(Path(options.docs_from).read_text())
         else:
@@ -48,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(terminal(result, goals(Figures(result))))
         if options.write_docs or options.docs_from:
             _write_docs(result, Path(options.docs))
-    except (EnvironmentFault, OSError) as error:
+    except (EnvironmentFault, Trouble, OSError) as error:
         print(f"bin/bench: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -81,6 +86,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--profile", action="store_true", help="only show where the time of a no-op job goes in minirq"
     )
+    parser.add_argument(
+        "--against", metavar="COMMIT",
+        help="compare the CPU time per job of this checkout with another commit of it; exit code 1 if a case"
+        f" may need more than {against.LIMIT:g} times as much. Its cases: {', '.join(_COMPARED)}",
+    )  # fmt: skip
+    parser.add_argument(
+        "--pairs", type=int, default=15, metavar="N", help="pairs that --against measures (15)"
+    )
     parser.add_argument("--here", action="store_true", help="run all systems in this environment; make none")
     return parser
 
@@ -97,9 +110,24 @@ def _measured(options: argparse.Namespace, parser: argparse.ArgumentParser) -> d
         options.most or (100_000 if options.quick else 1_000_000),
         {home: here if options.here else ensure_environment(home) for home in sorted(homes)},
     )
+    with _log() as log:
+        return Campaign(plan, log).run()
+
+
+@contextmanager
+def _log() -> Iterator[IO[str]]:
     with tempfile.NamedTemporaryFile("w", prefix="minirq-bench-", suffix=".log", delete=False) as log:
         print(f"What workers print goes to {log.name}", file=sys.stderr)
-        return Campaign(plan, log).run()
+        yield log
+
+
+def _compared(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    wanted = options.cases.split(",") if options.cases else list(_COMPARED)
+    _check("case of --against", wanted, set(_COMPARED), parser)
+    python = Path(sys.executable) if options.here else ensure_environment("minirq")
+    with _log() as log:
+        chosen = [_COMPARED[name] for name in wanted]
+        return against.compare(options.against, chosen, options.pairs, options.most, python, log)
 
 
 def _systems(options: argparse.Namespace, parser: argparse.ArgumentParser) -> list[System]:

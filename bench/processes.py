@@ -13,7 +13,6 @@ from typing import IO, Any
 
 import psutil
 
-from bench.environments import ROOT
 from bench.marks import FOLDER_VARIABLE
 from bench.systems.system import URL_VARIABLE, System, Unsupported
 
@@ -47,12 +46,12 @@ class Worker:
         self, system: System, python: Path, url: str, marks: Path, log: IO[str], *,
         processes: int = 1, concurrency: int = 1, core: int | None = None,
     ) -> None:  # fmt: skip
-        environment = _environment(url, {FOLDER_VARIABLE: str(marks), **system.environment(url)})
+        environment = _environment(system, url, {FOLDER_VARIABLE: str(marks)})
         command = [str(python), *system.worker_command(url, processes, concurrency)]
         self.started_ns = time.monotonic_ns()
         with on_core(core):
             self._process = subprocess.Popen(
-                command, env=environment, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                command, env=environment, cwd=system.root, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True,
             )  # fmt: skip
 
@@ -99,12 +98,16 @@ class HandsProcess:
     def __init__(
         self, system: System, python: Path, url: str, log: IO[str], *, core: int | None = None
     ) -> None:
-        environment = _environment(url, system.environment(url))
+        environment = _environment(system, url, {})
         with on_core(core):
             self._process = subprocess.Popen(
-                [str(python), "-m", "bench.hands", "serve", system.name], env=environment, cwd=ROOT,
+                [str(python), "-m", "bench.hands", "serve", system.name], env=environment, cwd=system.root,
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True,
             )  # fmt: skip
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def ask(self, do: str, **request: Any) -> Any:
         """Send one request of bench.hands and return its answer. Raises Unsupported or Trouble."""
@@ -130,13 +133,14 @@ class HandsProcess:
         self._process.communicate()
 
 
-def _environment(url: str, more: dict[str, str]) -> dict[str, str]:
+def _environment(system: System, url: str, more: dict[str, str]) -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("MINIRQ_", "REDIS", "BENCH_"))
     }
-    return {**kept, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore", URL_VARIABLE: url, **more}
+    own = {"PYTHONPATH": str(system.root), "PYTHONWARNINGS": "ignore", URL_VARIABLE: url}
+    return {**kept, **own, **more, **system.environment(url)}
 
 
 def end_children() -> None:

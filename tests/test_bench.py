@@ -16,7 +16,7 @@ from waits import until
 
 psutil = pytest.importorskip("psutil")
 
-from bench import cases, report, systems  # noqa: E402  it needs psutil
+from bench import against, cases, report, systems  # noqa: E402  it needs psutil
 from bench.figures import Figure, Figures, written  # noqa: E402
 from bench.goals import goals  # noqa: E402
 from bench.marks import Marks  # noqa: E402
@@ -173,3 +173,65 @@ def test_jobs_of_all_processes_are_counted_and_none_before_the_gate(tmp_path: Pa
     assert [process.wait(20) for process in running] == [0, 0]
     assert marks.counted() == 2000
     assert marks.first_ns() < marks.opened_ns < marks.last_ns()
+
+
+# --- this checkout against another commit ----------------------------------------------------------
+
+
+def test_two_commits_are_compared_by_the_cpu_time_of_their_jobs() -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("there is no other commit without a repository")
+    ran = bench("--against", "HEAD", "--pairs", "1", "--most", "20")
+    assert "Traceback" not in ran.stderr, ran.stderr
+    printed = ran.stdout.splitlines()
+    for case, client in (("drain", "worker"), ("drain-one", "worker"), ("enqueue", "producer")):
+        for side in (client, "server", "sum"):
+            [row] = [line.split() for line in printed if line.split()[:2] == [case, side]]
+            this, that, ratio = map(float, row[2:5])
+            assert 0.1 < this / that < 10
+            assert 0.1 < ratio < 10
+            assert this > 1  # no job takes less than a microsecond
+    # the code follows the last line
+    assert ran.returncode == (0 if "No case is above 1.02" in printed[-1] else 1)
+
+
+def test_a_commit_that_does_not_exist_is_said() -> None:
+    ran = bench("--against", "no-such-commit")
+    assert ran.returncode == 1
+    assert "no-such-commit" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_each_side_has_the_code_of_its_own_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def git(*arguments: str) -> None:
+        who = ("-c", "user.name=a", "-c", "user.email=a@example.com")
+        subprocess.run(["git", "-C", str(tmp_path), *who, *arguments], check=True, capture_output=True)
+
+    (tmp_path / "bench").mkdir()
+    (tmp_path / "minirq").mkdir()
+    module = tmp_path / "minirq" / "__init__.py"
+    module.write_text("then")
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "Begin")
+    module.write_text("now")
+    monkeypatch.setattr(against, "ROOT", tmp_path)
+    with against._checkouts("HEAD") as roots:
+        assert [(root / "minirq" / "__init__.py").read_text() for root in roots] == ["now", "then"]
+
+
+def test_the_interval_of_a_median_lies_between_two_of_the_values() -> None:
+    # ranks 4 and 12 of 15: 1 - 2 * (1 + 15 + 105 + 455) / 2**15
+    interval = against.Interval.of([float(n) for n in range(1, 16)])
+    assert (interval.median, interval.lower, interval.upper) == (8, 4, 12)
+    assert interval.confidence == pytest.approx(0.9648, abs=1e-4)
+    assert against.Interval.of([1.0, 3.0]).confidence == 0.5  # two of them hold the median half of the time
+
+
+def test_a_case_whose_interval_ends_above_the_limit_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    equal, dearer = against.Observation(1.0, 1.0, 1.0), against.Observation(1.0, 1.0, 1.03)
+    same, more = [equal] * 15, [equal] * 11 + [dearer] * 4
+    assert against._report({("drain", "sum"): same, ("enqueue", "sum"): same}) == 0
+    assert "No case is above 1.02" in capsys.readouterr().out
+    assert against._report({("drain", "sum"): same, ("enqueue", "sum"): more}) == 1
+    assert capsys.readouterr().out.splitlines()[-1].endswith("interval: enqueue (1.030)")

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from bench import jobs
-from bench.environments import ROOT
 from bench.systems.system import System, Unsupported, redis_url
 from bench.systems.vocabulary import RqVocabulary
 
@@ -29,7 +28,7 @@ class Minirq(RqVocabulary):
             "worker",
             "-q",
             "-P",
-            str(ROOT),
+            str(self.root),
             "-p",
             str(processes),
             *at_once,

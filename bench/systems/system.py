@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from bench.environments import ROOT
+
 URL_VARIABLE = "BENCH_REDIS_URL"
 
 
@@ -36,6 +38,8 @@ class System:
     also: ClassVar[frozenset[str]] = frozenset()
     #: cases and why it cannot take part in them
     missing: ClassVar[Mapping[str, str]] = {}
+    #: what its processes import bench from, and where they run
+    root: Path = ROOT
 
     def refusal(self, case: str, python: Path) -> str | None:
         """Why it cannot take part in a case, asked of the version that is installed; None if it can."""
