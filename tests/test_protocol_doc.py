@@ -20,6 +20,7 @@ from minirq.connection.config import DEFAULT_MAX_PAYLOAD
 from minirq.protocol import defaults, failure, keys, payload
 from minirq.protocol.options import JobOptions
 from minirq.protocol.payload import Payload
+from minirq.worker.settings import WorkerSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 PROTOCOL = ROOT / "minirq" / "protocol"
@@ -112,7 +113,7 @@ def test_the_options_are_those_of_the_payload_with_their_defaults() -> None:
         ("1 to 255 bytes", 255, payload.MAX_ID_BYTES),
         ("20 seconds", 20_000, r"TOMBSTONE_MS = (\d+)"),
         ("60 seconds", 60_000, r"WAITED_MS = (\d+)"),
-        ("one hour after the burial", 3_600_000, r"FORGET_MS = (\d+)"),
+        ("the longest wait (5 s) and 2 s", 7, WorkerSettings().linger),
         ("the last ten failed", 10, r'"LTRIM", errors, 0, (\d+)'),
     ],
 )

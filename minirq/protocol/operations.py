@@ -150,11 +150,11 @@ def _read_settled(reply: bytes) -> Settled:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """The server's time, ms; the owners that are lost; seconds until the next lease of others ends."""
+    """The server's time, ms; the owners that are lost; seconds until a sweep has something to do."""
 
     now_ms: int
     lost: frozenset[str]
-    next_end: float | None
+    sweep_in: float | None
 
 
 def beat(
@@ -166,8 +166,8 @@ def beat(
 
 
 def _read_beat(reply: Any) -> Beat:
-    now_ms, next_end_ms, *lost = reply
-    return Beat(now_ms, frozenset(map(_text, lost)), None if next_end_ms < 0 else next_end_ms / 1000)
+    now_ms, sweep_ms, *lost = reply
+    return Beat(now_ms, frozenset(map(_text, lost)), None if sweep_ms < 0 else sweep_ms / 1000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +180,15 @@ class TakenBack:
     lost: int
 
 
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What a sweep took back. `is_refused`: the time was off. `is_more`: another sweep is due at once."""
+
+    taken: list[TakenBack]
+    is_refused: bool = False
+    is_more: bool = False
+
+
 def bury(
     keys: QueueKeys,
     owner: str,
@@ -187,48 +196,70 @@ def bury(
     evidence: bytes,
     blamed: Sequence[tuple[str, int]] | None,
     pause: float,
+    linger: float = 0,
     is_spared: bool = False,
-) -> Call[list[TakenBack] | None]:
+) -> Call[Swept]:
     """Take back what a dead owner holds. Only once its process is known to be dead.
 
-    `blamed` are the (id, run) that were running when it died; None blames all that were claimed. With
-    `is_spared` they are not to blame for it, and only those fail that must not run again.
+    The owner is forgotten at once, or `linger` seconds later: until then its BLMOVE may be served. `blamed`
+    are the (id, run) that were running when it died; None blames all that were claimed. With `is_spared`
+    they are not to blame for it, and only those fail that must not run again.
     """
     named: list[Argument] = ["all"] if blamed is None else ["spared" if is_spared else "named"]
     for job_id, run in blamed or ():
         named += (_raw(job_id), run)
-    args: list[Argument] = [owner, 0, 0, milliseconds(pause), evidence, 0, *named]
-    return _call("reclaim", [keys], args, _read_taken_back)
+    args: list[Argument] = [
+        owner, 0, 0, milliseconds(pause), evidence, 0, milliseconds(linger), *named,
+    ]  # fmt: skip
+    return _call("reclaim", [keys], args, _read_swept)
 
 
 def sweep(
-    keys: QueueKeys, *, now_ms: float, tolerance: float, evidence: bytes, lease: float, pause: float
-) -> Call[list[TakenBack] | None]:
-    """Take back what owners hold whose lease has run out. None: `now_ms` is off, so it was refused."""
+    keys: QueueKeys,
+    *,
+    now_ms: float,
+    tolerance: float,
+    evidence: bytes,
+    lease: float,
+    pause: float,
+    linger: float,
+) -> Call[Swept]:
+    """Take back what owners hold whose lease has run out, and forget those that died long enough ago."""
     args: list[Argument] = [
-        "", int(now_ms), milliseconds(tolerance), milliseconds(pause), evidence, milliseconds(lease), "all",
+        "", int(now_ms), milliseconds(tolerance), milliseconds(pause), evidence, milliseconds(lease),
+        milliseconds(linger), "all",
     ]  # fmt: skip
-    return _call("reclaim", [keys], args, _read_taken_back)
+    return _call("reclaim", [keys], args, _read_swept)
 
 
-def _read_taken_back(reply: Any) -> list[TakenBack] | None:
-    if reply[0] == b"refused":
-        return None
-    return [TakenBack(_text(i), _text(owner), _text(fate), lost) for i, owner, fate, lost in reply[1:]]
+def _read_swept(reply: Any) -> Swept:
+    state, *jobs = reply
+    taken = [TakenBack(_text(i), _text(owner), _text(fate), lost) for i, owner, fate, lost in jobs]
+    return Swept(taken, state == b"refused", state == b"more")
 
 
 @dataclass(frozen=True, slots=True)
 class Promoted:
-    """How many jobs became due, and seconds until the next one; None if there is none."""
+    """How many jobs became due, and seconds until the next one; None if there is none.
+
+    `is_more`: another call has more to trim. `is_sweep_due`: a sweep has something to do.
+    """
 
     moved: int
     next_in: float | None
+    is_more: bool = False
+    is_sweep_due: bool = False
 
 
 def promote(keys: QueueKeys, *, most: int = 200, trim: bool = False) -> Call[Promoted]:
     """Move due jobs into the queue; with `trim`, also trim the indexes of ended jobs."""
     args: list[Argument] = [most, defaults.MOST_ENDED if trim else ""]
-    return _call("promote", [keys], args, lambda r: Promoted(r[0], None if r[1] < 0 else r[1] / 1000))
+    return _call("promote", [keys], args, _read_promoted)
+
+
+def _read_promoted(reply: Any) -> Promoted:
+    moved, next_ms, _, trim, sweep = reply
+    return Promoted(moved, None if next_ms < 0 else next_ms / 1000, bool(trim), bool(sweep))
 
 
 # --- one job ----------------------------------------------------------------------------------

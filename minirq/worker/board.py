@@ -19,9 +19,9 @@ from minirq.protocol.payload import MAX_ID_BYTES
 
 STARTING, WAITING, BUSY = 0, 1, 2
 
-# state and stop flag, slots ever used, jobs done and failed; then the columns: sequences, stop requests
-# (the sequence at which they aim), deadlines, and what else there is to say about each slot
-_STATE, _STOP = 0, 1
+# state, stop flag and wait flag, slots ever used, jobs done and failed; then the columns: sequences, stop
+# requests (the sequence at which they aim), deadlines, and what else there is to say about each slot
+_STATE, _STOP, _WAIT = 0, 1, 2
 _USED = struct.Struct("<I")
 _USED_AT = 4
 _COUNTS = struct.Struct("<QQ")
@@ -60,12 +60,23 @@ class Board:
         self._deadlines = self._view[words + slots * 8 : self._slots_at].cast("d")
         self._used = 0
         self._done = self._failed = 0
+        self._unanswered_until = 0.0
 
     # --- the child's side ---------------------------------------------------------------------
 
     def set_state(self, state: int) -> None:
         """Say whether the child waits for work. A waiting child can be killed without harm."""
         self._memory[_STATE] = state
+
+    def wait_begins(self) -> None:
+        """Say that the server may from now on move a job to this child without being asked for one again."""
+        self._memory[_WAIT] = 1
+
+    def wait_ends(self, unanswered_for: float = 0.0) -> None:
+        """Say that the server has answered; or that it has not, and may still act for so many seconds."""
+        now = time.monotonic()
+        self._unanswered_until = max(self._unanswered_until, now + unanswered_for)
+        self._memory[_WAIT] = now < self._unanswered_until
 
     def start(
         self, job_id: str, run: int, queue: int, started: float, deadline: float, number: int = 0
@@ -113,6 +124,11 @@ class Board:
     def state(self) -> int:
         """STARTING, WAITING or BUSY."""
         return self._memory[_STATE]
+
+    @property
+    def may_be_served(self) -> bool:
+        """Whether a wait has begun that the server has not answered."""
+        return self._memory[_WAIT] == 1
 
     @property
     def counts(self) -> tuple[int, int]:

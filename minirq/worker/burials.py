@@ -25,13 +25,15 @@ class Burial:
     """Dead owners whose jobs are to be taken back.
 
     `blamed` are the runs that were under way: number of the queue, id, run; None if nobody knows.
-    `is_spared`: the worker itself has ended the process, so what ran is not to blame.
+    `is_spared`: the worker itself has ended the process, so what ran is not to blame. `linger`: for how long
+    a BLMOVE that was under way may still bring it something, seconds.
     """
 
     owners: tuple[str, ...]
     evidence: Failure
     blamed: tuple[tuple[int, str, int], ...] | None = ()
     is_spared: bool = False
+    linger: float = 0.0
 
     def blamed_of(self, queue: int) -> list[tuple[str, int]] | None:
         """Return the runs of one queue that are blamed."""
@@ -86,13 +88,14 @@ class Burials:
                 blamed=burial.blamed_of(number),
                 is_spared=burial.is_spared,
                 pause=settings.loss_pause,
+                linger=burial.linger,
             )
             for owner in burial.owners
             for number, keys in enumerate(settings.queue_keys)
         ]
         # where a queue's keys are broken, the owner is listed as dead, and later sweeps go on
-        for name, taken in self._rounds.make("bury", settings.queues * len(burial.owners), calls):
-            log_taken_back(name, taken or [])
+        for name, swept in self._rounds.make("bury", settings.queues * len(burial.owners), calls):
+            log_taken_back(name, swept.taken)
 
 
 def log_taken_back(queue: str, taken: list[TakenBack]) -> None:

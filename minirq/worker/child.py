@@ -78,7 +78,8 @@ def _run(
     settings: WorkerSettings, client: redis.Redis, owners: tuple[str, ...], board: Board, share: int | None
 ) -> int:
     _preload(settings.preload)
-    links = Link(client, settings, owners[0], is_quiet=True), Link(client, settings, owners[0], is_quiet=True)
+    first, second = (Link(client, settings, owners[0], board, is_quiet=True) for _ in range(2))
+    links = first, second
     # a daemon that a job starts must not hold the dead worker's connection open: it would be served for ever
     os.register_at_fork(after_in_child=lambda: _close_sockets(links))
     quotas = [quota for quota in (share, settings.max_jobs_per_child) if quota is not None]

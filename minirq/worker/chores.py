@@ -42,6 +42,8 @@ TRIM_EVERY = 60.0
 FORGET_AFTER = 3600
 #: a lease is looked at so long after its end, so that the look does not come too early, seconds
 _SWEEP_SLACK = 0.05
+#: pause between the calls of what is too much for one, seconds
+_MORE_PAUSE = 0.2
 #: the portrait is drawn again so long after a process was registered, seconds
 _FIRST_LOOK = 0.2
 
@@ -63,8 +65,8 @@ class Chores:
         self._rounds = Rounds(self._sender)
         self._burials = Burials(self._sender, self._rounds, settings)
         self._due: dict[str, float] = dict.fromkeys(settings.queues, 0.0)
-        self._next_beat = self._next_others = self._next_trim = self._next_sweep = 0.0
-        self._next_search = 0.0
+        self._next_beat = self._next_others = self._next_trim = self._next_search = 0.0
+        self._next_sweep = inf
         self._sign = Sign(settings)
         self._lost_owners = Search(self._sender, self._keys, settings.lease)
         self._fleet = 1
@@ -154,8 +156,9 @@ class Chores:
         if now >= self.stops.next_look:
             self.stops.look()
         if now >= self._sweep_at:
-            self._next_sweep = now + self._settings.lease
-            self._sweep(self._settings.queues)
+            self._next_sweep = inf
+            if self._sweep(self._settings.queues):
+                self._next_sweep = now + _MORE_PAUSE
         if now >= self._next_others:
             self._look_after_others()
         self._promote(now)
@@ -180,9 +183,8 @@ class Chores:
             raise reply
         self._note_time(reply.now_ms, now)
         self._next_beat = now + settings.beat
-        if reply.next_end is not None:
-            # never later than it was: a lease may end in an hour because the server's clock went back
-            self._next_sweep = min(self._next_sweep, now + reply.next_end + _SWEEP_SLACK)
+        if reply.sweep_in is not None:
+            self._next_sweep = min(self._next_sweep, now + reply.sweep_in + _SWEEP_SLACK)
         self._owners |= self._new
         self._new.clear()
         self._owners -= reply.lost
@@ -215,7 +217,8 @@ class Chores:
     def _sweep_at(self) -> float:
         return max(self._next_sweep, self._steady_at)
 
-    def _sweep(self, names: Any) -> None:
+    def _sweep(self, names: Any) -> list[str]:
+        """Take back the jobs of the dead. Returns the queues in which there is more to do."""
         now_ms = self._server_now(time.monotonic())
         assert now_ms is not None
         proof = evidence.of_silence().encode()
@@ -227,17 +230,21 @@ class Chores:
                 evidence=proof,
                 lease=self._settings.lease,
                 pause=self._settings.loss_pause,
+                linger=self._settings.linger,
             )
             for name in names
         ]
-        for name, taken in self._rounds.make("sweep", names, calls):
-            if taken is None:
+        unfinished = []
+        for name, swept in self._rounds.make("sweep", names, calls):
+            if swept.is_refused:
                 logger.info(
                     "queue %s: leases prove nothing right now, the server's clock or answer was off", name
                 )
                 self._steady_since = None
-            else:
-                log_taken_back(name, taken)
+            log_taken_back(name, swept.taken)
+            if swept.is_more:
+                unfinished.append(name)
+        return unfinished
 
     def _look_after_others(self) -> None:
         now_ms = int(self._server_now(time.monotonic()) or 0)
@@ -265,6 +272,8 @@ class Chores:
         calls = [operations.promote(self._keys.of(name), trim=trim) for name in names]
         self._due.update(dict.fromkeys(names, time.monotonic() + OTHERS_EVERY))
         for name, promoted in self._rounds.make("promote", names, calls):
+            if promoted.is_more:
+                self._next_trim = now + _MORE_PAUSE
             wait = OTHERS_EVERY if promoted.next_in is None else min(promoted.next_in, OTHERS_EVERY)
             self._due[name] = time.monotonic() + wait
 

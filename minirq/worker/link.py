@@ -22,6 +22,7 @@ from minirq.protocol import operations, reads
 from minirq.protocol.operations import Claimed, Settled, Settlement
 from minirq.protocol.payload import Payload
 from minirq.protocol.submission import record_fields
+from minirq.worker.board import Board
 from minirq.worker.fault_points import fault
 from minirq.worker.patience import Patience
 from minirq.worker.settings import WorkerSettings
@@ -46,9 +47,16 @@ class Link:
     """
 
     def __init__(
-        self, client: redis.Redis, settings: WorkerSettings, owner: str, *, is_quiet: bool = False
+        self,
+        client: redis.Redis,
+        settings: WorkerSettings,
+        owner: str,
+        board: Board,
+        *,
+        is_quiet: bool = False,
     ) -> None:
         self.owner = owner
+        self._board = board
         self._settings = settings
         self._queues = settings.queue_keys
         self._sender = Sender(derive(client, socket_timeout=REPLY_TIMEOUT), patience=0)
@@ -80,7 +88,8 @@ class Link:
         """Block until there may be a job, `block` seconds at most. Claim afterwards in any case."""
         if len(self._queues) == 1:
             call = reads.take_one(self._queues[0], self.owner, self._settings.block)
-        else:
+            self._board.wait_begins()
+        else:  # a bell moves no job
             call = reads.hear_bell(self._queues, self._settings.block)
         if self._block(call):
             fault("brought")
@@ -104,8 +113,10 @@ class Link:
         try:
             has_come = self._blocking.send(call)
         except (ServerUnavailable, ServerFault, QueueFull) as error:
+            self._board.wait_ends(self._settings.linger)
             time.sleep(self._wait_patience.failed(error))
             return False
+        self._board.wait_ends()
         self._wait_patience.succeeded()
         return has_come
 

@@ -91,6 +91,11 @@ class WorkerSettings:
         return self.lease / 5
 
     @property
+    def linger(self) -> float:
+        """How long after the death of a process the server may still serve its BLMOVE."""
+        return self.block + 2
+
+    @property
     def patience_with_jobs(self) -> float:
         """How long after its deadline, or a request to stop, a job is given up. Beside others it may take a
         second longer: what it waits for may be its neighbour."""

@@ -85,7 +85,7 @@ class SimpleWork:
             if self._is_stopping:
                 return ""
             time.sleep(_RETRY)
-        link = Link(self._client, self._settings, owner, is_quiet=True)
+        link = Link(self._client, self._settings, owner, self._board, is_quiet=True)
         executor = Executor(self._settings, self._penalty)
         loop = Loop(
             link,
@@ -102,7 +102,8 @@ class SimpleWork:
         finally:
             close_quietly(link, executor)
             with self._chores_lock:
-                self._chores.bury(Burial((owner,), evidence.of_stop(self._settings.name)))
+                linger = self._settings.linger if self._board.may_be_served else 0.0
+                self._chores.bury(Burial((owner,), evidence.of_stop(self._settings.name), linger=linger))
 
     def _guarded(self, executor: Executor) -> Guard:
         if threading.current_thread() is threading.main_thread() and SIGNAL is not None:

@@ -309,7 +309,8 @@ class Supervisor:
             obituary.of_unfit(child.pid, latest[0])
         ran = time.monotonic() - slots[0].started if len(slots) == 1 else None
         proof = evidence.of_death(death, ran, self._settings.name, is_deliberate=is_deliberate)
-        self._chores.bury(Burial(child.owners, proof, blamed, is_deliberate))
+        linger = self._settings.linger if child.board.may_be_served else 0.0
+        self._chores.bury(Burial(child.owners, proof, blamed, is_deliberate, linger))
         self._learn_from(child, None if slots or death.signal else death.code)
         if not latest and not is_deliberate and is_unexplained:
             self._hold_back(child)

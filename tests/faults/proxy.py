@@ -7,6 +7,7 @@ It reads requests and replies one by one, so that a rule strikes at a certain re
     proxy.rule("any", "answer", text="LOADING …", times=5)
     proxy.rule("any", "hole")                   from here on nothing is forwarded, and nothing is closed
     proxy.rule("any", "delay", seconds=0.05, times=10**6)
+    proxy.rule("BLMOVE", "outlive")             the server is not told that the client ends, and serves it
 
 A script is named by its event, any other command by its first word.
 """
@@ -145,7 +146,7 @@ class _Connection:
             self._server.sendall(request)
             if b"SUBSCRIBE" in names_upper(names):
                 self._pass_on()
-            reply = self._next_reply()
+            reply = self._next_reply(is_deaf=rule is not None and rule.action == "outlive")
             if rule is not None and rule.action == "drop_reply":
                 raise Cut
             if rule is not None and rule.action == "hole_reply":
@@ -158,9 +159,11 @@ class _Connection:
         request, self._from_client = self._from_client[:end], self._from_client[end:]
         return request
 
-    def _next_reply(self) -> bytes:
+    def _next_reply(self, *, is_deaf: bool = False) -> bytes:
         while (end := frame_end(self._from_server, 0)) is None:
-            self._from_server += self._received(self._server, self._client)
+            self._from_server += (
+                self._server.recv(1 << 16) if is_deaf else self._received(self._server, self._client)
+            )
         reply, self._from_server = self._from_server[:end], self._from_server[end:]
         return reply
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import select
+import signal
 import threading
 import time
 from pathlib import Path
@@ -122,6 +124,38 @@ def test_a_connection_leads_nowhere(
     assert lines(trace) == ["first", "second"]
     until(lambda: is_waiting(queue.connection))
     audit(queue.connection)
+
+
+def test_a_job_that_an_idle_process_is_given_after_its_end_is_taken_back(
+    redis: redis_py.Redis, queue: Queue, start: Start, proxy: Proxy, trace: Path
+) -> None:
+    rule = proxy.rule("BLMOVE", "outlive")
+    worker = start(url=proxy.url, block=2.0)
+    until(lambda: rule.hits == 1 and is_waiting(redis))
+    [child], [owner] = worker.children, redis.zrange("minirq:{default}:owners", 0, -1)
+    os.kill(child, signal.SIGKILL)
+    until(lambda: redis.zscore("minirq:{default}:owners", owner) < 0)
+    job = queue.enqueue(jobs.append, str(trace), "only")
+    assert redis.llen(b"minirq:{default}:processing:" + owner) == 1
+    began = time.monotonic()
+    job.wait(10)
+    # the wait of 2 s, 2 s more, and a beat
+    recovered("a job that was given to a process after its end (2 s + 2 s)", since(began), 2 + 2 + 1)
+    assert lines(trace) == ["only"]
+    until(lambda: redis.zscore("minirq:{default}:owners", owner) is None)
+    audit(redis)
+
+
+def test_processes_that_end_with_every_wait_answered_are_forgotten_at_once(
+    redis: redis_py.Redis, queue: Queue, start: Start, trace: Path
+) -> None:
+    made = [queue.enqueue(jobs.append, str(trace), str(n)) for n in range(10)]
+    start(max_jobs_per_child=1)
+    for job in made:
+        job.wait(10)
+    until(lambda: is_waiting(redis))
+    assert redis.zcount("minirq:{default}:owners", "-inf", "(0") == 0
+    assert redis.zcard("minirq:{default}:owners") == 1
 
 
 def test_everything_leads_nowhere_for_longer_than_the_lease(

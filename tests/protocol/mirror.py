@@ -20,8 +20,6 @@ Key = tuple[int, str]  # number of the queue, job id
 
 QUEUE, PARKED, NOWHERE = "(queue)", "(parked)", "(nowhere)"
 ENDED = {"finished", "failed", "canceled", "stopped", "expired"}
-#: owners that one sweep buries
-MOST_BURIED = 20
 LIVE, LATE, BURIED = "live", "late", "buried"
 
 _DUMP = """
@@ -272,7 +270,7 @@ class Mirror:
         late = sorted(owner for owner, leases in self.leases.items() if leases[queue] == LATE)
         buried = [owner for owner, leases in self.leases.items() if leases[queue] == BURIED]
         taken = set()
-        for owner in [*late[:MOST_BURIED], *buried]:
+        for owner in [*late, *buried]:
             taken |= self.bury(owner, queue, None, pause)
         return taken
 

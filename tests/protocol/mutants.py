@@ -247,8 +247,57 @@ MUTANTS = [
     ),
     Mutant("reclaim: makes no pause", RECLAIM, "guilty and lost > 1 and pause_ms > 0", "false"),
     Mutant("reclaim: takes a late run for settled", RECLAIM, 'redis.call("HDEL", job, "owner")'),
-    Mutant("reclaim: forgets the dead at once", RECLAIM, "now + tonumber(buried[i + 1]) > FORGET_MS", "true"),
-    Mutant("reclaim: never forgets the dead", RECLAIM, "now + tonumber(buried[i + 1]) > FORGET_MS", "false"),
+    Mutant("reclaim: forgets the dead at once", RECLAIM, "-tonumber(buried[i + 1]) <= now", "true"),
+    Mutant("reclaim: never forgets the dead", RECLAIM, "-tonumber(buried[i + 1]) <= now", "false"),
+    Mutant(
+        "reclaim: forgets at once to whom something may be brought",
+        RECLAIM,
+        "if linger_ms == 0 then",
+        "if true then",
+    ),
+    Mutant(
+        "reclaim: remembers to whom nothing can be brought",
+        RECLAIM,
+        "if linger_ms == 0 then",
+        "if false then",
+    ),
+    Mutant(
+        "reclaim: remembers nobody whose lease ran out",
+        RECLAIM,
+        '"ZADD", owners, -now - linger_ms, owner',
+        '"ZADD", owners, -now, owner',
+    ),
+    Mutant(
+        "reclaim: takes back any number of jobs",
+        RECLAIM,
+        "MOST_OWNERS, MOST_JOBS = 200, 100",
+        "MOST_OWNERS, MOST_JOBS = 200, 1000",
+    ),
+    Mutant(
+        "reclaim: looks at any number of the dead",
+        RECLAIM,
+        "MOST_OWNERS, MOST_JOBS = 200, 100",
+        "MOST_OWNERS, MOST_JOBS = 1000, 100",
+    ),
+    Mutant(
+        "reclaim: looks at the latest dead first",
+        RECLAIM,
+        '"ZREVRANGEBYSCORE", owners, "(0", "-inf"',
+        '"ZRANGEBYSCORE", owners, "-inf", "(0"',
+    ),
+    Mutant(
+        "reclaim: does not say that there is more",
+        RECLAIM,
+        'if sweep_is_due(owners) then reply[1] = "more" end',
+    ),
+    Mutant(
+        "beat: does not say when the dead can be forgotten",
+        BEAT,
+        "if #buried > 0 then sweep_at(-tonumber(buried[2])) end",
+    ),
+    Mutant(
+        "beat: does not say that a lease is too long", BEAT, "if sweep_is_due(owners) then sweep_at(now) end"
+    ),
     Mutant(
         "reclaim: sweeps the dead only once",
         RECLAIM,
@@ -259,13 +308,31 @@ MUTANTS = [
     Mutant(
         "reclaim: believes in endless leases",
         RECLAIM,
-        "local LONGEST_LEASE_MS = 600000",
-        "local LONGEST_LEASE_MS = 2^50",
+        'owners, now + LONGEST_LEASE_MS, "+inf", "LIMIT"',
+        'owners, 2^50, "+inf", "LIMIT"',
     ),
     Mutant(
         "reclaim: leaves the jobs in the dead hands", RECLAIM, 'redis.call("LREM", processing, 1, payload)'
     ),
     Mutant("promote: leaves the entry", PROMOTE, '  redis.call("ZREM", scheduled, id)\n'),
+    Mutant(
+        "promote: trims any number at once",
+        PROMOTE,
+        "local MOST_TRIMMED = 5000",
+        "local MOST_TRIMMED = 10000",
+    ),
+    Mutant(
+        "promote: does not trim",
+        PROMOTE,
+        'if count > 0 then redis.call("ZREMRANGEBYRANK", index, 0, count - 1) end',
+    ),
+    Mutant("promote: does not say that there is more to trim", PROMOTE, "left == 0 and 1 or 0", "0"),
+    Mutant(
+        "promote: does not say that a sweep is due",
+        PROMOTE,
+        'sweep_is_due(prefix .. "owners") and 1 or 0',
+        "0",
+    ),
     Mutant("promote: leaves the payload", PROMOTE, 'redis.call("DEL", prefix .. "payload:" .. id)'),
     Mutant(
         "promote: comes early",

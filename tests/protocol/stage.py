@@ -16,10 +16,21 @@ from minirq.connection.sender import Sender
 from minirq.protocol import operations, procedures, reads
 from minirq.protocol.failure import Failure
 from minirq.protocol.keys import Keys
-from minirq.protocol.operations import Beat, Claim, Enqueued, NewJob, Promoted, Settled, Settlement, TakenBack
+from minirq.protocol.operations import (
+    Beat,
+    Claim,
+    Enqueued,
+    NewJob,
+    Promoted,
+    Settled,
+    Settlement,
+    Swept,
+    TakenBack,
+)
 from minirq.protocol.payload import Payload, id_of
 
 LEASE = 15.0
+LINGER = 60.0
 EVIDENCE = Failure("WorkerLost", "the process died", kind="lost").encode()
 ERROR = Failure("ValueError", "no").encode()
 
@@ -87,21 +98,20 @@ class Stage:
         pause: float = 0,
         queue: int = 0,
         is_spared: bool = False,
+        linger: float = LINGER,
     ) -> list[TakenBack]:
-        return self.send(
-            operations.bury(
-                self.queues[queue],
-                owner,
-                evidence=EVIDENCE,
-                blamed=blamed,
-                pause=pause,
-                is_spared=is_spared,
-            )
+        call = operations.bury(
+            self.queues[queue],
+            owner,
+            evidence=EVIDENCE,
+            blamed=blamed,
+            pause=pause,
+            is_spared=is_spared,
+            linger=linger,
         )
+        return self.send(call).taken
 
-    def sweep(
-        self, *, off_ms: int = 0, tolerance: float = 1, pause: float = 0, queue: int = 0
-    ) -> list[TakenBack] | None:
+    def sweep(self, *, off_ms: int = 0, tolerance: float = 1, pause: float = 0, queue: int = 0) -> Swept:
         call = operations.sweep(
             self.queues[queue],
             now_ms=self.now_ms() + off_ms,
@@ -109,6 +119,7 @@ class Stage:
             evidence=EVIDENCE,
             lease=LEASE,
             pause=pause,
+            linger=LINGER,
         )
         return self.send(call)
 
@@ -159,6 +170,11 @@ class Stage:
     def make_due(self, *job_ids: str, queue: int = 0) -> None:
         index = self.queues[queue].index("scheduled")
         self.client.zadd(index, dict.fromkeys(job_ids, self.now_ms() - 1), xx=True)
+
+    def let_linger_pass(self, owner: str) -> None:
+        """A buried owner is so long dead that nothing can be brought to it any more."""
+        for keys in self.queues:
+            self.client.zadd(keys.owners, {owner: -(self.now_ms() - 1)}, xx=True)
 
     def let_ttl_pass(self, job_id: str) -> None:
         self.client.hset(self.keys.job(job_id), "expires_ms", self.now_ms() - 1)

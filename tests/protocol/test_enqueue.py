@@ -209,7 +209,7 @@ def test_at_maxmemory_every_other_script_works(stage: Stage) -> None:
     assert stage.promote().moved == 1
     assert stage.cancel("canceled") == "queued"
     assert [job.fate for job in stage.bury("dead")] == ["queued"]
-    assert stage.sweep() == []
+    assert stage.sweep().taken == []
     assert stage.requeue("ended") == "requeued"
     assert stage.register("b").lost == frozenset()
     assert stage.beat("a").lost == frozenset()

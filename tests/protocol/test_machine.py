@@ -371,7 +371,7 @@ class Machine(RuleBasedStateMachine):
             del self.alive[owner]
 
     def sweep(self, queue: int, pause: float) -> None:
-        taken = self.stage.sweep(queue=queue, pause=pause)
+        taken = self.stage.sweep(queue=queue, pause=pause).taken
         assert fates(taken) == self.mirror.sweep(queue, pause)
 
     def promote(self, queue: int) -> None:

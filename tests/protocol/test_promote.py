@@ -73,3 +73,24 @@ def test_trimming_forgets_what_has_been_forgotten(stage: Stage) -> None:
     assert set(stage.index("failed")) == {"gone", "kept"}
     stage.promote(trim=True)
     assert stage.index("failed") == ["kept"]
+
+
+def test_one_call_trims_so_many_entries_the_oldest_first(stage: Stage) -> None:
+    index = stage.keys.index("finished")
+    now_ms = stage.now_ms()
+    stage.client.zadd(index, {str(n): now_ms - 10_000 + n for n in range(7000)})
+    assert stage.promote(trim=True).is_more
+    assert (stage.client.zcard(index), stage.client.zrange(index, 0, 0)) == (2000, [b"5000"])
+    assert not stage.promote(trim=True).is_more
+    assert stage.index("finished") == []
+
+
+def test_a_promotion_says_whether_a_sweep_has_something_to_do(stage: Stage) -> None:
+    stage.register("a")
+    assert not stage.promote().is_sweep_due
+    stage.let_lease_run_out("a")
+    assert stage.promote().is_sweep_due
+    stage.sweep()
+    assert not stage.promote().is_sweep_due
+    stage.let_linger_pass("a")
+    assert stage.promote().is_sweep_due

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import astuple
 
 import pytest
-from stage import LEASE, Stage, ids, payload
+from stage import LEASE, LINGER, Stage, ids, payload
 
-HOUR_MS = 3_600_000
+DAY_MS = 86_400_000
 
 
-def fates(taken: list | None) -> list[tuple[str, str, str, int]]:
-    assert taken is not None
+def fates(taken: list) -> list[tuple[str, str, str, int]]:
     return [astuple(job) for job in taken]
 
 
@@ -55,15 +54,15 @@ def test_a_beat_registers_only_whom_it_says_is_new(stage: Stage) -> None:
 
 
 def test_a_beat_says_when_the_next_lease_of_others_ends(stage: Stage) -> None:
-    assert stage.beat("a").next_end is None
+    assert stage.beat("a").sweep_in is None
     stage.client.zadd(stage.keys.owners, {"b": stage.now_ms() + 9000, "c": stage.now_ms() + 5000})
-    next_end = stage.beat("a").next_end
-    assert next_end is not None
-    assert 4 < next_end <= 5
+    sweep_in = stage.beat("a").sweep_in
+    assert sweep_in is not None
+    assert 4 < sweep_in <= 5
     stage.bury("c")
-    next_end = stage.beat("a").next_end
-    assert next_end is not None
-    assert 8 < next_end <= 9
+    sweep_in = stage.beat("a").sweep_in
+    assert sweep_in is not None
+    assert 8 < sweep_in <= 9
 
 
 # --- the jobs of the dead ---------------------------------------------------------------------
@@ -204,7 +203,7 @@ def test_the_sweep_takes_only_from_owners_whose_lease_has_run_out(stage: Stage) 
     stage.claim("a", 1)
     stage.claim("b", 1)
     stage.let_lease_run_out("b")
-    assert fates(stage.sweep()) == [("2", "b", "queued", 1)]
+    assert fates(stage.sweep().taken) == [("2", "b", "queued", 1)]
     assert (stage.held("a"), stage.waiting()) == (["1"], ["2"])
     assert stage.lease_end("b") < 0
 
@@ -214,7 +213,8 @@ def test_the_sweep_refuses_a_caller_whose_clock_is_off(stage: Stage, off_ms: int
     stage.enqueue("x")
     stage.claim("a")
     stage.let_lease_run_out("a")
-    assert stage.sweep(off_ms=off_ms, tolerance=3) is None
+    swept = stage.sweep(off_ms=off_ms, tolerance=3)
+    assert (swept.taken, swept.is_refused) == ([], True)
     assert (stage.held("a"), stage.lease_end("a") > 0) == (["x"], True)
 
 
@@ -228,48 +228,90 @@ def test_what_a_late_blmove_brings_a_buried_owner_is_found_by_the_next_sweep(sta
     stage.bury("a")
     stage.enqueue("x")
     stage.bring("a")
-    assert fates(stage.sweep()) == [("x", "a", "queued", 0)]
+    assert fates(stage.sweep().taken) == [("x", "a", "queued", 0)]
     assert stage.waiting() == ["x"]
 
 
-def test_a_buried_owner_is_remembered_for_an_hour(stage: Stage) -> None:
-    stage.client.zadd(stage.keys.owners, {"a": -(stage.now_ms() - HOUR_MS + 60_000)})
+def test_an_owner_that_nothing_can_be_brought_to_is_forgotten_at_once(stage: Stage) -> None:
+    stage.enqueue("x")
+    stage.claim("a")
+    assert fates(stage.bury("a", linger=0)) == [("x", "a", "queued", 1)]
+    assert stage.lease_end("a") is None
+    assert stage.beat("a").lost == {"a"}
+    assert stage.claim("a").state == "lost"
+
+
+def test_an_owner_that_something_may_be_brought_to_is_remembered_until_then(stage: Stage) -> None:
+    stage.bury("a")
+    until_ms = stage.now_ms() + LINGER * 1000
+    assert -until_ms <= stage.lease_end("a") <= -until_ms + 1000
     stage.sweep()
     assert stage.lease_end("a") is not None
-
-
-def test_a_buried_owner_is_forgotten_after_an_hour(stage: Stage) -> None:
-    stage.client.zadd(stage.keys.owners, {"a": -(stage.now_ms() - HOUR_MS - 1000)})
-    stage.sweep()
+    stage.let_linger_pass("a")
+    assert not stage.sweep().is_more
     assert stage.lease_end("a") is None
 
 
+def test_an_owner_whose_lease_ran_out_is_remembered_too(stage: Stage) -> None:
+    stage.let_lease_run_out("a")
+    stage.sweep()
+    assert stage.lease_end("a") < -(stage.now_ms() + LINGER * 1000 - 1000)
+
+
 def test_a_buried_owner_is_not_forgotten_while_something_is_brought_to_it(stage: Stage) -> None:
-    stage.client.zadd(stage.keys.owners, {"a": -(stage.now_ms() - HOUR_MS - 1000)})
+    stage.bury("a")
+    stage.let_linger_pass("a")
     stage.enqueue("x")
     stage.bring("a")
-    stage.sweep()
+    assert stage.sweep().is_more
     assert (stage.lease_end("a") is not None, stage.waiting()) == (True, ["x"])
     stage.sweep()
     assert stage.lease_end("a") is None
 
 
+def test_a_beat_says_when_a_buried_owner_can_be_forgotten(stage: Stage) -> None:
+    stage.register("b")
+    stage.bury("b")
+    sweep_in = stage.beat("a").sweep_in
+    assert sweep_in is not None
+    assert LINGER - 1 < sweep_in <= LINGER
+    stage.let_linger_pass("b")
+    assert stage.beat("a").sweep_in == 0
+
+
 def test_a_lease_that_ends_absurdly_late_is_shortened(stage: Stage) -> None:
-    stage.client.zadd(stage.keys.owners, {"a": stage.now_ms() + 24 * HOUR_MS})
+    stage.client.zadd(stage.keys.owners, {"a": stage.now_ms() + DAY_MS})
     stage.enqueue("x")
     stage.claim("a")
-    assert stage.sweep() == []
+    assert stage.sweep().taken == []
     assert stage.lease_end("a") <= stage.now_ms() + LEASE * 1000
     assert stage.held("a") == ["x"]
 
 
-def test_one_sweep_buries_many_and_the_next_the_rest(stage: Stage) -> None:
+def test_a_beat_says_that_a_lease_ends_absurdly_late(stage: Stage) -> None:
+    stage.client.zadd(stage.keys.owners, {"b": stage.now_ms() + DAY_MS})
+    assert stage.beat("a").sweep_in == 0
+
+
+def test_one_sweep_takes_back_so_many_jobs_and_the_next_the_rest(stage: Stage) -> None:
     owners = [f"o{n}" for n in range(25)]
     stage.register(*owners)
     for n, owner in enumerate(owners):
-        stage.enqueue(str(n))
-        stage.bring(owner)
+        stage.enqueue(*(f"{n}-{i}" for i in range(5)))
+        for _ in range(5):
+            stage.bring(owner)
         stage.let_lease_run_out(owner)
-    assert len(fates(stage.sweep())) == 20
-    assert len(fates(stage.sweep())) == 5
-    assert len(stage.waiting()) == 25
+    first = stage.sweep()
+    assert (len(first.taken), first.is_more) == (100, True)
+    second = stage.sweep()
+    assert (len(second.taken), second.is_more) == (25, False)
+    assert len(stage.waiting()) == 125
+
+
+def test_one_sweep_forgets_so_many_owners_the_oldest_first(stage: Stage) -> None:
+    now_ms = stage.now_ms()
+    stage.client.zadd(stage.keys.owners, {f"o{n}": -(now_ms - 1000 + n) for n in range(250)})
+    assert stage.sweep().is_more
+    assert (stage.lease_end("o199"), stage.lease_end("o200")) == (None, -(now_ms - 800))
+    assert not stage.sweep().is_more
+    assert stage.client.zcount(stage.keys.owners, "-inf", "(0") == 0

@@ -2,10 +2,14 @@
 --
 -- KEYS  1 the waiting list
 -- ARGV  1 most jobs to move · 2 most entries that an index of ended jobs may keep ("" = do not trim now)
--- Returns { moved, next_ms, now_ms }: next_ms is the time until the next one, -1 if there is none
+-- Returns { moved, next_ms, now_ms, trim, sweep }: next_ms is the time until the next one, -1 if there is none;
+--       trim is 1 if there is more to trim, sweep is 1 if a sweep (reclaim) has something to do
 --
 -- The indexes of ended jobs hold the time until which each record is kept; they are trimmed here.
---#include time keys states park room
+--#include time keys states park owners room
+
+-- one call takes a few milliseconds at most
+local MOST_TRIMMED = 5000
 
 local prefix = prefix_of(KEYS[1])
 
@@ -23,12 +27,18 @@ for _, id in ipairs(due) do
 end
 if #due > 0 then ring(prefix) end
 
+local left = MOST_TRIMMED
 if ARGV[2] ~= "" then
   for status in pairs(ENDED) do
-    redis.call("ZREMRANGEBYSCORE", prefix .. status, "-inf", now)
-    redis.call("ZREMRANGEBYRANK", prefix .. status, 0, -tonumber(ARGV[2]) - 1)
+    local index = prefix .. status
+    local old = redis.call("ZCOUNT", index, "-inf", now)
+    local surplus = redis.call("ZCARD", index) - tonumber(ARGV[2])
+    local count = math.min(math.max(old, surplus), left)
+    if count > 0 then redis.call("ZREMRANGEBYRANK", index, 0, count - 1) end
+    left = left - math.max(count, 0)
   end
 end
 
 local first = redis.call("ZRANGE", scheduled, 0, 0, "WITHSCORES")
-return { #due, first[2] and math.max(0, tonumber(first[2]) - now) or -1, now }
+local next_ms = first[2] and math.max(0, tonumber(first[2]) - now) or -1
+return { #due, next_ms, now, left == 0 and 1 or 0, sweep_is_due(prefix .. "owners") and 1 or 0 }

@@ -5,29 +5,28 @@
 --       2 the caller's reckoning of the server's time, ms · 3 how far it may be off, ms
 --       4 pause before a job runs again after its second loss, ms
 --       5 evidence: the error that is put on record · 6 lease, ms
---       7 which of the owner's started jobs are blamed: "all", the "named" ones, or none, because the worker
+--       7 for how long a BLMOVE of a dead owner may still be served, ms (0: it has none under way)
+--       8 which of the owner's started jobs are blamed: "all", the "named" ones, or none, because the worker
 --         itself has ended the process ("spared") · the ones that ran when it ended: id, run, …
--- Returns { "ok" | "refused", { id, owner, fate, lost }, … }
+-- Returns { "ok" | "more" | "refused", { id, owner, fate, lost }, … }: after "more" a further sweep is due at once
 --       fate: queued, scheduled (the pause), failed, canceled · lost: deaths of this job so far
 --
 -- The sweep refuses when the caller's reckoning is off: the request was under way for long, the server
 -- stood still, or its clock jumped. Then leases prove nothing until everybody has beaten again.
--- Buried owners stay listed for an hour with a negative score: what a late BLMOVE still brings them is
--- found by the next sweep. Without knowledge of who ran, all started jobs are blamed: each then runs alone.
+-- A buried owner has a negative score: minus the time until which a late BLMOVE may bring it something. The
+-- first sweep after that forgets it; sweeps look at the oldest ones. Without knowledge of who ran, all started jobs are blamed: each then runs alone.
 -- A job that must not run again after a death (loss_limit 0) fails also if it ran and was spared.
---#include defaults time keys ids states park room
+--#include defaults time keys ids states park owners room
 
-local FORGET_MS = 3600000
-local MOST_OWNERS = 20
--- a lease cannot end later than this unless the clock went back; then it is shortened
-local LONGEST_LEASE_MS = 600000
-
+-- one sweep takes a few milliseconds at most
+local MOST_OWNERS, MOST_JOBS = 200, 100
 local prefix = prefix_of(KEYS[1])
 local owners = prefix .. "owners"
 
 local named_owner, evidence, pause_ms = ARGV[1], ARGV[5], tonumber(ARGV[4])
-local blame, ran = ARGV[7], {}
-for i = 8, #ARGV, 2 do ran[ARGV[i]] = ARGV[i + 1] end
+local linger_ms = tonumber(ARGV[7])
+local blame, ran = ARGV[8], {}
+for i = 9, #ARGV, 2 do ran[ARGV[i]] = ARGV[i + 1] end
 
 local reply = { "ok" }
 
@@ -78,6 +77,7 @@ local function take_back(owner, payload)
   reply[#reply + 1] = { id, owner, fate, lost }
 end
 
+local moved = 0
 local function empty_hands(owner)
   local processing = prefix .. "processing:" .. owner
   local held = redis.call("LRANGE", processing, 0, -1) -- newest first, so that the oldest ends up in front
@@ -86,28 +86,33 @@ local function empty_hands(owner)
     redis.call("LREM", processing, 1, payload)
   end
   if #held > 0 then ring(prefix) end
+  moved = moved + #held
   return #held
 end
 
 if named_owner ~= "" then
-  redis.call("ZADD", owners, -now, named_owner)
+  redis.call("ZADD", owners, -now - linger_ms, named_owner)
   empty_hands(named_owner)
+  if linger_ms == 0 then redis.call("ZREM", owners, named_owner) end
   return reply
 end
 
 if math.abs(now - tonumber(ARGV[2])) > tonumber(ARGV[3]) then return { "refused" } end
 
-for _, owner in ipairs(redis.call("ZRANGEBYSCORE", owners, now + LONGEST_LEASE_MS, "+inf")) do
+for _, owner in ipairs(redis.call("ZRANGEBYSCORE", owners, now + LONGEST_LEASE_MS, "+inf", "LIMIT", 0, MOST_OWNERS)) do
   redis.call("ZADD", owners, now + tonumber(ARGV[6]), owner)
 end
 for _, owner in ipairs(redis.call("ZRANGEBYSCORE", owners, 0, now, "LIMIT", 0, MOST_OWNERS)) do
-  redis.call("ZADD", owners, -now, owner)
+  if moved >= MOST_JOBS then break end
+  redis.call("ZADD", owners, -now - linger_ms, owner)
   empty_hands(owner)
 end
-local buried = redis.call("ZRANGEBYSCORE", owners, "-inf", "(0", "WITHSCORES")
+local buried = redis.call("ZREVRANGEBYSCORE", owners, "(0", "-inf", "WITHSCORES", "LIMIT", 0, MOST_OWNERS)
 for i = 1, #buried, 2 do
-  if empty_hands(buried[i]) == 0 and now + tonumber(buried[i + 1]) > FORGET_MS then
+  if moved >= MOST_JOBS then break end
+  if empty_hands(buried[i]) == 0 and -tonumber(buried[i + 1]) <= now then
     redis.call("ZREM", owners, buried[i])
   end
 end
+if sweep_is_due(owners) then reply[1] = "more" end
 return reply
