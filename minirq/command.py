@@ -2,17 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from minirq.exceptions import InvalidJobOperation, NoSuchJobError
-from minirq.protocol import operations, procedures
+from minirq.exceptions import InvalidJobOperation, MinirqError, NoSuchJobError, NoSuchWorkerError
+from minirq.overview import WorkerView, overview
+from minirq.protocol import operations, procedures, reads
 from minirq.store import Store
 from minirq.text import safe_text
 
 if TYPE_CHECKING:
     import redis
 
-__all__ = ["send_stop_job_command"]
+__all__ = ["send_shutdown_command", "send_stop_job_command"]
+
+#: workers that a message names
+_MOST_NAMED = 10
+
+
+def send_shutdown_command(
+    connection: redis.Redis | str | None,
+    worker_name: str,
+    *,
+    now: bool = False,
+    namespace: str | None = None,
+) -> None:
+    """Ask a worker to stop, as SIGTERM does; with `now`, as a second SIGTERM does.
+
+    All workers of that name are asked, or the one with that id. A worker that is cut off from Redis stops
+    when it is back. Raises NoSuchWorkerError.
+    """
+    store = Store(connection, namespace)
+    shut_down(store, workers_named(store, worker_name), now=now)
+
+
+def workers_named(store: Store, name: str) -> list[WorkerView]:
+    """Return the workers with this name or id. Raises NoSuchWorkerError."""
+    running = overview(store, []).workers
+    found = [worker for worker in running if name in (worker.name, worker.id)]
+    if not found:
+        names = ", ".join(safe_text(one) for one in sorted({worker.name for worker in running})[:_MOST_NAMED])
+        raise NoSuchWorkerError(
+            f"no worker {safe_text(name)!r} is running" + (f"; running are {names}" if names else "")
+        )
+    return found
+
+
+def shut_down(store: Store, workers: Iterable[WorkerView], *, now: bool = False) -> None:
+    """Ask these workers to stop."""
+    for worker in workers:
+        written, hint = reads.ask_to_shut_down(store.keys, worker.id, "now" if now else "warm")
+        store.sender.send(written)
+        with suppress(MinirqError):  # without leave to publish, the worker finds it at its next beat
+            store.sender.send(hint)
 
 
 def send_stop_job_command(

@@ -146,13 +146,13 @@ def _workers(vitals: Vitals) -> Iterator[Finding]:
     for worker in seen.workers:
         silence = worker.silence(vitals.overview.at)
         if silence >= LATE_BEAT:
-            text = f"Worker {safe_text(worker.name)} has not been heard of for {span(silence)}"
+            text = f"Worker {safe_text(seen.name_of(worker))} has not been heard of for {span(silence)}"
             yield Finding("workers", "warn", text, "It is dead, frozen or cut off from Redis: see its log.")
 
 
 def _queue(queue: QueueView, vitals: Vitals) -> Iterator[Finding]:
     subject, word = f"queue {safe_text(queue.name)}", shell_word(queue.name, "QUEUE")
-    is_served = any(queue.name in worker.queues for worker in vitals.overview.workers)
+    is_served = any(worker.serves(queue.name) for worker in vitals.overview.workers)
     trouble = False
     if queue.is_paused:
         trouble = True

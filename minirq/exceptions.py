@@ -20,6 +20,7 @@ __all__ = [
     "JobTimeoutException",
     "MinirqError",
     "NoSuchJobError",
+    "NoSuchWorkerError",
     "QueueFull",
     "SerializationError",
     "ServerFault",
@@ -97,6 +98,10 @@ class FunctionNotFound(MinirqError, LookupError):
 
 class FunctionRefused(MinirqError, PermissionError):
     """The function exists, and this worker is not allowed to run it."""
+
+
+class NoSuchWorkerError(MinirqError, LookupError):
+    """No worker that is running has this name."""
 
 
 # --- jobs -------------------------------------------------------------------------------------

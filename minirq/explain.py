@@ -56,8 +56,9 @@ class Explanation:
 class Sight:
     """What was seen of a job at `now`. Unless its status says that there is one, a field is None or empty.
 
-    `position` is its place in the queue, 0 runs next. `due_at` is when it is to run. `lease_end` is when
-    the lease of the owner that runs it ends, in ms of Redis' time, negative after its burial.
+    `workers` serve its queue. `position` is its place in the queue, 0 runs next. `due_at` is when it is to
+    run. `lease_end` is when the lease of the owner that runs it ends, in ms of Redis' time, negative after
+    its burial.
     `is_being_cleared`: its payload has not been found in the queue since it was canceled.
     """
 
@@ -104,7 +105,7 @@ def look(store: Store, job_id: str) -> Sight:
         record=record,
         now=datetime.fromtimestamp(now_ms / 1000, UTC),
         queue=seen.queues[0],
-        workers=seen.workers,
+        workers=tuple(worker for worker in seen.workers if worker.serves(found.queue)),
         position=waiting.position if waiting else None,
         due_at=_time(score) if record.status == JobStatus.SCHEDULED else None,
         lease_end=lease_end if record.status == JobStatus.STARTED else None,

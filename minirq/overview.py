@@ -67,11 +67,14 @@ class BusyJob:
 class WorkerView:
     """A worker as it described itself at its last beat: it may know more by now.
 
+    Workers may share a `name`; `id` is the name and what tells it apart. A worker that was asked to stop at
+    `stopping_since` takes no new jobs.
     Each of `processes` runs up to `concurrency` jobs at once. `running` is how many run; those that run
     longest are in `busy`, up to 100.
     """
 
     name: str
+    id: str
     host: str
     pid: int
     queues: tuple[str, ...]
@@ -83,11 +86,16 @@ class WorkerView:
     busy: tuple[BusyJob, ...]
     done: int
     failed: int
+    stopping_since: datetime | None = None
 
     @property
     def places(self) -> int:
         """How many jobs it can run at once."""
         return len(self.processes) * self.concurrency
+
+    def serves(self, queue: str) -> bool:
+        """Whether it takes jobs of this queue."""
+        return queue in self.queues and self.stopping_since is None
 
     def silence(self, at: datetime) -> float:
         """How long it had not been heard of then, seconds."""
@@ -102,6 +110,10 @@ class Overview:
     queues: tuple[QueueView, ...]
     workers: tuple[WorkerView, ...]
 
+    def name_of(self, worker: WorkerView) -> str:
+        """Its name, or its id where others have the same name."""
+        return worker.id if sum(other.name == worker.name for other in self.workers) > 1 else worker.name
+
     def to_json(self) -> dict[str, Any]:
         """Return plain data with times as ISO 8601."""
         plain: dict[str, Any] = _plain(asdict(self))
@@ -111,8 +123,8 @@ class Overview:
 def overview(store: Store, queues: Sequence[str] | None = None) -> Overview:
     """Look at all queues and workers, or at these queues and at the workers that serve one of them.
 
-    Workers whose last beat is too long ago are left out. Raises InvalidOption for a name that no queue
-    can have; one that was never used is shown as empty.
+    An empty list shows all workers and no queues. Workers whose last beat is too long ago are left out.
+    Raises InvalidOption for a name that no queue can have; one that was never used is shown as empty.
     """
     names = None if queues is None else [check_queue_name(name) for name in dict.fromkeys(queues)]
     return store.sender.run(_look(store.keys, names))
@@ -122,15 +134,15 @@ def _look(keys: Keys, names: list[str] | None) -> Steps[Overview]:
     now_ms, known, beats = yield [reads.server_time(), reads.queue_names(keys), reads.worker_beats(keys)]
     asked = [name for name in known if reads.can_be_key(name)] if names is None else names
     counts = {name: _counts(keys.of(name), now_ms) for name in asked}
-    portraits = {name: reads.worker_portrait(keys, name) for name in beats if reads.can_be_key(name)}
+    portraits = {one: reads.worker_portrait(keys, one) for one in beats if reads.can_be_key(one)}
     replies = iter((yield [*chain.from_iterable(counts.values()), *portraits.values()]))
     counted = {name: list(islice(replies, len(calls))) for name, calls in counts.items()}
     workers = [
-        _worker(name, beats[name], portrait, now_ms)
-        for name, portrait in zip(portraits, replies, strict=True)
+        _worker(one, beats[one], portrait, now_ms)
+        for one, portrait in zip(portraits, replies, strict=True)
         if portrait
     ]
-    if names is not None:
+    if names:
         workers = [worker for worker in workers if not set(names).isdisjoint(worker.queues)]
 
     held = {name: [reads.held_count(keys.of(name), o) for o in reply[0]] for name, reply in counted.items()}
@@ -177,11 +189,12 @@ def _queue(name: str, reply: list[Any], running: int, following: Record | None, 
     )
 
 
-def _worker(name: str, beat_ms: float, portrait: dict[str, str], now_ms: int) -> WorkerView:
+def _worker(worker_id: str, beat_ms: float, portrait: dict[str, str], now_ms: int) -> WorkerView:
     since_beat = max(now_ms - beat_ms, 0) / 1000 if beat_ms > 0 else 0.0
     busy = tuple(_busy_jobs(_items(portrait, "busy"), since_beat))
     return WorkerView(
-        name=name,
+        name=portrait.get("name") or worker_id,
+        id=worker_id,
         host=portrait.get("host", ""),
         pid=int(_number(portrait.get("pid", ""))),
         queues=tuple(text for text in _items(portrait, "queues") if isinstance(text, str)),
@@ -193,6 +206,7 @@ def _worker(name: str, beat_ms: float, portrait: dict[str, str], now_ms: int) ->
         busy=busy,
         done=int(_number(portrait.get("done", ""))),
         failed=int(_number(portrait.get("failed", ""))),
+        stopping_since=_time(_number(portrait.get("stopping", "")) * 1000),
     )
 
 

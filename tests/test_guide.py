@@ -20,6 +20,8 @@ from minirq import Queue
 GUIDE = Document("docs/guide.md")
 #: these go on until they are stopped; that they exist with their options is looked at elsewhere
 ENDLESS = ("minirq worker --reload", "minirq worker -p 4 mail default", "minirq worker -p 2 -c 200 mail")
+#: these stop a worker of that name
+STOPS = ("minirq stop web-1", "minirq stop web-1 --now")
 
 
 @pytest.fixture
@@ -38,7 +40,7 @@ def test_the_python_runs_and_prints_what_it_says(capsys: pytest.CaptureFixture[s
 @pytest.mark.usefixtures("_worker")
 def test_the_commands_run() -> None:
     Queue("mail").enqueue("tasks.add", 1, 2)
-    lines = [line for line in GUIDE.shell if line not in ENDLESS]
+    lines = [line for line in GUIDE.shell if line not in ENDLESS + STOPS]
     assert len(lines) >= 10
     for line in lines:
         name, *words = shlex.split(line)

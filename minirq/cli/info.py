@@ -161,7 +161,7 @@ def _worker_lines(seen: Overview, width: int) -> Iterator[str]:
         is_wide = width >= _WIDE
         headers = ["WORKER", "BUSY", "DONE", "FAILED", "UP", "QUEUES"]
         headers[1:1] = ["HOST", "PID"] if is_wide else []
-        rows = [_worker_cells(worker, seen.at, is_wide) for worker in seen.workers]
+        rows = [_worker_cells(seen, worker, is_wide) for worker in seen.workers]
         texts = [0, 1, len(headers) - 1] if is_wide else [0, len(headers) - 1]
         header, *lines = layout(headers, rows, texts=texts, width=width)
         yield header
@@ -171,10 +171,10 @@ def _worker_lines(seen: Overview, width: int) -> Iterator[str]:
     yield from _unserved(seen)
 
 
-def _worker_cells(worker: WorkerView, at: datetime, is_wide: bool) -> list[Cell]:
-    up = span((at - worker.started).total_seconds()) if worker.started else "-"
+def _worker_cells(seen: Overview, worker: WorkerView, is_wide: bool) -> list[Cell]:
+    up = span((seen.at - worker.started).total_seconds()) if worker.started else "-"
     return [
-        Cell(worker.name),
+        Cell(seen.name_of(worker), "yellow" if worker.stopping_since else None),
         *([Cell(worker.host), Cell(str(worker.pid))] if is_wide else []),
         Cell(f"{worker.running:,}/{worker.places:,}"),
         Cell(f"{worker.done:,}"),
@@ -187,6 +187,9 @@ def _worker_cells(worker: WorkerView, at: datetime, is_wide: bool) -> list[Cell]
 def _worker_notes(worker: WorkerView, at: datetime, width: int) -> Iterator[str]:
     if worker.silence(at) >= LATE_BEAT:
         yield click.style(f"  not heard of for {span(worker.silence(at))}", fg="yellow")
+    if worker.stopping_since:
+        stopping = span((at - worker.stopping_since).total_seconds())
+        yield click.style(f"  stopping for {stopping}: it takes no new jobs", fg="yellow")
     for job in worker.busy[:_MOST_BUSY]:
         yield safe_text(f"  {span(job.seconds):>6}  {job.func or '?'}  {job.id}  ({job.queue})", width)
     if worker.running > _MOST_BUSY:
@@ -196,7 +199,7 @@ def _worker_notes(worker: WorkerView, at: datetime, width: int) -> Iterator[str]
 def _by_queue(seen: Overview) -> Iterator[str]:
     for queue in seen.queues:
         serving = [
-            f"{safe_text(worker.name)} ({'busy' if worker.busy else 'idle'})"
+            f"{safe_text(seen.name_of(worker))} ({_state(worker)})"
             for worker in seen.workers
             if queue.name in worker.queues
         ]
@@ -204,9 +207,13 @@ def _by_queue(seen: Overview) -> Iterator[str]:
     yield from _unserved(seen)
 
 
+def _state(worker: WorkerView) -> str:
+    return "stopping" if worker.stopping_since else "busy" if worker.busy else "idle"
+
+
 def _unserved(seen: Overview) -> Iterator[str]:
     """What to type where nobody works."""
-    served = {name for worker in seen.workers for name in worker.queues}
+    served = {name for worker in seen.workers for name in worker.queues if worker.serves(name)}
     waiting = [queue.name for queue in seen.queues if queue.waiting and queue.name not in served]
     if not seen.workers:
         yield f"No workers: start one with  minirq worker {_words(waiting or ['default'])}"

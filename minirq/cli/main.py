@@ -26,6 +26,7 @@ COMMANDS = {
     "empty": "minirq.cli.empty:empty",
     "suspend": "minirq.cli.suspend:suspend",
     "resume": "minirq.cli.suspend:resume",
+    "stop": "minirq.cli.stop:stop",
     "doctor": "minirq.cli.doctor:doctor",
     "server": "minirq.cli.server:server",
 }
@@ -42,6 +43,7 @@ SUMMARIES = {
     "empty": "Delete the jobs that wait.",
     "suspend": "Have queues hand out no jobs.",
     "resume": "Have them hand out jobs again.",
+    "stop": "Stop workers.",
     "doctor": "Look for what is wrong.",
     "server": "Start, stop or show the embedded Redis server.",
 }

@@ -61,8 +61,9 @@ _NOT_IN_PROJECT = ("help", "name", "namespace", "url", "file", "with_scheduler")
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option("-s", "--with-scheduler", is_flag=True, help="Always on: every worker sees to delayed jobs.")
 @click.option(
-    "--stop-timeout", type=DurationType(), default=8, show_default=True,
-    help="How long running jobs may go on after a stop was asked for.",
+    "--stop-timeout", type=DurationType(allow_unlimited=True), default=8, show_default=True,
+    help="How long running jobs may go on after a stop was asked for; -1 until they end. What is left then "
+    "goes back to the queue.",
 )  # fmt: skip
 @click.option(
     "--kill-grace", type=DurationType(), default=5, show_default=True,

@@ -111,12 +111,16 @@ class Keys:
 
     @property
     def workers(self) -> str:
-        """ZSET worker name -> its last beat, ms of Redis time as it reckons. Nothing decides on it."""
+        """ZSET worker id -> its last beat, ms of Redis time as it reckons. Nothing decides on it."""
         return f"{self.namespace}:workers"
 
-    def worker(self, name: str) -> str:
+    def worker(self, worker_id: str) -> str:
         """HASH: what a worker says of itself at each beat, with a TTL."""
-        return f"{self.namespace}:worker:{name}"
+        return f"{self.namespace}:worker:{worker_id}"
+
+    def shutdown(self, worker_id: str) -> str:
+        """STRING: how a worker is asked to stop, "warm" or "now", with a TTL."""
+        return f"{self.namespace}:shutdown:{worker_id}"
 
     @property
     def chores(self) -> str:
@@ -125,5 +129,5 @@ class Keys:
 
     @property
     def stops(self) -> str:
-        """Channel: which run is asked to stop (lua/lib/interrupt.lua has the words)."""
+        """Channel: which run is asked to stop (lua/lib/interrupt.lua has the words), or which worker."""
         return f"{self.namespace}:stops"

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from minirq.calls import Argument, Call, Hint
 from minirq.protocol import failure
 from minirq.protocol.failure import Failure
 from minirq.protocol.keys import Keys, QueueKeys
 from minirq.protocol.record import Record, read_record
+
+#: how a worker stops: after its running jobs, or at once
+Shutdown = Literal["warm", "now"]
+#: a worker that does not come back to read it within this is gone, seconds
+_SHUTDOWN_SECONDS = 3600
 
 
 def record(keys: QueueKeys, job_id: str) -> Call[Record | None]:
@@ -146,28 +151,49 @@ def forget_queue(keys: Keys, name: str) -> Call[int]:
 
 
 def show_worker(
-    keys: Keys, name: str, portrait: dict[str, str | int | float], *, now_ms: int, ttl: float
+    keys: Keys, worker_id: str, portrait: dict[str, str | int | float], *, now_ms: int, ttl: float
 ) -> list[Call[Any]]:
     """Say what a worker is and does, for people; it vanishes after `ttl` seconds without a beat."""
     words: list[Argument] = []
     for field, value in portrait.items():
         words += (field, value)
-    key = keys.worker(name)
+    key = keys.worker(worker_id)
     return [
         Call(("HSET", key, *words), int),
         Call(("PEXPIRE", key, int(ttl * 1000)), int),
-        Call(("ZADD", keys.workers, now_ms, name), int),
+        Call(("ZADD", keys.workers, now_ms, worker_id), int),
     ]
 
 
-def hide_worker(keys: Keys, name: str) -> list[Call[Any]]:
-    """Take a worker off the list."""
-    return [Call(("DEL", keys.worker(name)), int), Call(("ZREM", keys.workers, name), int)]
+def hide_worker(keys: Keys, worker_id: str) -> list[Call[Any]]:
+    """Take a worker off the list, with what it was asked."""
+    return [
+        Call(("DEL", keys.worker(worker_id)), int),
+        Call(("DEL", keys.shutdown(worker_id)), int),
+        Call(("ZREM", keys.workers, worker_id), int),
+    ]
 
 
-def worker_names(keys: Keys) -> Call[list[str]]:
-    """The names of all workers that were here lately, sorted; those without a portrait are gone."""
-    return Call(("ZRANGE", keys.workers, 0, -1), lambda reply: sorted(_texts(reply)))
+def ask_to_shut_down(keys: Keys, worker_id: str, how: Shutdown) -> list[Call[Any]]:
+    """Ask a worker to stop: what it finds at its next beat, and a hint that it need not wait for that."""
+    return [
+        Call(("SET", keys.shutdown(worker_id), how, "EX", _SHUTDOWN_SECONDS), _same),
+        Call(("PUBLISH", keys.stops, shutdown_message(worker_id, how)), int),
+    ]
+
+
+def shutdown_message(worker_id: str, how: Shutdown) -> bytes:
+    """The hint that is published when a worker is asked to stop."""
+    return _key(f"{how} {worker_id}")
+
+
+def shutdown_asked(keys: Keys, worker_id: str) -> Call[Shutdown | None]:
+    """How a worker is asked to stop, None if it is not."""
+    return Call(("GET", keys.shutdown(worker_id)), _read_shutdown)
+
+
+def _read_shutdown(reply: Any) -> Shutdown | None:
+    return "now" if reply == b"now" else "warm" if reply == b"warm" else None
 
 
 def worker_count(keys: Keys) -> Call[int]:
@@ -176,7 +202,7 @@ def worker_count(keys: Keys) -> Call[int]:
 
 
 def worker_beats(keys: Keys) -> Call[dict[str, float]]:
-    """The workers that were here lately, by name, and their last beats, ms of Redis time; 0 is unknown."""
+    """The workers that were here lately, by id, and their last beats, ms of Redis time; 0 is unknown."""
     return Call(("ZRANGE", keys.workers, 0, -1, "WITHSCORES"), _scores)
 
 
@@ -185,10 +211,10 @@ def forget_workers(keys: Keys, *, before_ms: int) -> Call[Any]:
     return Call(("ZREMRANGEBYSCORE", keys.workers, "-inf", before_ms), int)
 
 
-def worker_portrait(keys: Keys, name: str) -> Call[dict[str, str]]:
+def worker_portrait(keys: Keys, worker_id: str) -> Call[dict[str, str]]:
     """What a worker says of itself; empty once it is gone."""
     return Call(
-        ("HGETALL", keys.worker(name)),
+        ("HGETALL", keys.worker(worker_id)),
         lambda reply: {k.decode(): v.decode("utf-8", "replace") for k, v in _mapping(reply).items()},
     )
 

@@ -105,6 +105,10 @@ class Chores:
         """Whether something has not been settled or taken back yet."""
         return len(self._burials) > 0
 
+    def show_soon(self) -> None:
+        """Have people see at once what has changed. Callable from any thread."""
+        self._next_beat = 0.0
+
     # --- time ---------------------------------------------------------------------------------
 
     def tick(self) -> tuple[float, set[str]]:
@@ -178,9 +182,13 @@ class Chores:
             now_ms = self._sender.send(reads.server_time())
         shown = self._sign.calls(self.report(), now, now_ms)
         # what people see can wait, for memory too
-        reply = self._sender.send_each([beat, *shown])[0]
+        reply, shutdown, *_ = self._sender.send_each(
+            [beat, reads.shutdown_asked(self._keys, settings.id), *shown]
+        )
         if isinstance(reply, MinirqError):
             raise reply
+        if not isinstance(shutdown, MinirqError):
+            self.stops.shutdown = shutdown or self.stops.shutdown
         self._note_time(reply.now_ms, now)
         self._next_beat = now + settings.beat
         if reply.sweep_in is not None:
@@ -294,7 +302,7 @@ class Chores:
         """Say goodbye: what is left to bury, then the worker leaves the list. One attempt."""
         with suppress(MinirqError):
             self._burials.hold()
-            self._sender.send_all(reads.hide_worker(self._keys, self._settings.name))
+            self._sender.send_all(reads.hide_worker(self._keys, self._settings.id))
 
     def close(self) -> None:
         """Close the connections."""

@@ -38,6 +38,10 @@ STOPPED, DRAINED, QUOTA, LOST, UNFIT = "stopped", "drained", "quota", "lost", "u
 _LATE_PAUSE = 0.1
 
 
+class CutOff(BaseException):
+    """A guard gives the run up that is under way: who holds its job takes it back."""
+
+
 class Loop:
     """Runs jobs until it is told to stop, the queues are empty (burst), or `quota` jobs have run."""
 
@@ -73,6 +77,9 @@ class Loop:
         """Run jobs; return why it ended. What was claimed and not run has been given back by then."""
         try:
             return self._run()
+        except CutOff:
+            self._batch.send(give_back=True)
+            return STOPPED
         finally:
             self._batch.rest()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 import socket
@@ -28,10 +29,12 @@ _RANGES = (
     ("max_jobs_per_child", 1, 10**12),
     ("max_memory_per_child", 1, 2**50),
     ("lease", 0.3, 300),
-    ("stop_timeout", 0, 86400),
     ("kill_grace", 0, 86400),
     ("loss_pause", 0, 86400),
 )
+
+
+_LONGEST_STOP = 86400
 
 
 def _default_name() -> str:
@@ -42,10 +45,11 @@ def _default_name() -> str:
 class WorkerSettings:
     """Queues in the order in which they are served, and everything else; seconds.
 
-    `lease`: a worker that has not beaten for so long is dead to the others. `block`: longest wait of an
-    idle process before it asks again. `stop_timeout`: how long running jobs may go on after a stop was
-    asked for. `kill_grace`: how long after its timeout a job's process is killed. `loss_pause`: pause
-    before a job runs again whose process has died twice. `max_jobs`: stop after so many in all.
+    `token` tells workers of the same name apart. `lease`: a worker that has not beaten for so long is dead to
+    the others. `block`: longest wait of an idle process before it asks again. `stop_timeout`: how long
+    running jobs may go on after a stop was asked for, -1 until they end. `kill_grace`: how long after its
+    timeout a job's process is killed. `loss_pause`: pause before a job runs again whose process has died
+    twice. `max_jobs`: stop after so many in all.
     `is_batching`: claim short jobs in batches. A child is replaced after `max_jobs_per_child` jobs, and
     after a job that leaves it with more than `max_memory_per_child` bytes. `preload`: modules that a
     child imports before it takes its first job. A payload or result above `max_payload`
@@ -54,6 +58,7 @@ class WorkerSettings:
 
     queues: tuple[str, ...] = ("default",)
     name: str = field(default_factory=_default_name)
+    token: str = field(default_factory=lambda: secrets.token_hex(3))
     namespace: str = DEFAULT_NAMESPACE
     processes: int = 1
     concurrency: int = 1
@@ -84,6 +89,20 @@ class WorkerSettings:
             value = getattr(self, what)
             if value is not None and not least <= value <= most:
                 raise InvalidOption(f"{what} is {value:g}: give from {least:g} to {most:g}")
+        if not (0 <= self.stop_timeout <= _LONGEST_STOP or self.stop_timeout == -1):
+            raise InvalidOption(
+                f"stop_timeout is {self.stop_timeout:g}: give from 0 to {_LONGEST_STOP}, or -1 for no limit"
+            )
+
+    @property
+    def id(self) -> str:
+        """The worker's name, and what tells it apart from others of that name; never used twice."""
+        return f"{self.name}:{self.token}"
+
+    @property
+    def stop_seconds(self) -> float:
+        """How long running jobs may go on after a stop was asked for; infinite without a limit."""
+        return math.inf if self.stop_timeout == -1 else self.stop_timeout
 
     @property
     def beat(self) -> float:

@@ -35,7 +35,7 @@ class Sign:
         ttl = settings.lease * 2
         return [
             reads.know_queues(settings.keys, settings.queues),
-            *reads.show_worker(settings.keys, settings.name, portrait, now_ms=int(server_ms), ttl=ttl),
+            *reads.show_worker(settings.keys, settings.id, portrait, now_ms=int(server_ms), ttl=ttl),
         ]
 
     def _portrait(self, report: dict[str, Any]) -> dict[str, str | int | float]:

@@ -6,26 +6,34 @@ lease may be taken over by another worker, and nothing kills a job that ignores 
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from minirq.text import safe_text
 from minirq.worker import evidence
-from minirq.worker.board import WAITING, Board, portrait
+from minirq.worker.board import WAITING, Board, Slot, portrait
 from minirq.worker.burials import Burial
 from minirq.worker.chores import Chores
 from minirq.worker.executor import Executor
 from minirq.worker.interruption import SIGNAL, Guard, MainGuard, ThreadGuard
 from minirq.worker.link import Link
-from minirq.worker.loop import LOST, Loop, close_quietly
+from minirq.worker.loop import LOST, CutOff, Loop, close_quietly
+from minirq.worker.outcome import Interrupted, Outcome
 from minirq.worker.settings import WorkerSettings
-from minirq.worker.stops import Held
+from minirq.worker.stops import Held, log_stopping
 from minirq.worker.timeouts import BaseDeathPenalty
 
 if TYPE_CHECKING:
     import redis
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _RETRY = 0.1
 
@@ -50,7 +58,9 @@ class SimpleWork:
         self._owner = ""
         self._guard: MainGuard | ThreadGuard | None = None
         self._over = threading.Event()
-        self._is_stopping = False
+        self._stop_at: float | None = None
+        self._stopping_since = 0.0
+        self._is_stop_told = self._is_cut_off = False
 
     @property
     def counts(self) -> tuple[int, int]:
@@ -58,8 +68,19 @@ class SimpleWork:
         return self._board.counts
 
     def stop(self) -> None:
-        """End after the current job. Callable from any thread."""
-        self._is_stopping = True
+        """End after the current job; it has `stop_timeout` seconds for that. Callable from any thread."""
+        if self._stop_at is None:
+            self._stop_at = time.monotonic() + self._settings.stop_seconds
+            self._stopping_since = time.time()
+            self._chores.show_soon()
+
+    def _stop_now(self) -> None:
+        self.stop()
+        self._stop_at = 0.0
+
+    @property
+    def _is_stopping(self) -> bool:
+        return self._stop_at is not None
 
     def run(self) -> None:
         """Work until the end. Raises AccessDenied."""
@@ -95,15 +116,20 @@ class SimpleWork:
             client=self._client,
             is_stopping=lambda: self._is_stopping,
             quota=self._settings.max_jobs,
-            guard=self._guarded(executor),
+            guard=_Cutting(self._guarded(executor), lambda: self._is_cut_off),
         )
         try:
             return loop.run()
         finally:
             close_quietly(link, executor)
+            ran = tuple((slot.queue, slot.id, slot.run) for slot in self._board.running())
             with self._chores_lock:
                 linger = self._settings.linger if self._board.may_be_served else 0.0
-                self._chores.bury(Burial((owner,), evidence.of_stop(self._settings.name), linger=linger))
+                self._chores.bury(
+                    Burial(
+                        (owner,), evidence.of_stop(self._settings.name), ran, is_spared=True, linger=linger
+                    )
+                )
 
     def _guarded(self, executor: Executor) -> Guard:
         if threading.current_thread() is threading.main_thread() and SIGNAL is not None:
@@ -120,11 +146,13 @@ class SimpleWork:
     def _do_chores(self) -> None:
         wait = 0.0
         while not self._over.wait(wait):
+            self._see_to_the_stop()
             with self._chores_lock:
                 wait, _ = self._chores.tick()
                 # there is nobody to select on the subscription
                 self._chores.hurry()
                 self._pass_on_requests()
+            self._heed_shutdown()
             wait = min(wait, _RETRY)
 
     def _report(self) -> dict[str, Any]:
@@ -137,6 +165,7 @@ class SimpleWork:
             "busy": portrait(slots, self._settings.queues),
             "done": done,
             "failed": failed,
+            "stopping": self._stopping_since,
         }
 
     def _running(self) -> list[Held]:
@@ -150,9 +179,38 @@ class SimpleWork:
                 continue
             slot = self._board.find(queues.index(request.queue), request.id, request.run, range(1))
             if slot is not None:
-                self._board.ask_run_to_stop(slot)
-                if self._guard is not None:
-                    self._guard.interrupt()
+                self._interrupt(slot)
+
+    def _interrupt(self, slot: Slot) -> None:
+        self._board.ask_run_to_stop(slot)
+        if self._guard is not None:
+            self._guard.interrupt()
+
+    def _heed_shutdown(self) -> None:
+        """Do what `minirq stop` asks for."""
+        match self._chores.stops.shutdown:
+            case "warm":
+                self.stop()
+            case "now":
+                self._stop_now()
+
+    def _see_to_the_stop(self) -> None:
+        """Say that this worker stops, and cut off what still runs when its time is up."""
+        if self._stop_at is None:
+            return
+        if not self._is_stop_told:  # not by who asks for it: that may be a signal handler
+            self._is_stop_told = True
+            log_stopping(self._settings)
+        if time.monotonic() >= self._stop_at:
+            self._cut_off()
+
+    def _cut_off(self) -> None:
+        """Interrupt the run that is under way; its job goes back to the queue. It may start only now."""
+        for slot in self._board.running():
+            if not self._board.is_run_asked_to_stop(slot.number):
+                logger.warning("stopping now: job %s is cut off", safe_text(slot.id))
+                self._is_cut_off = True
+                self._interrupt(slot)
 
     def _hear_signals(self) -> dict[int, Any]:
         if threading.current_thread() is not threading.main_thread():
@@ -165,8 +223,26 @@ class SimpleWork:
         return old
 
     def _on_signal(self, number: int, frame: object) -> None:
-        if self._is_stopping:  # the second one cuts the job off
+        if self._stop_at == 0.0:  # what goes on in spite of the second one is left to the lease
             raise KeyboardInterrupt
-        self._is_stopping = True
+        if self._is_stopping:
+            self._stop_now()
+            return
+        self.stop()
         if self._board.state == WAITING:
             raise _Interrupted
+
+
+class _Cutting:
+    """A guard that gives up the run that it has interrupted because the worker stops."""
+
+    def __init__(self, guard: Guard, is_cut_off: Callable[[], bool]) -> None:
+        self._guard = guard
+        self._is_cut_off = is_cut_off
+
+    def run(self, job: Callable[[T], Outcome], argument: T) -> Outcome:
+        """See Guard."""
+        outcome = self._guard.run(job, argument)
+        if isinstance(outcome, Interrupted) and self._is_cut_off():
+            raise CutOff
+        return outcome

@@ -1,4 +1,4 @@
-"""Stops: which of a worker's running jobs are asked to stop, as far as Redis says.
+"""Stops: which of a worker's running jobs are asked to stop, or the worker itself, as far as Redis says.
 
 Requests are heard where they are published, and looked for once in a while in the records of what runs: a
 publication may get lost. It knows no processes; whoever has them takes the requests.
@@ -6,6 +6,8 @@ publication may get lost. It knows no processes; whoever has them takes the requ
 
 from __future__ import annotations
 
+import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +16,10 @@ from typing import Any
 from minirq.connection.sender import Sender
 from minirq.protocol import operations, reads
 from minirq.protocol.operations import StopRequest
+from minirq.protocol.reads import Shutdown
 from minirq.worker.settings import WorkerSettings
+
+logger = logging.getLogger(__name__)
 
 #: records that are looked at in one round trip
 _CHUNK = 500
@@ -38,13 +43,21 @@ class Stops:
         self._sender = sender
         self._settings = settings
         self._pause = settings.beat
+        self._shutdowns: dict[bytes, Shutdown] = {
+            reads.shutdown_message(settings.id, how): how for how in ("warm", "now")
+        }
         self._came: list[StopRequest] = []
         self.next_look = 0.0
         #: what runs: whoever knows sets it
         self.running: Callable[[], list[Held]] = list
+        #: how the worker is asked to stop, None if it is not
+        self.shutdown: Shutdown | None = None
 
     def hear(self, message: bytes) -> None:
         """Take what was published."""
+        if message in self._shutdowns:
+            self.shutdown = self._shutdowns[message]
+            return
         request = operations.read_stop_request(message)
         if request is not None:
             self._came.append(request)
@@ -70,3 +83,12 @@ class Stops:
         """Return the requests that came since the last call; the same one may come again."""
         came, self._came = self._came, []
         return came
+
+
+def log_stopping(settings: WorkerSettings) -> None:
+    """Say that a worker stops, and how long its jobs may go on."""
+    seconds = settings.stop_seconds
+    logger.info(
+        "stopping: no new jobs are started, running ones %s",
+        "may end" if seconds == math.inf else f"have {seconds:g} s to end",
+    )

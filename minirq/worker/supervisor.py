@@ -35,7 +35,7 @@ from minirq.worker.process import Process, memory_events
 from minirq.worker.requests import Requests
 from minirq.worker.settings import WorkerSettings
 from minirq.worker.signals import Signals
-from minirq.worker.stops import Held
+from minirq.worker.stops import Held, log_stopping
 
 if TYPE_CHECKING:
     import redis
@@ -70,6 +70,7 @@ class Supervisor:
         self._outdated: list[Process] = []
         self._shares = _shares(settings.max_jobs, settings.processes)
         self._stop_at: float | None = None
+        self._stopping_since = 0.0
         self._is_drained = False
         self._is_hopeless = False
         self._start_at = self._pause = self._last_death = 0.0
@@ -108,10 +109,18 @@ class Supervisor:
 
     def stop(self) -> None:
         """Stop warmly: running jobs have `stop_timeout` seconds to end, nothing new is started."""
-        logger.info("stopping: running jobs have %g s to end", self._settings.stop_timeout)
-        self._stop_at = time.monotonic() + self._settings.stop_timeout
+        if self._stop_at is not None:
+            return
+        log_stopping(self._settings)
+        self._stop_at = time.monotonic() + self._settings.stop_seconds
+        self._stopping_since = time.time()
         for child in self._children:
             child.board.ask_to_stop()
+        self._chores.show_soon()
+
+    def _stop_now(self) -> None:
+        logger.warning("stopping now: running jobs are cut off and go back to the queue")
+        self._stop_at = 0.0
 
     # --- one turn -----------------------------------------------------------------------------
 
@@ -127,6 +136,7 @@ class Supervisor:
         self._hear(self._patience(wait))
         for number in self._signals.taken():
             self._on_signal(number)
+        self._heed_shutdown()
         self._requests.pass_on(self._chores.stops.taken(), self._children)
         for child in list(self._children):
             if child.reap() is not None:
@@ -200,6 +210,7 @@ class Supervisor:
             "busy": portrait(slots, self._settings.queues),
             "done": done,
             "failed": failed,
+            "stopping": self._stopping_since,
         }
 
     def _running(self) -> list[Held]:
@@ -255,8 +266,15 @@ class Supervisor:
         elif self._stop_at is None:
             self.stop()
         else:
-            logger.warning("stopping now: running jobs are cut off and go back to the queue")
-            self._stop_at = 0.0
+            self._stop_now()
+
+    def _heed_shutdown(self) -> None:
+        """Do what `minirq stop` asks for."""
+        how = self._chores.stops.shutdown
+        if how is not None and self._stop_at is None:
+            self.stop()
+        if how == "now" and self._stop_at != 0.0:
+            self._stop_now()
 
     # --- watching the children ----------------------------------------------------------------
 
@@ -277,7 +295,7 @@ class Supervisor:
             # the others may end, and the process takes no more
             self._judge.decide(child, given_up, "was given up")
             child.board.ask_to_stop()
-            child.retires_at = child.retires_at or now + self._settings.stop_timeout
+            child.retires_at = child.retires_at or now + self._settings.stop_seconds
 
     def _renew_one(self) -> None:
         """Replace outdated children one after the other, so that work goes on meanwhile."""

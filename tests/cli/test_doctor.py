@@ -30,7 +30,7 @@ SERVER = Server(
     round_trip=0.0004, clock_ahead=0.02,
 )  # fmt: skip
 QUEUE = QueueView("mail", 0, 0, 0, 0, 0, 0, 0, 0, 0)
-WORKER = WorkerView("w.1", "host", 1, ("mail",), NOW, NOW, (11, 12), 1, 0, (), 0, 0)
+WORKER = WorkerView("w.1", "w.1:a", "host", 1, ("mail",), NOW, NOW, (11, 12), 1, 0, (), 0, 0)
 HEALTHY = Vitals(SERVER, Overview(NOW, (QUEUE,), (WORKER,)), (), True, {})
 
 

@@ -22,6 +22,7 @@ CALLS = {
     "empty": ("empty", "--all", "--yes"),
     "suspend": ("suspend",),
     "resume": ("resume",),
+    "stop": ("stop", "a-worker"),
     "doctor": ("doctor",),
 }
 

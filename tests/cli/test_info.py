@@ -31,7 +31,7 @@ QUEUE_FIELDS = {
 }  # fmt: skip
 WORKER_FIELDS = {
     "name", "host", "pid", "queues", "started", "last_beat", "processes", "concurrency", "running", "busy",
-    "done", "failed",
+    "done", "failed", "id", "stopping_since",
 }  # fmt: skip
 
 

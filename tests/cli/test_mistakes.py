@@ -113,7 +113,7 @@ def test_a_worker_that_cannot_be(run: Run, arguments: tuple[str, ...], said: str
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("worker", "--stop-timeout", "-1"),
+        ("worker", "--stop-timeout", "-2"),
         ("worker", "--lease", "soon"),
         ("worker", "--processes", "0"),
         ("worker", "--max-jobs", "-3"),

@@ -22,10 +22,10 @@ _MAIN = """
 import json, logging, sys
 sys.path.insert(0, sys.argv[1])
 logging.basicConfig(level="INFO", stream=sys.stderr, format="%(message)s")
-from minirq import Worker
+import minirq
 options = json.loads(sys.argv[2])
 work = options.pop("work", {})
-Worker(options.pop("queues"), **options).work(**work)
+getattr(minirq, options.pop("kind", "Worker"))(options.pop("queues"), **options).work(**work)
 """
 
 
@@ -68,7 +68,7 @@ StartWorker = Callable[..., RunningWorker]
 
 @pytest.fixture
 def start_worker(redis: redis_py.Redis, redis_url: str, tmp_path: Path) -> Iterator[StartWorker]:
-    """Start `Worker(queues, **options)` with a lease of 1 s; what still runs at the end is killed."""
+    """Start `Worker(queues, **options)` with a lease of 1 s, or another `kind`. What is left is killed."""
     started: list[RunningWorker] = []
 
     def start(*queues: str, **options: Any) -> RunningWorker:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import jobs
 import pytest
 from waits import until
 from worker.conftest import StartWorker, lines
 
-from minirq import JobStatus, Queue
+from minirq import JobStatus, Queue, SimpleWorker
+from minirq.command import send_shutdown_command
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -58,6 +61,85 @@ def test_a_job_longer_than_the_stop_timeout_is_cut_off(
     assert worker.wait() == 0
     assert 0.4 < time.monotonic() - began < 2.5
     assert job.get_status() == JobStatus.QUEUED
+
+
+@pytest.mark.parametrize("options", [{}, {"concurrency": 20}, {"kind": "SimpleWorker"}])
+def test_without_a_limit_a_running_job_may_end(
+    queue: Queue, start_worker: StartWorker, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    worker = start_worker(stop_timeout=-1, **options)
+    trace = tmp_path / "trace"
+    running = queue.enqueue(jobs.append_and_nap, str(trace), "run", 1)
+    until(lambda: len(lines(trace)) == 1)
+    worker.signal(signal.SIGTERM)
+    until(lambda: "stopping" in worker.log)
+    waiting = queue.enqueue(jobs.add, 1, 2)
+    assert worker.wait() == 0
+    assert running.get_status() == JobStatus.FINISHED
+    assert (waiting.get_status(), waiting.attempts) == (JobStatus.QUEUED, 0)
+
+
+@pytest.mark.parametrize("options", [{}, {"kind": "SimpleWorker"}])
+def test_the_rest_of_a_batch_goes_back_at_once_and_in_its_order(
+    queue: Queue, start_worker: StartWorker, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    worker = start_worker(stop_timeout=-1, **options)
+    switch = tmp_path / "switch"
+    short = [Queue.prepare_data(jobs.sometimes_long, (str(switch), 1)) for _ in range(30)]
+    queue.enqueue_many(short)[-1].wait(10)  # they were measured, so they are claimed together
+    switch.touch()
+    long, *rest = queue.enqueue_many(short)
+    until((tmp_path / "switch.started").exists)
+    worker.signal(signal.SIGTERM)
+    until(lambda: queue.job_ids == [job.id for job in rest])
+    assert long.get_status() == JobStatus.STARTED
+    assert worker.wait() == 0
+    assert long.get_status() == JobStatus.FINISHED
+    assert queue.job_ids == [job.id for job in rest]
+
+
+def test_the_second_signal_gives_the_job_of_a_simple_worker_back(
+    queue: Queue, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    worker = start_worker(kind="SimpleWorker", stop_timeout=-1)
+    trace = tmp_path / "trace"
+    done = queue.enqueue(jobs.add, 1, 2)
+    running = queue.enqueue(jobs.append_and_nap, str(trace), "run", 30)
+    once = queue.enqueue(jobs.append_and_nap, str(trace), "run", 30, on_worker_lost="fail")
+    until(lambda: len(lines(trace)) == 1)
+    worker.signal(signal.SIGTERM)
+    until(lambda: "stopping" in worker.log)
+    worker.signal(signal.SIGINT)
+    assert worker.wait(10) == 0
+    assert (running.get_status(), running.attempts, running.lost) == (JobStatus.QUEUED, 0, 0)
+    assert queue.job_ids == [running.id, once.id]
+    assert done.return_value() == 3
+
+
+def test_a_simple_worker_that_stops_runs_no_job_twice_that_must_not(
+    queue: Queue, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    worker = start_worker(kind="SimpleWorker", stop_timeout=0.3)
+    trace = tmp_path / "trace"
+    once = queue.enqueue(jobs.append_and_nap, str(trace), "run", 30, on_worker_lost="fail")
+    until(lambda: len(lines(trace)) == 1)
+    worker.signal(signal.SIGTERM)
+    assert worker.wait(10) == 0
+    assert once.get_status() == JobStatus.FAILED
+    assert "the worker was stopped" in once.errors[0].summary
+
+
+def test_a_simple_worker_in_a_thread_is_cut_off(queue: Queue, tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    worker = SimpleWorker([queue], name="threaded")
+    thread = threading.Thread(target=worker.work)
+    job = queue.enqueue(jobs.trace_how_it_ends, str(trace), 30)
+    thread.start()
+    until(lambda: len(lines(trace)) == 1)
+    send_shutdown_command(queue.connection, "threaded", now=True)
+    thread.join(10)
+    assert not thread.is_alive()
+    assert (job.get_status(), job.attempts, job.lost) == (JobStatus.QUEUED, 0, 0)
 
 
 def test_an_idle_worker_stops_at_once(queue: Queue, start_worker: StartWorker) -> None:
