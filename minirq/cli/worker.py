@@ -102,7 +102,8 @@ def worker(ctx: click.Context, config: Config, /, **_: Any) -> None:
 
     SIGINT (Ctrl-C) or SIGTERM lets running jobs end; a second one cuts them off, and they run again
     later. Exits with 0 after that. SIGHUP replaces the processes one by one, each after its job, so that
-    new code is imported. A Redis that is away is waited for.
+    new code is imported. While Redis is unreachable, the worker waits; with --burst for 30 s, then it exits
+    with 1.
 
     Options can also be set by MINIRQ_WORKER_... in the environment (MINIRQ_WORKER_MAX_JOBS, lists
     separated by spaces, paths by colons), and in the table [tool.minirq.worker] of pyproject.toml.

@@ -251,9 +251,15 @@ class Promoted:
     is_sweep_due: bool = False
 
 
-def promote(keys: QueueKeys, *, most: int = 200, trim: bool = False) -> Call[Promoted]:
-    """Move due jobs into the queue; with `trim`, also trim the indexes of ended jobs."""
-    args: list[Argument] = [most, defaults.MOST_ENDED if trim else ""]
+def promote(
+    keys: QueueKeys, *, most: int = 200, trim: bool = False, missed: Iterable[str] = ()
+) -> Call[Promoted]:
+    """Move due jobs into the queue; with `trim`, also trim the indexes of ended jobs.
+
+    `missed` are ids of jobs that are due now, if a worker has parked them because it did not know their
+    function, and nobody has run them since.
+    """
+    args: list[Argument] = [most, defaults.MOST_ENDED if trim else "", *map(_raw, missed)]
     return _call("promote", [keys], args, _read_promoted)
 
 

@@ -59,7 +59,7 @@ class Chores:
         self._ears_client = derive(client, socket_timeout=REPLY_TIMEOUT)
         self._ears = Ears(self._ears_client, self._keys.chores, self._keys.stops)
         self.stops = Stops(self._sender, settings)
-        self._patience = Patience()
+        self._patience = Patience(limit=settings.patience)
         self._owners: set[str] = set()
         self._new: set[str] = set()
         self._rounds = Rounds(self._sender)

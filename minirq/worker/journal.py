@@ -47,14 +47,14 @@ class Journal:
                 logger.error("job %s failed: %s after %.3f s: %s", job, shown, seconds, why, extra=facts)
             case Missed(failure, window):
                 why = safe_text(failure.summary, 500)
-                if window:
+                if window > 0:
                     logger.warning(
                         "job %s is left to other workers, and tried again in 0.5 s, later with longer pauses;"
                         " it fails once none has known its function for %g s: %s",
                         job, window, why, extra=facts,
                     )  # fmt: skip
                 else:
-                    logger.error("job %s cannot be run here: %s", job, why, extra=facts)
+                    logger.warning("job %s goes back to the queue: %s", job, why, extra=facts)
             case Retrying(failure, delay):
                 logger.warning(
                     "job %s failed and is tried again in %.1f s: %s after %.3f s: %s",

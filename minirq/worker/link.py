@@ -12,12 +12,13 @@ import socket
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from math import inf
 from typing import TYPE_CHECKING, TypeVar
 
 from minirq.calls import Call
 from minirq.connection.connect import derive, open_sockets
 from minirq.connection.sender import Sender
-from minirq.exceptions import QueueFull, ServerFault, ServerUnavailable
+from minirq.exceptions import MinirqError, QueueFull, ServerFault, ServerUnavailable
 from minirq.protocol import operations, reads
 from minirq.protocol.operations import Claimed, Settled, Settlement
 from minirq.protocol.payload import Payload
@@ -36,6 +37,8 @@ T = TypeVar("T")
 
 #: longest answer to a script, seconds; a blocking wait is given its own time on top
 REPLY_TIMEOUT = 5.0
+#: jobs that one promote moves
+_MOST_AT_ONCE = 200
 #: how long a worker waits before it asks a paused queue again, at most
 _PAUSED_LOOK = 5.0
 
@@ -43,7 +46,7 @@ _PAUSED_LOOK = 5.0
 class Link:
     """An owner's way to Redis: `settle` what ended and claim what is next, `wait` when there is nothing.
 
-    Raises AccessDenied; everything else is waited out.
+    Raises AccessDenied, and ServerUnavailable after `limit` seconds; everything else is waited out.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class Link:
         board: Board,
         *,
         is_quiet: bool = False,
+        limit: float = inf,
     ) -> None:
         self.owner = owner
         self._board = board
@@ -61,9 +65,11 @@ class Link:
         self._queues = settings.queue_keys
         self._sender = Sender(derive(client, socket_timeout=REPLY_TIMEOUT), patience=0)
         self._blocking = Sender(derive(client, socket_timeout=settings.block + 2), patience=0)
-        self._patience = Patience(is_quiet=is_quiet)
+        self._patience = Patience(is_quiet=is_quiet, limit=limit)
         # of its own: a claim may succeed while every wait fails
-        self._wait_patience = Patience(is_quiet=is_quiet)
+        self._wait_patience = Patience(is_quiet=is_quiet, limit=limit)
+        #: in a burst, by queue: ids that were parked for a worker that knows their function
+        self._given_back: dict[int, list[str]] = {}
         #: held around every call: who decides from shared state what to send holds it from there on
         self.lock = threading.RLock()
 
@@ -74,6 +80,10 @@ class Link:
         call = operations.finish(self._queues, self.owner, settlements, want=want, in_hand=in_hand)
         with self.lock:
             settled = self._persist(call)
+        if self._settings.is_burst:
+            for settlement in settlements:
+                if settlement.verb == "miss":
+                    self._given_back.setdefault(settlement.queue, []).append(settlement.id)
         if settlements:
             fault("settled")
         return settled
@@ -105,7 +115,15 @@ class Link:
             yield from open_sockets(sender.client)
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections. A burst puts back into the queue what others may know how to run."""
+        given_back, self._given_back = self._given_back, {}
+        try:
+            for queue, ids in given_back.items():
+                for first in range(0, len(ids), _MOST_AT_ONCE):
+                    part = ids[first : first + _MOST_AT_ONCE]
+                    self._sender.send(operations.promote(self._queues[queue], missed=part))
+        except MinirqError as error:  # they are due a few seconds later
+            logger.debug("jobs were not put back early: %s", error)
         for sender in (self._sender, self._blocking):
             sender.client.close()
 

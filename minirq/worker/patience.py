@@ -5,6 +5,9 @@ from __future__ import annotations
 import logging
 import random
 import time
+from math import inf
+
+from minirq.exceptions import MinirqError, ServerUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -13,23 +16,29 @@ FIRST, LONGEST = 0.05, 1.5
 
 
 class Patience:
-    """Counts failures in a row. With `is_quiet` somebody else says it."""
+    """Counts failures in a row. With `is_quiet` somebody else says it.
 
-    def __init__(self, *, is_quiet: bool = False) -> None:
+    It ends `limit` seconds after the first failure, if the server is still unreachable.
+    """
+
+    def __init__(self, *, is_quiet: bool = False, limit: float = inf) -> None:
         self._level = logging.DEBUG if is_quiet else logging.WARNING
         self._since: float | None = None
         self._pause = FIRST
+        self._limit = limit
 
     @property
     def is_tried(self) -> bool:
         """Whether the last attempt failed."""
         return self._since is not None
 
-    def failed(self, error: Exception) -> float:
-        """Note a failure; return how long to wait before the next attempt, seconds."""
+    def failed(self, error: MinirqError) -> float:
+        """Note a failure; return the seconds until the next attempt. At the limit, raise it."""
         if self._since is None:
             self._since = time.monotonic()
             logger.log(self._level, "%s; waiting for it", error)
+        if time.monotonic() - self._since >= self._limit and isinstance(error, ServerUnavailable):
+            raise ServerUnavailable(f"{error}; a burst waits for {self._limit:g} s") from error
         pause = self._pause
         self._pause = min(self._pause * 2, LONGEST)
         return pause * random.uniform(0.5, 1.0)

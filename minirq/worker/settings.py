@@ -7,6 +7,7 @@ import os
 import secrets
 import socket
 from dataclasses import dataclass, field
+from math import inf
 
 from minirq.connection.config import DEFAULT_MAX_PAYLOAD
 from minirq.exceptions import InvalidOption
@@ -18,6 +19,9 @@ SAFE_SERIALIZERS = ("msgpack", "json")
 
 #: how long a deploy may take to bring a new function to all workers, seconds
 MISS_WINDOW = 60.0
+
+#: how long a burst waits for a server that is unreachable, seconds
+BURST_PATIENCE = 30.0
 
 #: jobs that one owner holds at most
 MOST_HELD = 64
@@ -127,8 +131,14 @@ class WorkerSettings:
 
     @property
     def miss_window(self) -> float:
-        """How long a job whose function is not known here is left to other workers; not at all in a burst."""
-        return 0.0 if self.is_burst else MISS_WINDOW
+        """How long a job whose function is not known here is left to other workers before it fails; a burst
+        gives it back, whatever the time (-1)."""
+        return -1.0 if self.is_burst else MISS_WINDOW
+
+    @property
+    def patience(self) -> float:
+        """How long the server may be unreachable before the worker gives up; only a burst does."""
+        return BURST_PATIENCE if self.is_burst else inf
 
     @property
     def keys(self) -> Keys:

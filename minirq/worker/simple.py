@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from minirq.exceptions import ServerUnavailable
 from minirq.text import safe_text
 from minirq.worker import evidence
 from minirq.worker.board import WAITING, Board, Slot, portrait
@@ -83,7 +84,7 @@ class SimpleWork:
         return self._stop_at is not None
 
     def run(self) -> None:
-        """Work until the end. Raises AccessDenied."""
+        """Work until the end. Raises AccessDenied, and in a burst ServerUnavailable."""
         old = self._hear_signals()
         thread = threading.Thread(target=self._do_chores, name="minirq-chores", daemon=True)
         thread.start()
@@ -106,7 +107,9 @@ class SimpleWork:
             if self._is_stopping:
                 return ""
             time.sleep(_RETRY)
-        link = Link(self._client, self._settings, owner, self._board, is_quiet=True)
+        link = Link(
+            self._client, self._settings, owner, self._board, is_quiet=True, limit=self._settings.patience
+        )
         executor = Executor(self._settings, self._penalty)
         loop = Loop(
             link,
@@ -148,7 +151,10 @@ class SimpleWork:
         while not self._over.wait(wait):
             self._see_to_the_stop()
             with self._chores_lock:
-                wait, _ = self._chores.tick()
+                try:
+                    wait, _ = self._chores.tick()
+                except ServerUnavailable:  # the loop gives up as well, and says so
+                    return
                 # there is nobody to select on the subscription
                 self._chores.hurry()
                 self._pass_on_requests()

@@ -83,7 +83,9 @@ class Supervisor:
         return self._done + sum(done for done, _ in live), self._failed + sum(failed for _, failed in live)
 
     def run(self) -> None:
-        """Work until the end. Raises AccessDenied if Redis refuses what a worker needs."""
+        """Work until the end. Raises AccessDenied if Redis refuses what a worker needs, and in a burst
+        ServerUnavailable.
+        """
         settings = self._settings
         logger.info(
             "worker %s started: queues %s, %s%s",

@@ -107,12 +107,15 @@ class Worker:
         """Run jobs until a signal or `stop()`; with `burst` until the queues are empty. True if any ran.
 
         The first SIGINT or SIGTERM lets running jobs end, the second cuts them off: they go back to the
-        queue. Delayed jobs are always seen to (`with_scheduler` is there for RQ's sake). A Redis that is
-        away is waited for. Raises AccessDenied, UnsuitableServer, InvalidOption.
+        queue. Delayed jobs are always seen to (`with_scheduler` is there for RQ's sake). While Redis is
+        unreachable, the worker waits; with `burst` for 30 s, then it raises ServerUnavailable.
+        Raises AccessDenied, UnsuitableServer, InvalidOption.
         """
         settings = WorkerSettings(**self._options, is_burst=burst, max_jobs=max_jobs)
         client = connect(self._connection, self._config)
-        _check_persistence(client, _wait_for(client), allow_eviction=self._allow_eviction)
+        _check_persistence(
+            client, _wait_for(client, Patience(limit=settings.patience)), allow_eviction=self._allow_eviction
+        )
         self._work = self._make(client, settings)
         self._work.run()
         return self._work.counts[0] > 0
@@ -145,9 +148,8 @@ class SimpleWorker(Worker):
         return SimpleWork(client, settings, self.death_penalty_class)
 
 
-def _wait_for(client: redis.Redis) -> ServerInfo:
+def _wait_for(client: redis.Redis, patience: Patience) -> ServerInfo:
     """Wait until Redis answers, and say what it is. Raises UnsuitableServer below 6.2."""
-    patience = Patience()
     while True:
         try:
             with server_says(client, "INFO"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,7 +18,7 @@ from faults.recoveries import recovered
 from faults.server import OwnServer
 from waits import until
 
-from minirq import JobStatus, Queue, Retry
+from minirq import JobStatus, Queue, Retry, SimpleWorker
 from minirq.connection import connect
 from minirq.exceptions import AccessDenied, QueueFull, ServerFault, ServerUnavailable
 from minirq.protocol.keys import Keys
@@ -67,6 +69,60 @@ def test_the_server_is_away_for_seconds_while_jobs_run(
     assert (job.attempts, job.lost) == (1, 0)
     assert "waiting for it" in worker.log
     until(lambda: "Redis is back" in worker.log)
+
+
+#: `minirq` with another time for bursts to wait, seconds
+IMPATIENT = """
+import sys
+from minirq.cli.main import main
+from minirq.worker import settings
+settings.BURST_PATIENCE = float(sys.argv.pop(1))
+main()
+"""
+
+
+def test_a_burst_finds_nobody(own_server: OwnServer) -> None:
+    own_server.kill()
+    command = [sys.executable, "-c", IMPATIENT, "1", "worker", "--burst", "--url", own_server.url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("minirq: Redis at unix://")
+    assert done.stderr.splitlines()[-1].endswith("; a burst waits for 1 s")
+
+
+@pytest.mark.parametrize("options", [(), ("-c", "3")], ids=["one by one", "together"])
+def test_the_server_ends_during_a_burst(
+    own_server: OwnServer, own: Queue, trace: Path, options: tuple[str, ...]
+) -> None:
+    own.enqueue("naughty.trace_and_sleep", str(trace), 0.5)
+    paths = [f"--path={folder}" for folder in (Path(__file__).parent, Path(__file__).parent.parent)]
+    command = [sys.executable, "-c", IMPATIENT, "1", "worker", "--burst", *paths, *options]
+    with subprocess.Popen([*command, "--url", own_server.url], stderr=subprocess.PIPE, text=True) as worker:
+        until(lambda: len(lines(trace)) == 1)
+        own_server.kill()
+        _, said = worker.communicate(timeout=20)
+    assert worker.returncode == 1
+    assert said.splitlines()[-1].endswith("; a burst waits for 1 s")
+    own_server.start()
+    assert own.connection.llen(next(iter(own.connection.keys("*processing*")))) == 1  # nothing is lost
+
+
+def test_the_server_ends_during_a_burst_of_a_simple_worker(
+    own_server: OwnServer, own: Queue, trace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("minirq.worker.settings.BURST_PATIENCE", 1.0)
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    own.enqueue("naughty.trace_and_sleep", str(trace), 0.5)
+
+    def kill() -> None:
+        until(lambda: len(lines(trace)) == 1)
+        own_server.kill()
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with pytest.raises(ServerUnavailable, match="a burst waits for 1 s"):
+        SimpleWorker([own]).work(burst=True)
+    killer.join()
 
 
 @pytest.mark.parametrize("event", ["restart", "flush"])

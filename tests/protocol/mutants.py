@@ -314,6 +314,25 @@ MUTANTS = [
     Mutant(
         "reclaim: leaves the jobs in the dead hands", RECLAIM, 'redis.call("LREM", processing, 1, payload)'
     ),
+    Mutant(
+        "promote: any delayed job comes early on request",
+        PROMOTE,
+        'f[1] and string.match(f[1], " (%d+)$") == (f[2] or "0")',
+        "true",
+    ),
+    Mutant(
+        "promote: what was given back waits on", PROMOTE, '"XX", now, ARGV[i]', '"XX", "NX", now, ARGV[i]'
+    ),
+    Mutant(
+        "settle: what a burst gives back fails", FINISH, "if gives_back then return", "if false then return"
+    ),
+    Mutant("settle: a burst starts the clock", FINISH, 'gives_back and "0" or', "false or"),
+    Mutant(
+        "settle: a burst's mark is taken for a time",
+        FINISH,
+        'or (first_ms == "0" and not gives_back)',
+        "or false",
+    ),
     Mutant("promote: leaves the entry", PROMOTE, '  redis.call("ZREM", scheduled, id)\n'),
     Mutant(
         "promote: trims any number at once",

@@ -123,8 +123,10 @@ class Stage:
         )
         return self.send(call)
 
-    def promote(self, *, most: int = 200, trim: bool = False, queue: int = 0) -> Promoted:
-        return self.send(operations.promote(self.queues[queue], most=most, trim=trim))
+    def promote(
+        self, *, most: int = 200, trim: bool = False, missed: Iterable[str] = (), queue: int = 0
+    ) -> Promoted:
+        return self.send(operations.promote(self.queues[queue], most=most, trim=trim, missed=missed))
 
     def mark_canceled(self, job_id: str, *, keep: bool = True, queue: int = 0) -> str:
         """The first step of canceling a waiting job, without the search for its payload."""

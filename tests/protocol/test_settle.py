@@ -201,6 +201,37 @@ def test_a_function_that_is_not_known_here_is_tried_again_until_its_time_is_up(s
     assert (stage.status("x"), stage.counters("x"), stage.errors("x")) == ("failed", (2, 0, 0), ["no"])
 
 
+def test_a_job_that_is_given_back_in_a_burst_never_fails_for_it(stage: Stage) -> None:
+    started(stage, "x")
+    assert stage.settle("a", "x", 1, "miss", seconds=-1) == SETTLED
+    assert (stage.status("x"), stage.counters("x"), stage.errors("x")) == ("scheduled", (1, 0, 0), [])
+    assert stage.job("x")["missed"] == "0 0"
+    assert stage.promote().moved == 0
+    assert stage.promote(missed=["x"]).moved == 1
+    stage.claim("a")
+    # the time of the others begins with their own first miss
+    assert stage.settle("a", "x", 2, "miss", seconds=60) == SETTLED
+    assert stage.status("x") == "scheduled"
+    first_ms = int(stage.job("x")["missed"].split()[0])
+    assert first_ms > 0
+    stage.promote(missed=["x"])
+    stage.claim("a")
+    stage.settle("a", "x", 3, "miss", seconds=-1)
+    assert stage.job("x")["missed"] == f"{first_ms} 0"
+
+
+def test_only_a_job_that_was_given_back_comes_before_its_time(stage: Stage) -> None:
+    stage.enqueue("delayed", place="delay", ms=60_000)
+    started(stage, "ran")
+    stage.settle("a", "ran", 1, "miss", seconds=-1)
+    stage.promote(missed=["ran"])
+    stage.claim("a")
+    stage.settle("a", "ran", 2, "retry", seconds=60)  # somebody ran it meanwhile
+    assert stage.promote(missed=["delayed", "ran", "gone"]).moved == 0
+    assert {stage.status("delayed"), stage.status("ran")} == {"scheduled"}
+    assert stage.job("gone") == {}
+
+
 def test_released_jobs_go_back_to_the_front_uncounted(stage: Stage) -> None:
     started(stage, "1", "2", "3")
     stage.enqueue("4")

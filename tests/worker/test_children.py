@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 import jobs
+import pytest
 from waits import until
 from worker.conftest import StartWorker, lines
 
@@ -83,12 +84,38 @@ def test_a_function_that_is_not_known_yet_is_left_to_other_workers(
     assert job.attempts == 1
 
 
-def test_in_a_burst_an_unknown_function_fails_at_once(queue: Queue) -> None:
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_two_projects_with_bursts_on_one_queue_run_their_own_jobs(
+    queue: Queue, start_worker: StartWorker, tmp_path: Path, concurrency: int
+) -> None:
+    for project in ("alpha", "beta"):
+        (tmp_path / project).mkdir()
+        (tmp_path / project / f"{project}_tasks.py").write_text("def name():\n    return __name__\n")
+    theirs = [queue.enqueue("alpha_tasks.name") for _ in range(3)]
+    ours = queue.enqueue("beta_tasks.name")
+
+    def burst(project: str) -> str:
+        options = {"paths": [str(tmp_path / project)], "concurrency": concurrency, "work": {"burst": True}}
+        worker = start_worker(**options)
+        assert worker.wait() == 0
+        return worker.log
+
+    log = burst("beta")
+    assert [job.get_status() for job in theirs] == [JobStatus.QUEUED] * 3
+    assert ours.result == "beta_tasks"
+    assert f"job {theirs[0].id} goes back to the queue: " in log
+    assert "No module named 'alpha_tasks'" in log
+    burst("alpha")  # at once: it need not wait for a delay to end
+    assert [job.result for job in theirs] == ["alpha_tasks"] * 3
+    assert [job.attempts for job in theirs] == [1] * 3
+
+
+def test_a_burst_of_a_simple_worker_gives_back_what_it_cannot_import(queue: Queue) -> None:
     job = queue.enqueue("no_such_module.f")
     SimpleWorker([queue]).work(burst=True)
-    assert job.is_failed
-    assert job.attempts == 0
-    assert "No module named 'no_such_module'" in job.errors[0].message
+    assert job.get_status() == JobStatus.QUEUED
+    assert job.refresh() is None
+    assert (job.attempts, job.errors) == (0, [])
 
 
 def test_an_import_that_kills_the_process_is_blamed_on_the_job(

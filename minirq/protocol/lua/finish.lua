@@ -9,7 +9,8 @@
 --         failed    blob the error, ms the TTL of the record
 --         retry     blob the error, ms the delay, place (queue or front) when there is no delay
 --         miss      the function is not known here: scheduled with growing delays and no attempt counted, until
---                   the first miss is ms ago; then failed. blob the error
+--                   the first miss is ms ago; then failed. blob the error. ms -1: never, the delay is 10 s, and
+--                   the time does not count as the first miss; promote brings it back sooner
 --         release   given back unstarted to the front; no attempt is counted
 -- Returns a msgpack array { codes, state, jobs, pause_ms } (lib/claim.lua), a code for each settlement:
 --       1 settled · 2 this run had been settled already · 3 the job was deleted meanwhile
@@ -21,7 +22,7 @@
 -- spends its time on otherwise.
 --#include defaults time keys ids states park claim room
 
-local FIRST_MISS_MS = 500
+local FIRST_MISS_MS, GIVEN_BACK_MS = 500, 10000
 local call = redis.call
 local owner, want, settlements, in_hand = unpack(cmsgpack.unpack(ARGV[1]))
 local held, codes = {}, {}
@@ -45,10 +46,12 @@ local function miss(prefix, id, payload, blob, window_ms, attempts, waiters)
   local job = prefix .. "job:" .. id
   local f = redis.call("HMGET", job, "missed", "failure_ttl_ms")
   local first_ms, at_attempts = string.match(f[1] or "", "^(%d+) (%d+)$")
-  if not first_ms or tonumber(at_attempts) ~= attempts then
-    first_ms = now
-    redis.call("HSET", job, "missed", now_text .. " " .. attempts)
+  local gives_back = window_ms < 0
+  if not first_ms or tonumber(at_attempts) ~= attempts or (first_ms == "0" and not gives_back) then
+    first_ms = gives_back and "0" or now_text
+    redis.call("HSET", job, "missed", first_ms .. " " .. attempts)
   end
+  if gives_back then return schedule(prefix, id, payload, now + GIVEN_BACK_MS) end
   local elapsed = now - tonumber(first_ms)
   if elapsed < window_ms then
     schedule(prefix, id, payload, now + math.max(FIRST_MISS_MS, elapsed))

@@ -2,6 +2,7 @@
 --
 -- KEYS  1 the waiting list
 -- ARGV  1 most jobs to move · 2 most entries that an index of ended jobs may keep ("" = do not trim now)
+--        3, … ids that are due now if they wait for nothing but a worker that knows their function
 -- Returns { moved, next_ms, now_ms, trim, sweep }: next_ms is the time until the next one, -1 if there is none;
 --       trim is 1 if there is more to trim, sweep is 1 if a sweep (reclaim) has something to do
 --
@@ -14,6 +15,12 @@ local MOST_TRIMMED = 5000
 local prefix = prefix_of(KEYS[1])
 
 local scheduled = prefix .. "scheduled"
+for i = 3, #ARGV do
+  local f = redis.call("HMGET", prefix .. "job:" .. ARGV[i], "missed", "attempts")
+  if f[1] and string.match(f[1], " (%d+)$") == (f[2] or "0") then
+    redis.call("ZADD", scheduled, "XX", now, ARGV[i])
+  end
+end
 local due = redis.call("ZRANGEBYSCORE", scheduled, "-inf", now, "LIMIT", 0, tonumber(ARGV[1]))
 for _, id in ipairs(due) do
   local job = prefix .. "job:" .. id
