@@ -194,7 +194,7 @@ def _times(found: FoundJob) -> dict[str, datetime | None]:
         "enqueued_at": record.enqueued_at,
         "started_at": record.started_at,
         "ended_at": record.ended_at,
-        "expires_at": record.expires_at if record.status not in ENDED else None,
+        "expires_at": record.expires_at if record.status not in (*ENDED, JobStatus.STARTED) else None,
     }
 
 

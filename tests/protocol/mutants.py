@@ -228,16 +228,32 @@ MUTANTS = [
     Mutant(
         "reclaim: blames everybody",
         RECLAIM,
-        'local guilty = blame == "all" or (ran[id] == f[2] and (blame == "named" or limit == 0))',
+        'local guilty = has_run and (blame ~= "spared" or limit == 0)',
         "local guilty = true",
     ),
     Mutant("reclaim: blames another run", RECLAIM, "ran[id] == f[2]", "ran[id]"),
-    Mutant("reclaim: spares nobody", RECLAIM, '(blame == "named" or limit == 0)', "true"),
+    Mutant("reclaim: spares nobody", RECLAIM, '(blame ~= "spared" or limit == 0)', "true"),
+    Mutant(
+        "reclaim: has a job expire that has started in time",
+        RECLAIM,
+        'if has_run then redis.call("HDEL", job, "expires_ms") end',
+    ),
+    Mutant(
+        "reclaim: has a job that has not started forget its ttl",
+        RECLAIM,
+        'if has_run then redis.call("HDEL", job, "expires_ms") end',
+        'redis.call("HDEL", job, "expires_ms")',
+    ),
+    Mutant(
+        "finish: has a retry expire",
+        FINISH,
+        'call("HDEL", job, "expires_ms") -- it has started in time',
+    ),
     Mutant(
         "reclaim: spares what must not run again",
         RECLAIM,
-        '(blame == "named" or limit == 0)',
-        'blame == "named"',
+        '(blame ~= "spared" or limit == 0)',
+        'blame ~= "spared"',
     ),
     Mutant(
         "reclaim: knows no loss limit",

@@ -258,6 +258,34 @@ def test_past_its_ttl_a_job_that_was_brought_ends_too(stage: Stage) -> None:
     assert (stage.status("x"), stage.held("a")) == ("expired", [])
 
 
+def test_a_job_that_is_given_back_unstarted_keeps_its_ttl(stage: Stage) -> None:
+    stage.enqueue("x", ttl_ms=60_000)
+    assert ids(stage.claim("a")) == ["x"]
+    stage.settle("a", "x", 1, "release")
+    assert "expires_ms" in stage.job("x")
+    stage.let_ttl_pass("x")
+    assert stage.claim("a").jobs == []
+    assert stage.status("x") == "expired"
+
+
+@pytest.mark.parametrize("has_started", [False, True])
+def test_a_job_that_is_taken_back_keeps_its_ttl_unless_it_has_started(
+    stage: Stage, has_started: bool
+) -> None:
+    stage.enqueue("x", ttl_ms=60_000)
+    stage.claim("a")
+    stage.bury("a", blamed=[("x", 1)] if has_started else [], is_spared=True)
+    assert ("expires_ms" in stage.job("x")) != has_started
+
+
+@pytest.mark.parametrize("seconds", [0, 0.001])
+def test_a_retry_does_not_expire(stage: Stage, seconds: float) -> None:
+    stage.enqueue("x", ttl_ms=60_000)
+    stage.claim("a")
+    stage.settle("a", "x", 1, "retry", seconds=seconds)
+    assert "expires_ms" not in stage.job("x")
+
+
 def test_before_its_ttl_has_passed_a_job_runs(stage: Stage) -> None:
     stage.enqueue("x", ttl_ms=60_000)
     assert ids(stage.claim("a")) == ["x"]

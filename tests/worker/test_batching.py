@@ -73,7 +73,7 @@ def test_neither_a_result_nor_a_job_waits_for_one_that_turns_out_long(
     before = [Queue.prepare_data(jobs.sometimes_long, (str(tmp_path / "no"), 0)) for _ in range(8)]
     after = [Queue.prepare_data(jobs.sometimes_long, (str(tmp_path / "no"), 0)) for _ in range(8)]
     switch.touch()
-    made = queue.enqueue_many([*before, Queue.prepare_data(jobs.sometimes_long, (str(switch), 3)), *after])
+    made = queue.enqueue_many([*before, Queue.prepare_data(jobs.sometimes_long, (str(switch), 10)), *after])
     until(lambda: lines(Path(f"{switch}.started")))
     began = time.monotonic()
     # results of the jobs before it are there, and those behind it are back in the queue, in their order
@@ -85,8 +85,27 @@ def test_neither_a_result_nor_a_job_waits_for_one_that_turns_out_long(
         assert (job.attempts, job.lost) == (0, 0)
     # another, idle worker takes them
     start_worker()
-    until(lambda: all(job.is_finished for job in made[9:]), 2.5)
+    until(lambda: all(job.is_finished for job in made[9:]), 9)
     assert made[8].get_status() == JobStatus.STARTED
+
+
+def test_a_job_that_was_claimed_behind_a_long_one_keeps_its_ttl(
+    queue: Queue, redis: redis_py.Redis, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    switch = tmp_path / "switch"
+    start_worker()
+    warmed_up(queue, switch)
+    switch.touch()
+    long, behind = queue.enqueue_many(
+        [
+            Queue.prepare_data(jobs.sometimes_long, (str(switch), 1)),
+            Queue.prepare_data(jobs.sometimes_long, (str(tmp_path / "no"), 0), ttl=0.7),
+        ]
+    )
+    long.wait(10)
+    queue.enqueue(jobs.nothing).wait(10)
+    assert (behind.get_status(), behind.attempts) == (JobStatus.EXPIRED, 0)
+    assert redis.hget(f"minirq:{{default}}:job:{behind.id}", "run") == b"1"
 
 
 def test_an_unknown_function_is_not_started_with_results_behind_it(

@@ -101,6 +101,7 @@ local function settle(number, id, run, verb, blob, ms, place)
     park(prefix, id, payload, "failed", ms, waiters, true, "attempts", counted(attempts))
   elseif verb == "retry" then
     note_error(prefix, id, blob)
+    call("HDEL", job, "expires_ms") -- it has started in time
     if ms > 0 then
       schedule(prefix, id, payload, now + ms, "attempts", counted(attempts))
     else

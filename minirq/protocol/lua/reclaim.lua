@@ -40,7 +40,9 @@ local function take_back(owner, payload)
   if status == "started" and f[3] == owner then
     local failure_ttl_ms = tonumber(f[6] or DEFAULT_FAILURE_TTL_MS)
     local limit = tonumber(f[5] or DEFAULT_LOSS_LIMIT)
-    local guilty = blame == "all" or (ran[id] == f[2] and (blame == "named" or limit == 0))
+    local has_run = blame == "all" or ran[id] == f[2]
+    if has_run then redis.call("HDEL", job, "expires_ms") end -- it has started in time
+    local guilty = has_run and (blame ~= "spared" or limit == 0)
     if guilty then
       lost = lost + 1
       note_error(prefix, id, evidence)

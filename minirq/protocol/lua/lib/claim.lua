@@ -46,9 +46,8 @@ local function describe(jobs, payload, number, id, run, attempts, lost, is_fresh
   jobs[at + 5], jobs[at + 6], jobs[at + 7] = attempts, lost, is_fresh
 end
 
-local function start(jobs, number, job, id, payload, run, attempts, lost, expires_ms, is_fresh, owner)
+local function start(jobs, number, job, id, payload, run, attempts, lost, is_fresh, owner)
   redis.call("HSET", job, "status", "started", "run", run == 0 and "1" or run + 1, "owner", owner, "started_ms", now_text)
-  if expires_ms > 0 then redis.call("HDEL", job, "expires_ms") end -- it made it in time
   describe(jobs, payload, number, id, run + 1, attempts, lost, is_fresh)
 end
 
@@ -70,7 +69,7 @@ local function adopt(jobs, number, prefix, owner, known, paused)
       elseif runnable and paused then
         back[#back + 1] = payload
       elseif runnable and not (job.expires_ms > 0 and job.expires_ms <= now) then
-        start(jobs, number, prefix .. "job:" .. id, id, payload, job.run, job.attempts, job.lost, job.expires_ms, job.status and 0 or 1, owner)
+        start(jobs, number, prefix .. "job:" .. id, id, payload, job.run, job.attempts, job.lost, job.status and 0 or 1, owner)
         alone = alone or job.lost > 0
       else
         clear_away(prefix, id, payload, job)
@@ -117,7 +116,7 @@ local function take(jobs, number, prefix, owner, want, hand_count, ended, bytes)
         taken[#taken + 1] = payload
         local at = #starts
         starts[at + 1], starts[at + 2], starts[at + 3] = id, f[2] and tonumber(f[2]) or 0, f[3] and tonumber(f[3]) or 0
-        starts[at + 4], starts[at + 5], starts[at + 6], starts[at + 7] = lost, expires_ms, status and 0 or 1, job
+        starts[at + 4], starts[at + 5], starts[at + 6] = lost, status and 0 or 1, job
         seen[id] = true
         bytes = bytes + #payload
       elseif not seen[id] then
@@ -129,9 +128,8 @@ local function take(jobs, number, prefix, owner, want, hand_count, ended, bytes)
     end
     if #taken > 0 then call("LPUSH", prefix .. "processing:" .. owner, unpack(taken)) end
     for i, payload in ipairs(taken) do
-      local at = i * 7 - 7
-      start(jobs, number, starts[at + 7], starts[at + 1], payload, starts[at + 2], starts[at + 3], starts[at + 4], starts[at + 5],
-        starts[at + 6], owner)
+      local at = i * 6 - 6
+      start(jobs, number, starts[at + 6], starts[at + 1], payload, starts[at + 2], starts[at + 3], starts[at + 4], starts[at + 5], owner)
     end
     if consumed > 0 then call("LTRIM", queue, 0, -consumed - 1) end
     if consumed < asked then break end
