@@ -96,9 +96,9 @@ class QueueSteps(Generic[J]):
         jobs = []
         for job, outcome in zip(batch, outcomes, strict=True):
             if outcome.is_being_cleared:
+                why = _REFUSALS.get(outcome.status, "is about to end")
                 raise InvalidJobOperation(
-                    f"job {job.id} was canceled while it waited and has not been cleared from the queue yet:"
-                    " use another job_id"
+                    f"job {job.id} {why}: call again after that, or use another job_id; nothing was enqueued"
                 )
             raw = job.payload if outcome.is_new else None
             jobs.append(self._job_class(job.id, self._realm, self.name, raw=raw))
@@ -171,6 +171,14 @@ class QueueSteps(Generic[J]):
             yield from procedures.empty(self._keys, place)
         yield reads.forget_queue(self._realm.keys, self.name)
         self._is_known = False
+
+
+#: why an id cannot be used for now, and for how long, by the status of its job
+_REFUSALS = {
+    "canceled": "was canceled while it waited and is still in the queue, until a worker meets it",
+    "queued": "has expired and is still in the queue, until a worker meets it",
+    "started": "runs and is to be stopped or deleted, which its run has to end for",
+}
 
 
 def by_place(jobs: Iterable[SomeJob]) -> dict[Place, list[SomeJob]]:

@@ -10,10 +10,12 @@ from datetime import UTC, datetime, timedelta
 import jobs
 import pytest
 import redis as redis_py
+from waits import until
 
 from minirq import Job, JobStatus, Queue, Retry, SimpleWorker
 from minirq.exceptions import (
     ConfigError,
+    InvalidJobOperation,
     InvalidOption,
     MinirqError,
     QueueFull,
@@ -245,6 +247,18 @@ def test_a_queue_whose_setting_cannot_be_written_enqueues_nothing(redis: redis_p
     with pytest.raises(ServerFault):
         Queue(connection=redis, batch=False).enqueue(jobs.add, 1)
     assert redis.keys("minirq:{default}:*") == [b"minirq:{default}:meta"]
+
+
+def test_an_id_that_is_about_to_vanish_is_refused_with_the_reason(queue: Queue) -> None:
+    queue.enqueue(jobs.add, 1, job_id="x", ttl=0.001)
+    until(lambda: queue.fetch_job("x").get_status() == JobStatus.EXPIRED)
+    with pytest.raises(InvalidJobOperation, match=r"x has expired .* until a worker meets it"):
+        queue.enqueue(jobs.add, 2, job_id="x", ttl=3600)
+    with pytest.raises(InvalidJobOperation, match="nothing was enqueued"):
+        queue.enqueue_many([queue.prepare_data(jobs.add, job_id=name) for name in ("y", "x")])
+    SimpleWorker(queue).work(burst=True)
+    assert queue.fetch_job("y") is None
+    assert queue.enqueue(jobs.add, 2, job_id="x").get_status() == JobStatus.QUEUED
 
 
 def test_a_full_server_refuses_the_job_and_says_so(queue: Queue, redis: redis_py.Redis) -> None:

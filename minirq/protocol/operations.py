@@ -41,7 +41,10 @@ class NewJob:
 
 @dataclass(frozen=True, slots=True)
 class Enqueued:
-    """What became of it: created now (or by the same call sent before), or the id lives already."""
+    """What became of it: created now (or by the same call sent before), or the id lives already.
+
+    With `is_being_cleared` nothing of the call was enqueued: this id is about to end or to vanish.
+    """
 
     is_new: bool
     status: str = ""

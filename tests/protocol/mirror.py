@@ -82,7 +82,7 @@ class Mirror:
         old = self.jobs.get(key)
         if old and old.nonce == nonce:
             return 2
-        if old and old.is_tombstone:
+        if old and (old.is_tombstone or (old.status == "started" and (old.stop or old.gone))):
             return -1
         if old and old.status not in ENDED:
             return 0

@@ -410,6 +410,28 @@ MUTANTS = [
         "if false and",
     ),
     Mutant("enqueue: resets the run of a replaced id", ENQUEUE, "if run then fields", "if false then fields"),
+    Mutant("enqueue: answers with a doomed job", ENQUEUE, "(old[4] or old[5]) and -1 or 0", "0"),
+    Mutant("enqueue: answers with an expired job", ENQUEUE, "tonumber(old[6]) <= now and -1 or 0", "0"),
+    Mutant("enqueue: refuses a part of a call", ENQUEUE, "if reply[1] < 0 then return replies end", ""),
+    Mutant("enqueue: keeps no sum", ENQUEUE, '"sum", redis.sha1hex(payload)', '"su", ""'),
+    Mutant(
+        "claim: takes an older payload", CLAIM, "if f[6] and is_stale(f[6], payload) then", "if false then"
+    ),
+    Mutant(
+        "claim: adopts an older payload",
+        CLAIM,
+        "local stale = is_stale(job.sum, payload)",
+        "local stale = false",
+    ),
+    Mutant(
+        "claim: takes the payload beside an older one for it",
+        CLAIM,
+        "known[id] = not stale",
+        "known[id] = true",
+    ),
+    Mutant("settle: keeps an older payload", FINISH, "if sum and not is_stale(sum, payload)", "if false"),
+    Mutant("reclaim: takes an older payload back", RECLAIM, "if is_stale(f[11], payload) then return end"),
+    Mutant("cancel: keeps an older payload", CANCEL, " or is_stale(f[6], payload)"),
     Mutant("enqueue: does not ring", ENQUEUE, " == #waiting then ring(prefix) end", " == 0 then end"),
     Mutant(
         "enqueue: does not ring at the front",

@@ -101,6 +101,91 @@ def test_an_id_canceled_while_it_waits_is_free_only_once_its_payload_is_gone(sta
     assert stage.waiting() == ["x"]
 
 
+@pytest.mark.parametrize("doom", ["deleted", "canceled", "stopped", "expired"])
+def test_an_id_that_is_about_to_vanish_is_refused(stage: Stage, doom: str) -> None:
+    stage.enqueue("x", nonce="call-1", ttl_ms=60_000)
+    if doom == "expired":
+        stage.let_ttl_pass("x")
+    else:
+        stage.claim("a")
+        stage.stop("x") if doom == "stopped" else stage.cancel("x", keep=doom == "canceled")
+    before = stage.job("x"), stage.waiting()
+    status = "queued" if doom == "expired" else "started"
+    _, refused = stage.enqueue("other", "x", nonce="call-2")
+    assert refused == Enqueued(is_new=False, status=status, is_being_cleared=True)
+    assert (stage.job("x"), stage.waiting()) == before, "the whole call is refused"
+    (again,) = stage.enqueue("x", nonce="call-1")
+    assert again.is_new, "the same call sent twice"
+    stage.claim("a") if doom == "expired" else stage.settle("a", "x", 1, "release")
+    (accepted,) = stage.enqueue("x", nonce="call-3")
+    assert accepted.is_new
+    assert ids(stage.claim("a")) == ["x"]
+
+
+def both(stage: Stage, order: str) -> None:
+    """Put an older payload of x beside its new one: it comes first, or last."""
+    if order == "old first":
+        stage.client.lpush(stage.keys.queue, payload("x", b"old"))
+    stage.enqueue("x", nonce="call-2", blob=b"new")
+    if order == "new first":
+        stage.client.lpush(stage.keys.queue, payload("x", b"old"))
+    assert stage.waiting() == ["x", "x"]
+
+
+ORDERS = pytest.mark.parametrize("order", ["old first", "new first"])
+NEW = payload("x", b"new")
+
+
+@ORDERS
+@pytest.mark.parametrize("brought", [0, 1, 2])
+def test_an_older_payload_never_runs_under_a_new_record(stage: Stage, order: str, brought: int) -> None:
+    both(stage, order)
+    for _ in range(brought):
+        stage.bring("a")
+    jobs = [*stage.claim("a").jobs, *stage.claim("a", in_hand=[(0, "x")]).jobs]
+    assert [(job.payload, job.run) for job in jobs] == [(NEW, 1)]
+    assert stage.settle("a", "x", 1) == 1
+    stage.claim("a")
+    assert (stage.waiting(), stage.held("a"), stage.index("expired")) == ([], [], [])
+    assert stage.client.get(stage.keys.payload("x")) == NEW
+
+
+@ORDERS
+def test_an_older_payload_is_not_kept_for_a_new_one(stage: Stage, order: str) -> None:
+    both(stage, order)
+    stage.bring("a")
+    stage.bring("a")
+    (job,) = stage.claim("a").jobs
+    stage.client.lpush(stage.keys.processing("a"), payload("x", b"old"))
+    stage.client.rpush(stage.keys.processing("a"), payload("x", b"old"))
+    assert stage.settle("a", "x", job.run, "retry") == 1
+    assert [job.payload for job in stage.claim("a").jobs] == [NEW]
+
+
+@ORDERS
+@pytest.mark.parametrize("is_claimed", [False, True])
+def test_an_older_payload_is_not_taken_back(stage: Stage, order: str, is_claimed: bool) -> None:
+    both(stage, order)
+    stage.register("dead")
+    stage.bring("dead")
+    stage.bring("dead")
+    if is_claimed:
+        stage.claim("dead")
+        stage.client.lpush(stage.keys.processing("dead"), payload("x", b"old"))
+    assert [job.fate for job in stage.bury("dead")] == ["queued"]
+    assert [job.payload for job in stage.claim("a").jobs] == [NEW]
+
+
+@ORDERS
+def test_an_older_payload_is_not_what_is_canceled(stage: Stage, order: str) -> None:
+    both(stage, order)
+    stage.cancel("x")
+    stage.claim("a")
+    assert stage.status("x") == "canceled"
+    assert stage.client.get(stage.keys.payload("x")) == NEW
+    assert stage.waiting() == []
+
+
 def test_jobs_run_in_the_order_in_which_they_came(stage: Stage) -> None:
     stage.enqueue("1", "2")
     stage.enqueue("3")

@@ -7,13 +7,13 @@
 --       the caller looks for it and calls again with it; if nobody does, the claim that meets it clears it away
 --
 -- A started job is marked: its worker interrupts it (one that shall be deleted goes on), and it is not run again.
---#include defaults time keys states park interrupt room
+--#include defaults time keys ids states park interrupt room
 
 local prefix = prefix_of(KEYS[1])
 
 local id, keep, payload = ARGV[1], ARGV[2] == "1", ARGV[3]
 local job = prefix .. "job:" .. id
-local f = redis.call("HMGET", job, "status", "waiters", "failure_ttl_ms", "attempts", "lost")
+local f = redis.call("HMGET", job, "status", "waiters", "failure_ttl_ms", "attempts", "lost", "sum")
 local status = f[1]
 if not status then return "" end
 
@@ -46,7 +46,9 @@ elseif status == "queued" then
   return leave_to_claim()
 elseif status == "canceled" and redis.call("EXISTS", prefix .. "payload:" .. id) == 0
   and redis.call("PTTL", job) == -1 then
-  if payload == "" or redis.call("LREM", KEYS[1], 0, payload) == 0 then return leave_to_claim() end
+  if payload == "" or redis.call("LREM", KEYS[1], 0, payload) == 0 or is_stale(f[6], payload) then
+    return leave_to_claim()
+  end
   if keep and redis.call("HEXISTS", job, "gone") == 0 then park_canceled(payload) else delete() end
   return "queued"
 elseif ENDED[status] and not keep then

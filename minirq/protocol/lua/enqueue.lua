@@ -7,7 +7,8 @@
 --       · further hash fields { field, value, … }
 -- Returns 1 if every job was enqueued, now or by this very call sent before; else for each job { code, status }:
 --       1 enqueued · 2 this very call had enqueued it already · 0 the id lives (its status) and was left alone
---       -1 the id was canceled while it waited and its old payload has not been met in the list yet
+--       -1 the id is about to end or vanish, and nothing of the call was enqueued: it runs (started) and shall be
+--       stopped or deleted, or its old payload is still in a list (canceled, or queued and past its ttl)
 --
 -- No write comes before the checks, so at maxmemory the server refuses the whole call: QueueFull.
 -- The bell is rung for the first job of an empty queue; while jobs remain, claim rings it.
@@ -30,7 +31,7 @@ end
 --#include states park
 
 local prefix = prefix_of(queue)
-local replies, records, waiting, became, nonces, all_enqueued = {}, {}, {}, {}, {}, true
+local replies, records, waiting, became, all_enqueued = {}, {}, {}, {}, true
 
 -- An ended id starts a new life; run goes on counting, so that no older run fits.
 local function bury(id, job, status, run, fields)
@@ -40,26 +41,46 @@ local function bury(id, job, status, run, fields)
   if run then fields[#fields + 1] = "run" fields[#fields + 1] = run end
 end
 
-local function code_of(id, job, nonce, status, old_nonce)
-  if became[id] then return nonces[id] == nonce and 2 or 0 end
+local function code_of(id, job, nonce, old)
+  local status = old[1]
   if not status then return 1 end
-  if (old_nonce or "") == nonce then return 2 end
+  if (old[2] or "") == nonce then return 2 end
+  if status == "started" then return (old[4] or old[5]) and -1 or 0 end
+  if status == "queued" then return old[6] and tonumber(old[6]) <= now and -1 or 0 end
   if not ENDED[status] then return 0 end
   if status == "canceled" and call("TTL", job) == -1 and call("EXISTS", prefix .. "payload:" .. id) == 0 then return -1 end
   return 1
 end
 
+local olds, codes, first = {}, {}, {}
+for i = 1, #jobs, 7 do
+  local id, nonce = jobs[i], jobs[i + 2]
+  local job = prefix .. "job:" .. id
+  if first[id] then -- twice in this call
+    olds[i], codes[i] = {}, jobs[first[id] + 2] == nonce and 2 or 0
+  else
+    olds[i] = call("HMGET", job, "status", "nonce", "run", "stop", "gone", "expires_ms")
+    codes[i] = code_of(id, job, nonce, olds[i])
+    if codes[i] == 1 then first[id] = i end
+  end
+  replies[#replies + 1] = { codes[i], olds[i][1] or "" }
+  if codes[i] < 1 then all_enqueued = false end
+end
+for _, reply in ipairs(replies) do
+  if reply[1] < 0 then return replies end
+end
+
 for i = 1, #jobs, 7 do
   local id, payload, nonce, place, ms, ttl_ms, fields = unpack(jobs, i, i + 6)
   local job = prefix .. "job:" .. id
-  local old = call("HMGET", job, "status", "nonce", "run")
-  local code = code_of(id, job, nonce, old[1], old[2])
-  if code == 1 then
-    became[id], nonces[id] = "queued", nonce
-    if old[1] then bury(id, job, old[1], old[3], fields) end
+  if codes[i] == 1 then
+    became[id] = "queued"
+    if olds[i][1] then bury(id, job, olds[i][1], olds[i][3], fields) end
     local at = #fields
     fields[at + 1], fields[at + 2] = "created_ms", now_text
-    if nonce ~= "" then fields[at + 3], fields[at + 4] = "nonce", nonce end
+    if nonce ~= "" then -- an id that may be used anew: no copy of an older payload runs under this record
+      fields[at + 3], fields[at + 4], fields[at + 5], fields[at + 6] = "nonce", nonce, "sum", redis.sha1hex(payload)
+    end
     local due_ms = now
     if place == "delay" then due_ms = now + ms elseif place == "at" then due_ms = ms end
     if ttl_ms >= 0 then
@@ -76,10 +97,9 @@ for i = 1, #jobs, 7 do
       end
       records[#records + 1], records[#records + 2] = job, fields
     end
-  elseif code < 1 then
-    all_enqueued = false
   end
-  replies[#replies + 1] = { code, code == 1 and (old[1] or "") or became[id] or old[1] or "" }
+  local reply = replies[(i + 6) / 7]
+  reply[2] = became[id] or reply[2]
 end
 
 -- payloads before records: a call that breaks off in between leaves a job that runs, not one that is lost

@@ -33,7 +33,16 @@ local function held_in(number)
   if not queue then
     local prefix = prefix_of(KEYS[number])
     local list, by_id = call("LRANGE", prefix .. "processing:" .. owner, 0, -1), {}
-    for _, payload in ipairs(list) do by_id[id_of(payload)] = payload end
+    local copies = {} -- payloads beside another one with their id
+    for _, payload in ipairs(list) do
+      local id = id_of(payload)
+      if by_id[id] then copies[#copies + 1] = by_id[id] end
+      by_id[id] = payload
+    end
+    for _, payload in ipairs(copies) do
+      local sum = call("HGET", prefix .. "job:" .. id_of(payload), "sum")
+      if sum and not is_stale(sum, payload) then by_id[id_of(payload)] = payload end
+    end
     queue = { prefix = prefix, by_id = by_id, size = #list, gone = {} }
     held[number] = queue
   end

@@ -34,7 +34,8 @@ local function take_back(owner, payload)
   local id = id_of(payload)
   local job = prefix .. "job:" .. id
   local f = redis.call("HMGET", job,
-    "status", "run", "owner", "lost", "loss_limit", "failure_ttl_ms", "stop", "waiters", "attempts", "gone")
+    "status", "run", "owner", "lost", "loss_limit", "failure_ttl_ms", "stop", "waiters", "attempts", "gone", "sum")
+  if is_stale(f[11], payload) then return end
   local status, lost = f[1], tonumber(f[4] or 0)
   local fate = "queued"
   if status == "started" and f[3] == owner then

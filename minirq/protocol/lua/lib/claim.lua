@@ -13,11 +13,11 @@ local SHORT_LIST = 256
 
 local function read_job(prefix, id)
   local f = redis.call("HMGET", prefix .. "job:" .. id,
-    "status", "run", "attempts", "lost", "expires_ms", "waiters", "failure_ttl_ms", "owner", "gone")
+    "status", "run", "attempts", "lost", "expires_ms", "waiters", "failure_ttl_ms", "owner", "gone", "sum")
   return {
     status = f[1], run = tonumber(f[2] or 0), attempts = tonumber(f[3] or 0), lost = tonumber(f[4] or 0),
     expires_ms = tonumber(f[5] or 0), waiters = f[6], failure_ttl_ms = tonumber(f[7] or DEFAULT_FAILURE_TTL_MS),
-    owner = f[8], gone = f[9],
+    owner = f[8], gone = f[9], sum = f[10],
   }
 end
 
@@ -62,7 +62,10 @@ local function adopt(jobs, number, prefix, owner, known, paused)
     if not known[id] then
       local job = read_job(prefix, id)
       local runnable = not job.status or job.status == "queued"
-      if job.status == "started" and job.owner == owner then
+      local stale = is_stale(job.sum, payload)
+      if stale then
+        redis.call("LREM", processing, -1, payload)
+      elseif job.status == "started" and job.owner == owner then
         local is_known = redis.call("HEXISTS", prefix .. "job:" .. id, "func")
         describe(jobs, payload, number, id, job.run, job.attempts, job.lost, 1 - is_known)
         alone = alone or job.lost > 0
@@ -75,7 +78,7 @@ local function adopt(jobs, number, prefix, owner, known, paused)
         clear_away(prefix, id, payload, job)
         redis.call("LREM", processing, -1, payload)
       end
-      known[id] = true
+      known[id] = not stale
     end
   end
   for i = #back, 1, -1 do -- the oldest ends up in front
@@ -105,9 +108,11 @@ local function take(jobs, number, prefix, owner, want, hand_count, ended, bytes)
       local payload = slice[i]
       local id = id_of(payload)
       local job = jobs_prefix .. id
-      local f = call("HMGET", job, "status", "run", "attempts", "lost", "expires_ms")
+      local f = call("HMGET", job, "status", "run", "attempts", "lost", "expires_ms", "sum")
       local status, lost, expires_ms = f[1], f[4] and tonumber(f[4]) or 0, f[5] and tonumber(f[5]) or 0
-      if (not status or status == "queued") and not seen[id] and not (expires_ms > 0 and expires_ms <= now) then
+      if f[6] and is_stale(f[6], payload) then
+        ended = ended + 1
+      elseif (not status or status == "queued") and not seen[id] and not (expires_ms > 0 and expires_ms <= now) then
         -- a job that has taken a process down runs alone, so that it can only hurt itself
         if lost > 0 then
           if #jobs + #taken + hand_count > 0 then alone = true break end

@@ -16,3 +16,7 @@ local function id_of(payload)
   end
   return redis.sha1hex(payload)
 end
+
+-- The record of an id that its caller chose has the `sum` of the payload that may run. An older payload of the id
+-- may still be in a list (a script was cut off): that copy is dropped where it is met.
+local function is_stale(sum, payload) return sum and sum ~= redis.sha1hex(payload) end
