@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import grp
+import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from minirq.connection import Config, load_config
+from minirq.connection.config import _searched
 from minirq.exceptions import ConfigError
 
 
@@ -59,6 +63,114 @@ def test_the_nearest_project_counts_also_without_a_table(tmp_path: Path) -> None
     write_project(tmp_path, '[tool.minirq]\nnamespace = "outer"\n')
     write_project(tmp_path / "inner", "[project]\nname = 'inner'\n")
     assert load(tmp_path / "inner").namespace == "minirq"
+
+
+NOBODY = 65534
+only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+TABLE = '[tool.minirq]\nnamespace = "theirs"\n'
+
+
+def give_away(file: Path) -> None:
+    os.chown(file, NOBODY, NOBODY, follow_symlinks=False)
+
+
+@only_root
+@pytest.mark.parametrize("kind", ["a file", "a link to a file of ours"])
+def test_the_settings_of_a_stranger_are_an_error_that_names_the_way_out(tmp_path: Path, kind: str) -> None:
+    file = tmp_path / "pyproject.toml"
+    if kind == "a file":
+        file.write_text(TABLE)
+    else:
+        (tmp_path / "ours.toml").write_text(TABLE)
+        file.symlink_to(tmp_path / "ours.toml")
+    give_away(file)
+    (tmp_path / "app").mkdir()
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path / "app")
+    assert f"{file} belongs to user id {NOBODY}" in str(caught.value)
+    assert f"--config {file}" in str(caught.value)
+    assert load_config(environ={"HOME": "/", "MINIRQ_CONFIG": str(file)}).namespace == "theirs"
+
+
+@only_root
+def test_a_file_of_a_stranger_without_settings_hides_none_of_ours(tmp_path: Path) -> None:
+    write_project(tmp_path, '[tool.minirq]\nnamespace = "ours"\n')
+    write_project(tmp_path / "inner", "[project]\nname = 'inner'\n")
+    give_away(tmp_path / "inner" / "pyproject.toml")
+    (tmp_path / "inner" / "app").mkdir()
+    assert load(tmp_path / "inner" / "app").namespace == "ours"
+
+
+@only_root
+def test_in_the_working_directory_a_file_of_another_is_taken(tmp_path: Path) -> None:
+    write_project(tmp_path, TABLE)
+    give_away(tmp_path / "pyproject.toml")
+    assert load(tmp_path).namespace == "theirs"
+    tmp_path.chmod(0o1777)  # anybody may have put it there
+    with pytest.raises(ConfigError, match="belongs to user id"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("place", [".", "app"])
+def test_a_file_that_others_may_write_is_an_error(tmp_path: Path, place: str) -> None:
+    file = write_project(tmp_path, TABLE) / "pyproject.toml"
+    (tmp_path / "app").mkdir()
+    file.chmod(0o666)
+    with pytest.raises(ConfigError, match=f"of user id {os.geteuid()} may be written by others"):
+        load(tmp_path / place)
+
+
+@only_root
+def test_a_group_counts_unless_it_is_the_owners_private_one(tmp_path: Path) -> None:
+    file = write_project(tmp_path, TABLE) / "pyproject.toml"
+    file.chmod(0o664)
+    assert load(tmp_path).namespace == "theirs"  # root's own group
+    os.chown(file, 0, grp.getgrnam("daemon").gr_gid)
+    with pytest.raises(ConfigError, match="may be written by others"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("border", ["repository", "worktree", "home"])
+def test_the_search_ends_at_the_repository_and_at_the_home(
+    tmp_path: Path, border: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_project(tmp_path, TABLE)
+    inner = tmp_path / "inner"
+    (inner / "app").mkdir(parents=True)
+    assert load(inner / "app").namespace == "theirs"
+    if border == "repository":
+        (inner / ".git").mkdir()
+    elif border == "worktree":
+        (inner / ".git").write_text("gitdir: elsewhere\n")
+    else:
+        monkeypatch.setenv("HOME", str(inner))
+    assert load(inner / "app").namespace == "minirq"
+    write_project(inner, '[tool.minirq]\nnamespace = "inner"\n')  # the border itself counts
+    assert load(inner / "app").namespace == "inner"
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="no other file system is at hand")
+def test_the_search_ends_at_the_border_of_a_file_system(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        if Path(folder).stat().st_dev == Path("/").stat().st_dev:
+            pytest.skip("/dev/shm is no file system of its own")
+        searched = list(_searched(Path(folder)))
+    assert searched == [Path(folder), Path("/dev/shm")]
+
+
+@pytest.mark.parametrize("text", ["", 'REDIS_URL = "redis://localhost"\n', "[minirq]\n", "[tool]\n"])
+def test_a_named_file_without_the_table_is_an_error(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "settings.py"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=r"settings\.py has no table \[tool\.minirq\]"):
+        load_config(file=file, environ={"HOME": "/"})
+
+
+def test_the_file_that_has_set_something_is_known(tmp_path: Path) -> None:
+    write_project(tmp_path, TABLE)
+    assert load(tmp_path).file == tmp_path / "pyproject.toml"
+    write_project(tmp_path, "[project]\n")
+    assert load(tmp_path).file is None
 
 
 def test_home_follows_xdg_and_minirq_home(tmp_path: Path) -> None:

@@ -143,7 +143,11 @@ def _run(config: Config, options: Mapping[str, Any]) -> None:
         namespace=config.namespace,
     )
     logger.info(
-        "minirq %s listens to %s at %s", version("minirq"), ", ".join(made.queue_names), safe_url(client)
+        "minirq %s listens to %s at %s%s",
+        version("minirq"),
+        ", ".join(made.queue_names),
+        safe_url(client),
+        f", configured by {safe_text(str(config.file))}" if config.file else "",
     )
     made.work(burst=options["burst"], max_jobs=options["max_jobs"])
 

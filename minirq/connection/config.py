@@ -2,16 +2,20 @@
 
 Each comes from the first that has it: argument, environment, `[tool.minirq]` of the nearest
 pyproject.toml, default. This is the only module that reads the environment. It opens no connection.
+
+A pyproject.toml says which modules a worker imports and which Redis it obeys, so one that a stranger wrote,
+or could write, is not taken: neither its settings, nor the defaults in their place.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from minirq.connection.trust import is_of_stranger, is_open_to_others
 from minirq.connection.urls import checked_url
 from minirq.exceptions import ConfigError, InvalidOption
 from minirq.sizes import parse_size
@@ -30,7 +34,7 @@ class Config:
     `url` is None where none is configured: then `embedded` says whether a private server may be used,
     and `home` is its directory. `max_payload` is the largest payload that is enqueued or read, bytes.
     `worker_defaults` is the table `[tool.minirq.worker]` as it stands there, unchecked: the worker knows
-    its own options.
+    its own options. `file` is the TOML file that has set something.
     """
 
     url: str | None = field(repr=False)  # it may hold a password
@@ -39,6 +43,7 @@ class Config:
     embedded: bool = True
     max_payload: int = DEFAULT_MAX_PAYLOAD
     worker_defaults: Mapping[str, object] = field(default_factory=dict, hash=False)
+    file: Path | None = None
 
 
 def load_config(
@@ -83,6 +88,7 @@ def load_config(
         or project.text("max_payload", _checked_size)
         or DEFAULT_MAX_PAYLOAD,
         worker_defaults=project.table("worker"),
+        file=project.used_file,
     )
 
 
@@ -122,7 +128,10 @@ class _Project:
 
     @classmethod
     def of(cls, file: Path) -> _Project:
-        return cls(file.absolute(), _read_table(file))
+        table = _read_table(file)
+        if table is None:
+            raise ConfigError(f"{file} has no table [tool.minirq]: write one, or leave the file out")
+        return cls(file.absolute(), table)
 
     @classmethod
     def nearest(cls, start_dir: Path | None) -> _Project:
@@ -130,11 +139,24 @@ class _Project:
             start = (start_dir or Path.cwd()).absolute()
         except FileNotFoundError:  # the working directory was removed under us
             return cls(Path("pyproject.toml"), {})
-        for folder in (start, *start.parents):
+        for folder in _searched(start):
             file = folder / "pyproject.toml"
-            if file.is_file():
-                return cls(file, _read_table(file))
+            if not file.is_file():
+                continue
+            table = _read_table(file)
+            if fault := _fault_of(file, folder == start):
+                if table is not None:
+                    raise ConfigError(
+                        f"{file} {fault}, so its settings are not taken: pass --config {file} (or set"
+                        " MINIRQ_CONFIG) if you trust them, or work elsewhere"
+                    )
+                continue
+            return cls(file, table or {})
         return cls(start / "pyproject.toml", {})
+
+    @property
+    def used_file(self) -> Path | None:
+        return self._file if self._table else None
 
     def text(self, key: str, check: Callable[[str, str], T]) -> T | None:
         value = self._table.get(key)
@@ -163,15 +185,41 @@ class _Project:
         return f"{self._file}: tool.minirq.{key}"
 
 
-def _read_table(file: Path) -> Mapping[str, object]:
+def _searched(start: Path) -> Iterator[Path]:
+    """The directories that may hold the project's file: up to its repository, the home, or a mount point."""
+    home, device = Path(os.path.realpath(os.path.expanduser("~"))), start.stat().st_dev  # noqa: PTH111
+    for folder in (start, *start.parents):
+        if not os.access(folder, os.X_OK) or folder.stat().st_dev != device:
+            return
+        yield folder
+        if folder == home or (folder / ".git").exists():
+            return
+
+
+def _fault_of(file: Path, is_here: bool) -> str:
+    """Why a file is not trusted; "" if it is. `is_here`: it lies in the working directory itself."""
+    if not hasattr(os, "geteuid"):  # Windows
+        return ""
+    folder = file.parent.stat()
+    # the target of a link, and the link
+    for about in (file.stat(), file.lstat()):
+        # where others may add files, being there says nothing
+        if is_of_stranger(about) and (not is_here or is_open_to_others(folder)):
+            return f"belongs to user id {about.st_uid}"
+    about = file.stat()
+    return f"of user id {about.st_uid} may be written by others" if is_open_to_others(about) else ""
+
+
+def _read_table(file: Path) -> Mapping[str, object] | None:
+    """Return the table [tool.minirq], None if the file has none."""
     import tomllib  # not everybody has a file
 
     try:
         tool = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {})
     except (OSError, ValueError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
         raise ConfigError(f"{file} cannot be read: {error}") from error
-    table = tool.get("minirq", {}) if isinstance(tool, dict) else {}
-    if not isinstance(table, dict):
+    table = tool.get("minirq") if isinstance(tool, dict) else None
+    if table is not None and not isinstance(table, dict):
         raise ConfigError(f"{file}: tool.minirq is {_kind(table)}: write a table, [tool.minirq]")
     return table
 

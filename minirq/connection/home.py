@@ -8,14 +8,17 @@ the socket is gone, the pid file is stale or the pid belongs to someone else by 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from minirq.connection.trust import is_of_stranger, is_open_to_others
 from minirq.exceptions import EmbeddedServerError
 
 try:
@@ -26,6 +29,8 @@ except ImportError:  # Windows: the module stays importable, and usable_home() s
 #: what a copy of the data does not need
 _NO_DATA = ("redis.sock", "redis.pid", "redis.log", "lock", "alive")
 
+_WAY_OUT = "set MINIRQ_HOME to a directory of your own, or MINIRQ_REDIS_URL to a Redis that you share"
+
 SUN_PATH = 103  # bytes of a socket's path on macOS; Linux has four more
 
 
@@ -34,14 +39,44 @@ def usable_home(home: Path) -> Path:
         raise EmbeddedServerError(
             "the embedded server needs Linux or macOS: set MINIRQ_REDIS_URL to a Redis that runs"
         )
-    home = home.resolve()  # one spelling, so that all processes find the same socket
     try:
+        home = _way_to(home)  # one spelling, so that all processes find the same socket
         check_owner(home)
     except (FileNotFoundError, NotADirectoryError):
         pass  # make_private() says what is wrong, if anything
     except OSError as error:
         raise EmbeddedServerError(_no_way_to(home, error)) from error
     return home
+
+
+def _way_to(path: Path) -> Path:
+    """Follow the links of a path, and check each step: nobody else laid it, or can lay another."""
+    way, parts, links = Path("/"), list(path.absolute().parts[1:]), 0
+    while parts:
+        part = parts.pop(0)
+        step = way.parent if part == ".." else way / part
+        try:
+            about = step.lstat()
+        except FileNotFoundError:
+            return step.joinpath(*parts)
+        if is_of_stranger(about):
+            raise EmbeddedServerError(
+                f"{step} belongs to user id {about.st_uid}, and this process runs as {os.geteuid()}:"
+                f" {_WAY_OUT}"
+            )
+        if not stat.S_ISLNK(about.st_mode):
+            # who may write a directory can exchange what is in it, unless it is sticky as /tmp is
+            if parts and is_open_to_others(about) and not about.st_mode & stat.S_ISVTX:
+                raise EmbeddedServerError(f"others may write {step}, and so exchange {path}: {_WAY_OUT}")
+            way = step
+            continue
+        target = step.readlink()
+        links += 1
+        if links > 40:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        way = Path("/") if target.is_absolute() else way
+        parts = [*(target.parts[1:] if target.is_absolute() else target.parts), *parts]
+    return way
 
 
 def _no_way_to(folder: Path, error: OSError) -> str:
@@ -67,6 +102,7 @@ def make_private(folder: Path) -> None:
         folder.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise EmbeddedServerError(_no_way_to(folder, error)) from error
+    _way_to(folder)  # a directory of it that was made just now may be somebody else's
     check_owner(folder)
     if folder.stat().st_mode & 0o077:
         # tightening a directory full of other things (a home, /tmp) would break whatever uses it
@@ -83,8 +119,7 @@ def check_owner(path: Path) -> None:
     owner = path.lstat().st_uid
     if owner != os.geteuid():
         raise EmbeddedServerError(
-            f"{path} belongs to user id {owner}, and this process runs as {os.geteuid()}: set MINIRQ_HOME"
-            " to a directory of your own, or MINIRQ_REDIS_URL to a Redis that you share"
+            f"{path} belongs to user id {owner}, and this process runs as {os.geteuid()}: {_WAY_OUT}"
         )
 
 

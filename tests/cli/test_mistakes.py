@@ -55,6 +55,13 @@ def old_server() -> Iterator[str]:
 
 
 @each_command
+def test_a_file_that_is_no_configuration(command: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "settings.py").write_text('REDIS_URL = "redis://localhost"\n')
+    said = one_line(minirq(*command, "--config", str(tmp_path / "settings.py")))
+    assert "settings.py has no table [tool.minirq]" in said
+
+
+@each_command
 def test_a_url_that_cannot_be_read(command: tuple[str, ...]) -> None:
     said = one_line(minirq(*command, "--url", "redis://:s3cret@localhost:port/0"))
     assert "bad port" in said

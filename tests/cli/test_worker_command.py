@@ -20,6 +20,13 @@ def _empty_server(redis: redis_py.Redis) -> None:
     """Every test begins with nothing in Redis."""
 
 
+def test_the_first_line_names_the_file_that_configured_it(start_worker: StartWorker, folder: Path) -> None:
+    (folder / "pyproject.toml").write_text("[tool.minirq.worker]\nburst = true\n")
+    worker = start_worker()
+    assert worker.wait() == 0
+    assert worker.log.splitlines()[0].endswith(f", configured by {folder / 'pyproject.toml'}")
+
+
 def test_a_burst_runs_what_waits_and_exits_with_0(
     queue: Queue, redis: redis_py.Redis, redis_url: str, start_worker: StartWorker
 ) -> None:
