@@ -52,6 +52,11 @@ class Batch:
         except IndexError:
             return None
 
+    def give_back(self, claimed: Claimed) -> None:
+        """Give back a job that was taken out and not started, and those behind it."""
+        self._todo.appendleft(claimed)
+        self.send(give_back=True)
+
     def starts(self, now: float, *, is_short: bool) -> None:
         """A job starts. Unless it is known to be short, neither a result nor a job may wait for its end."""
         if not is_short:

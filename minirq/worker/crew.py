@@ -30,9 +30,9 @@ from minirq.worker.fault_points import fault
 from minirq.worker.hygiene import Hygiene
 from minirq.worker.interruption import SIGNAL
 from minirq.worker.journal import Journal
-from minirq.worker.link import Link
+from minirq.worker.link import Link, boottime
 from minirq.worker.lookout import Lookout
-from minirq.worker.outcome import Finished, Interrupted, Outcome, describe, settlement
+from minirq.worker.outcome import Finished, Interrupted, Outcome, Released, describe, settlement
 from minirq.worker.pool import Pool
 from minirq.worker.porter import Porter
 from minirq.worker.run import Run, current_run
@@ -121,7 +121,7 @@ class Crew:
             self._hygiene.look()
         awaited = []
         for claimed, number in jobs:
-            run = Run(claimed, self._workbench.read(claimed), number)
+            run = Run(claimed, self._workbench.read(claimed), number, self._link.claimed_at)
             if not claimed.has_record and isinstance(run.envelope, Payload):
                 self._link.introduce(claimed, run.envelope)
             if self._is_known(run):
@@ -145,15 +145,23 @@ class Crew:
         self._pool.hand_in(run)
         return False
 
-    def _show(self, run: Run) -> None:
-        """From here on a run may take the process down, and its time counts."""
-        claimed = run.claimed
+    def _show(self, run: Run) -> bool:
+        """From here on a run may take the process down, and its time counts.
+
+        False: it is given back instead. The host slept, and another worker may have run it.
+        """
+        claimed, age = run.claimed, boottime() - run.claimed_at
+        if age > self._settings.most_age:
+            self._journal.outdated(claimed, age)
+            self._porter.ended(settlement(claimed, Released()), run.number)
+            return False
         timeout = run.envelope.options.timeout if isinstance(run.envelope, Payload) else JOB_TIMEOUT
         run.started = time.monotonic()
         run.deadline = 0.0 if timeout == -1 else run.started + timeout
         self._board.start(claimed.id, claimed.run, claimed.queue, run.started, run.deadline, run.number)
         self._runs[run.number] = run
         self._lookout.expect(run.deadline)
+        return True
 
     def _prepare(self, run: Run) -> Outcome | Task:
         envelope = run.envelope
@@ -176,8 +184,7 @@ class Crew:
     # --- on the event loop --------------------------------------------------------------------
 
     def _begin_all(self, runs: list[Run]) -> None:
-        for run in runs:
-            self._show(run)
+        for run in filter(self._show, runs):
             task = self._prepare(run)
             if isinstance(task, Task):
                 self._begin(run, task)
@@ -215,7 +222,9 @@ class Crew:
     # --- in a thread --------------------------------------------------------------------------
 
     def _run_in_thread(self, run: Run) -> None:
-        self._show(run)
+        if not self._show(run):
+            self._let_others_go(run.function)
+            return
         task = self._prepare(run)
         self._let_others_go(run.function)
         if not isinstance(task, Task):

@@ -25,6 +25,13 @@ class Journal:
         self._settings = settings
         self.is_told = logger.isEnabledFor(logging.INFO)
 
+    def outdated(self, claimed: Claimed, age: float) -> None:
+        """A job is not started, because it was claimed too long ago."""
+        logger.warning(
+            "job %s was claimed %.1f s ago and is not started: it is given back and claimed anew",
+            safe_text(claimed.id, MAX_ID_BYTES), age,
+        )  # fmt: skip
+
     def started(self, claimed: Claimed, function: str) -> None:
         """A run starts."""
         facts = self._facts(claimed, function)
@@ -64,7 +71,7 @@ class Journal:
     def answered(self, settlements: Sequence[Settlement], codes: Sequence[int]) -> None:
         """Settlements were answered; only what is out of the ordinary is worth a line."""
         for settled, code in zip(settlements, codes, strict=True):
-            if code == FENCED:
+            if code == FENCED and settled.verb != "release":
                 logger.warning(
                     "job %s run %d: the result was dropped, another run holds the job by now",
                     safe_text(settled.id), settled.run,

@@ -11,7 +11,8 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, TypeVar
 
@@ -34,6 +35,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+#: seconds on a clock that goes on while the host sleeps: Linux has one of its own for that
+boottime: Callable[[], float] = (
+    partial(time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+    if hasattr(time, "clock_gettime")
+    else time.monotonic
+)
 
 #: longest answer to a script, seconds; a blocking wait is given its own time on top
 REPLY_TIMEOUT = 5.0
@@ -60,6 +68,8 @@ class Link:
         limit: float = inf,
     ) -> None:
         self.owner = owner
+        #: when the last claim was sent (`boottime`)
+        self.claimed_at = self._sent_at = 0.0
         self._board = board
         self._settings = settings
         self._queues = settings.queue_keys
@@ -80,6 +90,8 @@ class Link:
         call = operations.finish(self._queues, self.owner, settlements, want=want, in_hand=in_hand)
         with self.lock:
             settled = self._persist(call)
+            if want:
+                self.claimed_at = self._sent_at
         if self._settings.is_burst:
             for settlement in settlements:
                 if settlement.verb == "miss":
@@ -140,6 +152,7 @@ class Link:
 
     def _persist(self, call: Call[T]) -> T:
         while True:
+            self._sent_at = boottime()
             try:
                 reply = self._sender.send(call)
             except (ServerUnavailable, ServerFault) as error:

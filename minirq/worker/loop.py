@@ -23,7 +23,7 @@ from minirq.worker.fault_points import fault
 from minirq.worker.hygiene import Hygiene
 from minirq.worker.interruption import Guard
 from minirq.worker.journal import Journal
-from minirq.worker.link import Link
+from minirq.worker.link import Link, boottime
 from minirq.worker.outcome import Failed, Finished, Interrupted, Missed, Outcome, settlement
 from minirq.worker.pace import BATCH_SECONDS, MOST, Pace
 from minirq.worker.settings import WorkerSettings
@@ -70,6 +70,7 @@ class Loop:
         self._is_fit = True
         self._ran = 0
         self._journal = Journal(settings)
+        self._most_age = settings.most_age
         self._batch = Batch(link, self._journal)
         self._pace = Pace(MOST if settings.is_batching else 1)
 
@@ -132,6 +133,11 @@ class Loop:
 
     def _run_batch(self) -> None:
         while (claimed := self._batch.next()) is not None:
+            age = boottime() - self._link.claimed_at
+            if age > self._most_age:  # the host slept: another worker may have run it
+                self._journal.outdated(claimed, age)
+                self._batch.give_back(claimed)
+                return
             started = time.monotonic()
             envelope = self._executor.read(claimed)
             function = envelope.function if isinstance(envelope, Payload) else ""

@@ -27,12 +27,13 @@ class Run:
     """A job in a slot of the board. `cause` says why it was interrupted, if it was."""
 
     __slots__ = (
-        "_lock", "_thread", "atask", "cause", "children", "claimed", "deadline", "envelope", "function",
-        "has_blocked", "is_over", "number", "started", "task",
+        "_lock", "_thread", "atask", "cause", "children", "claimed", "claimed_at", "deadline", "envelope",
+        "function", "has_blocked", "is_over", "number", "started", "task",
     )  # fmt: skip
 
-    def __init__(self, claimed: Claimed, envelope: Payload | Failed, number: int) -> None:
+    def __init__(self, claimed: Claimed, envelope: Payload | Failed, number: int, claimed_at: float) -> None:
         self.claimed = claimed
+        self.claimed_at = claimed_at
         self.envelope = envelope
         self.number = number
         self.function = envelope.function if isinstance(envelope, Payload) else ""

@@ -119,6 +119,11 @@ class WorkerSettings:
         return self.block + 2
 
     @property
+    def most_age(self) -> float:
+        """How old a claim may be when a job of it starts: later, another worker may have run the job."""
+        return self.lease / 2
+
+    @property
     def patience_with_jobs(self) -> float:
         """How long after its deadline, or a request to stop, a job is given up. Beside others it may take a
         second longer: what it waits for may be its neighbour."""

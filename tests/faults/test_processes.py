@@ -69,6 +69,27 @@ def test_a_process_that_freezes_between_wait_and_claim(
     assert len(lines(trace)) == 1
 
 
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_a_host_that_slept_does_not_start_what_has_ended(
+    queue: Queue, start: Start, trace: Path, tmp_path: Path, concurrency: int
+) -> None:
+    asleep = start(fault="claimed:stop", concurrency=concurrency)
+    until(lambda: is_waiting(queue.connection))
+    job = queue.enqueue("naughty.trace_and_sleep", str(trace), 0.0)
+    until((tmp_path / "struck").exists)
+    [child] = asleep.children
+    asleep.signal(signal.SIGSTOP)
+    start()
+    assert job.wait(10) == "slept"
+    os.kill(child, signal.SIGCONT)
+    until(lambda: is_gone(child))  # it has looked what is there, and found that it was given up
+    asleep.signal(signal.SIGCONT)
+    until(lambda: asleep.children not in ([], [child]))
+    assert len(lines(trace)) == 1
+    assert f"job {job.id} was claimed" in asleep.log
+    audit(queue.connection)
+
+
 def test_an_error_of_the_worker_itself(queue: Queue, start: Start, trace: Path) -> None:
     job = queue.enqueue("naughty.trace_and_sleep", str(trace), 0.0)
     worker = start(fault="claimed:raise")
