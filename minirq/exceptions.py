@@ -116,7 +116,7 @@ class InvalidJobOperation(MinirqError):
 
 
 class JobFailedError(MinirqError):
-    """The job that was waited for failed.
+    """The job that was waited for failed. Its text is one line.
 
     `job_id` names it, `exc_type` is the name of the remote exception's type, and `exc_info` is
     the remote traceback as text.

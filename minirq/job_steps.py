@@ -23,7 +23,7 @@ from minirq.protocol.procedures import Steps
 from minirq.protocol.record import Record
 from minirq.protocol.states import JobStatus
 from minirq.realm import Realm
-from minirq.text import safe_text
+from minirq.text import safe_text, shell_word
 
 T = TypeVar("T")
 
@@ -154,7 +154,8 @@ class JobSteps(Facts, Generic[T]):
         last = errors[0] if errors else Failure("", "no error is on record")
         function = yield from self._function_steps()
         return JobFailedError(
-            f"job {safe_text(self.id)} ({function}) failed: {last.summary}\n{last.traceback}".rstrip(),
+            f"job {safe_text(self.id)} ({safe_text(function)}) failed: {safe_text(last.summary, 500)}"
+            f" (the traceback: exc_info, or minirq job {shell_word(self.id, 'ID')})",
             job_id=self.id,
             exc_type=last.exc_type,
             exc_info=last.traceback,

@@ -7,9 +7,9 @@ from collections.abc import Generator, Iterable
 from contextlib import closing, suppress
 from typing import Any
 
-from minirq.exceptions import ServerUnavailable
+from minirq.exceptions import MinirqError, ServerUnavailable
 from minirq.protocol.record import Record
-from minirq.protocol.watch import Ended, Knock, Pause, Place, Watch
+from minirq.protocol.watch import Ended, Glance, Knock, Pause, Place, Watch
 from minirq.store import Store
 
 
@@ -52,6 +52,10 @@ def _answer(store: Store, request: Any) -> Any:
         match request:
             case Knock(call):
                 return store.blocking.send(call)
+            case Glance(calls):
+                with suppress(MinirqError):
+                    return store.sender.send_all(calls)
+                return None
             case calls:
                 return store.sender.send_all(calls)
     return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jobs
 import pytest
@@ -11,8 +11,9 @@ import redis as redis_py
 from waits import until
 
 from minirq import Job, Queue, SimpleWorker
+from minirq.connection.sender import Sender
 from minirq.exceptions import JobCanceledError, JobFailedError, NoSuchJobError
-from minirq.protocol import operations, watch
+from minirq.protocol import operations, reads, watch
 from minirq.protocol.keys import Keys
 
 
@@ -130,6 +131,46 @@ def test_a_wait_that_takes_too_long_says_for_how_many_jobs(queue: Queue) -> None
     waiting = [queue.enqueue(jobs.add, n) for n in range(3)]
     with pytest.raises(TimeoutError, match=r"3 of 3 jobs have not ended within 0\.1 s"):
         queue.wait_many(waiting, timeout=0.1)
+
+
+@pytest.mark.usefixtures("_nothing_left")
+def test_a_wait_that_takes_too_long_says_that_no_worker_serves_the_queue(
+    queue: Queue, other: Queue, redis: redis_py.Redis
+) -> None:
+    job, delayed = queue.enqueue(jobs.add, 1), other.enqueue_in(60, jobs.add, 1)
+
+    def complaint(wait: Callable[[], object]) -> str:
+        with pytest.raises(TimeoutError) as caught:
+            wait()
+        return str(caught.value)
+
+    ended = f"job {job.id} has not ended within 0.1 s: it is queued"
+    advice = ", and no worker serves the queue default. Start one: minirq worker default"
+    assert complaint(lambda: job.wait(0.1)) == ended + advice
+    portrait = {"queues": '["default"]', "stopping": "0.0"}
+    Sender(redis).send_all(reads.show_worker(Keys(), "w:1", portrait, now_ms=1, ttl=60))
+    assert complaint(lambda: job.wait(0.1)) == ended
+    said = complaint(lambda: queue.wait_many([job, delayed], timeout=0.1))
+    assert said.startswith(
+        f"2 of 2 jobs have not ended within 0.1 s, among them {delayed.id}: it is scheduled,"
+    )
+    assert said.endswith("no worker serves the queue other. Start one: minirq worker other")
+    redis.hset(Keys().worker("w:1"), "stopping", "1700000000.5")  # it drains
+    assert complaint(lambda: job.wait(0.1)) == ended + advice
+
+
+@pytest.mark.usefixtures("_nothing_left")
+def test_who_may_not_see_workers_is_told_the_rest(
+    queue: Queue, redis: redis_py.Redis, redis_url: str
+) -> None:
+    keys = ("~minirq:{default}:*", "~minirq:queues")
+    redis.execute_command("ACL", "SETUSER", "producer", "on", ">x", *keys, "&*", "+@all")
+    try:
+        mine = Queue(connection=redis_url.replace("unix://", "unix://producer:x@"))
+        with pytest.raises(TimeoutError, match=r"has not ended within 0\.1 s: it is queued$"):
+            mine.enqueue(jobs.add, 1).wait(0.1)
+    finally:
+        redis.execute_command("ACL", "DELUSER", "producer")
 
 
 @pytest.mark.usefixtures("_nothing_left")

@@ -18,6 +18,8 @@ from waits import until
 TASKS = '''
 """Functions that the tests of the command line run as jobs."""
 
+import os
+import signal
 import time
 from pathlib import Path
 
@@ -36,6 +38,10 @@ def wait_for(gate):
     while not Path(gate).exists():
         time.sleep(0.005)
     return "opened"
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
 '''
 
 

@@ -8,9 +8,9 @@ from contextlib import aclosing, suppress
 from typing import Any
 
 from minirq.aio.store import AsyncStore, Reach
-from minirq.exceptions import ServerUnavailable
+from minirq.exceptions import MinirqError, ServerUnavailable
 from minirq.protocol.record import Record
-from minirq.protocol.watch import Ended, Knock, Pause, Place, Watch
+from minirq.protocol.watch import Ended, Glance, Knock, Pause, Place, Watch
 
 
 async def wait_for_ends(
@@ -53,6 +53,10 @@ async def _answer(reach: Reach, request: Any) -> Any:
         match request:
             case Knock(call):
                 return await reach.blocking.send_alone(call)
+            case Glance(calls):
+                with suppress(MinirqError):
+                    return await reach.sender.send_all(calls)
+                return None
             case calls:
                 return await reach.sender.send_all(calls)
     except ServerUnavailable:

@@ -16,7 +16,7 @@ import click
 from minirq.text import safe_text
 
 #: what log lines carry beside their message, where it applies
-FIELDS = ("job_id", "queue", "func", "attempt", "worker", "seconds")
+FIELDS = ("job_id", "queue", "func", "attempt", "worker", "seconds", "exc_type")
 
 _COLORS = {logging.WARNING: "yellow", logging.ERROR: "red", logging.CRITICAL: "red"}
 #: longest message that is shown, characters

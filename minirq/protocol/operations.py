@@ -111,12 +111,12 @@ class Settlement:
     place: Literal["queue", "front"] = "queue"
 
 
-SETTLED, SETTLED_BEFORE, DELETED, FENCED = 1, 2, 3, 0
+SETTLED, SETTLED_BEFORE, DELETED, FENCED, MISSED_TOO_LONG = 1, 2, 3, 0, 4
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """A code for each settlement, and the claim that came with it."""
+    """A code for each settlement (minus its pause, ms, for a job that was missed), and the claim with it."""
 
     codes: list[int]
     claim: Claim

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -217,6 +218,20 @@ def worker_portrait(keys: Keys, worker_id: str) -> Call[dict[str, str]]:
         ("HGETALL", keys.worker(worker_id)),
         lambda reply: {k.decode(): v.decode("utf-8", "replace") for k, v in _mapping(reply).items()},
     )
+
+
+def served_queues(keys: Keys, worker_id: str) -> Call[list[str]]:
+    """The queues that a worker takes jobs from, as far as it says so; none if it stops or is gone."""
+    return Call(("HMGET", keys.worker(worker_id), "queues", "stopping"), _read_served)
+
+
+def _read_served(reply: Any) -> list[str]:
+    queues, stopping = reply
+    try:
+        names = json.loads(queues or "[]") if stopping in (None, b"0.0") else []
+    except ValueError:
+        return []
+    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
 
 
 def server_time() -> Call[int]:

@@ -11,14 +11,16 @@ import secrets
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 from minirq.calls import Call
 from minirq.protocol import operations, reads
 from minirq.protocol.keys import Keys
+from minirq.protocol.reads import can_be_key
 from minirq.protocol.record import Record
-from minirq.protocol.states import ENDED
+from minirq.protocol.states import ENDED, JobStatus
+from minirq.text import safe_text, shell_word
 
 #: a waiter looks again at least this often, seconds
 LOOK_EVERY = 5.0
@@ -44,6 +46,13 @@ class Knock:
     """To be sent over a connection that may block, once."""
 
     call: Call[str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """Calls to be sent; any error makes the reply None. Whoever waits may be unable to read this."""
+
+    calls: list[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +85,7 @@ class Watch:
         """Yield what is to be done next, until all jobs have ended.
 
         That is a list of calls, whose replies it wants to be sent, or None if the server is away; a Knock,
-        likewise; a Pause; or what is to be told, an Ended. Raises TimeoutError.
+        likewise; a Glance; a Pause; or what is to be told, an Ended. Raises TimeoutError.
         """
         mail: list[Place] = []
         next_look = self._now()
@@ -89,7 +98,7 @@ class Watch:
             if self._pending:
                 left = min(self._deadline - self._now(), LOOK_EVERY)
                 if left <= 0:
-                    raise TimeoutError(self._complaint())
+                    raise TimeoutError((yield from self._complaint(is_away=not was_answered)))
                 if was_answered:
                     mail = yield from self._mail(left)
                 else:
@@ -133,12 +142,35 @@ class Watch:
             (queue, job_id) for job_id in ids for queue in self._queues if (queue, job_id) in self._pending
         ]
 
-    def _complaint(self) -> str:
-        first = next(iter(self._pending))[1]
+    def _complaint(self, *, is_away: bool) -> Generator[Any, Any, str]:
+        """Say what has not ended, and what keeps one of the jobs from that, as far as this can be seen."""
+        served = None if is_away else (yield from self._served())
+        first = next(iter(self._pending))
+        unserved = None if served is None else next((p for p in self._pending if p[0] not in served), None)
+        queue, job_id = unserved or first
+        text = f"not ended within {self._timeout:g} s"
         if self._all == 1:
-            return f"job {first} has not ended within {self._timeout:g} s"
-        left = len(self._pending)
-        return f"{left} of {self._all} jobs have not ended within {self._timeout:g} s, among them {first}"
+            text = f"job {safe_text(job_id)} has {text}"
+        else:
+            left = len(self._pending)
+            text = f"{left} of {self._all} jobs have {text}, among them {safe_text(job_id)}"
+        records = None if is_away else (yield Glance([reads.record(self._keys.of(queue), job_id)]))
+        if not records or records[0] is None:
+            return text
+        status = records[0].status
+        text += f": it is {safe_text(status)}"
+        if unserved is None or status == JobStatus.STARTED:
+            return text
+        start = f"minirq worker {shell_word(queue, 'QUEUE')}"
+        return f"{text}, and no worker serves the queue {safe_text(queue)}. Start one: {start}"
+
+    def _served(self) -> Generator[Any, Any, set[str] | None]:
+        """The queues that some worker serves; None if that cannot be seen."""
+        workers = yield Glance([reads.worker_beats(self._keys)])
+        if workers is None:
+            return None
+        served = yield Glance([reads.served_queues(self._keys, one) for one in workers[0] if can_be_key(one)])
+        return None if served is None else set(chain.from_iterable(served))
 
 
 def _chunks(places: Iterable[Place]) -> Iterator[list[Place]]:

@@ -14,6 +14,7 @@ from minirq.protocol import operations
 from minirq.protocol.failure import Failure
 from minirq.protocol.operations import Settlement, TakenBack
 from minirq.text import safe_text
+from minirq.worker.journal import log_death, log_failed
 from minirq.worker.rounds import Rounds
 from minirq.worker.settings import WorkerSettings
 
@@ -72,7 +73,9 @@ class Burials:
             match self._due[0]:
                 case Verdict(owner, settlement):
                     queues = self._settings.queue_keys
-                    self._sender.send(operations.finish(queues, owner, [settlement], want=0))
+                    settled = self._sender.send(operations.finish(queues, owner, [settlement], want=0))
+                    if settlement.verb == "failed" and settled.codes == [operations.SETTLED]:
+                        log_failed(self._settings, settlement)
                 case Burial() as burial:
                     self._hold(burial)
             self._due.popleft()
@@ -95,13 +98,16 @@ class Burials:
         ]
         # where a queue's keys are broken, the owner is listed as dead, and later sweeps go on
         for name, swept in self._rounds.make("bury", settings.queues * len(burial.owners), calls):
-            log_taken_back(name, swept.taken)
+            log_taken_back(name, swept.taken, burial.evidence)
 
 
-def log_taken_back(queue: str, taken: list[TakenBack]) -> None:
-    """Say which jobs of a queue were taken back, and from whom."""
+def log_taken_back(queue: str, taken: list[TakenBack], evidence: Failure) -> None:
+    """Say which jobs of a queue were taken back, and from whom; and that those failed that died too often."""
     for job in taken:
+        if job.fate == "failed":
+            log_death(queue, job.id, evidence, job.owner.rsplit(":", 2)[0])
+            continue
         logger.warning(
-            "job %s taken back from %s (queue %s): %s, lost %d times so far",
+            "job %s taken back from %s (queue %s): %s, deaths of its process so far: %d",
             safe_text(job.id), safe_text(job.owner), safe_text(queue), job.fate, job.lost,
         )  # fmt: skip

@@ -229,7 +229,8 @@ class Chores:
         """Take back the jobs of the dead. Returns the queues in which there is more to do."""
         now_ms = self._server_now(time.monotonic())
         assert now_ms is not None
-        proof = evidence.of_silence().encode()
+        silence = evidence.of_silence()
+        proof = silence.encode()
         calls = [
             operations.sweep(
                 self._keys.of(name),
@@ -249,7 +250,7 @@ class Chores:
                     "queue %s: leases prove nothing right now, the server's clock or answer was off", name
                 )
                 self._steady_since = None
-            log_taken_back(name, swept.taken)
+            log_taken_back(name, swept.taken, silence)
             if swept.is_more:
                 unfinished.append(name)
         return unfinished

@@ -30,7 +30,7 @@ def of_silence() -> Failure:
 
 
 def of_stop(worker: str) -> Failure:
-    """Say that a worker was stopped; nobody is blamed, so this is not put on record."""
+    """Say that a worker was stopped: on record only where it cut off a job that must not run again."""
     return Failure("WorkerLost", "the worker was stopped", worker=worker, kind="lost")
 
 

@@ -9,13 +9,17 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from minirq.protocol.operations import DELETED, FENCED, Claimed, Settlement
+from minirq.protocol.failure import Failure, decode
+from minirq.protocol.operations import DELETED, FENCED, MISSED_TOO_LONG, SETTLED, Claimed, Settlement
 from minirq.protocol.payload import MAX_ID_BYTES
 from minirq.text import safe_text
 from minirq.worker.outcome import Failed, Finished, Interrupted, Missed, Outcome, Retrying
 from minirq.worker.settings import WorkerSettings
 
 logger = logging.getLogger("minirq.worker.jobs")
+
+#: before a job is tried again whose function was missed for the first time (lua/finish.lua), seconds
+_FIRST_PAUSE = 0.5
 
 
 class Journal:
@@ -51,18 +55,15 @@ class Journal:
                 logger.info("job %s was interrupted: %s after %.3f s", job, shown, seconds, extra=facts)
             case Failed(failure):
                 why = safe_text(failure.summary)
+                facts["exc_type"] = safe_text(failure.exc_type)
                 logger.error("job %s failed: %s after %.3f s: %s", job, shown, seconds, why, extra=facts)
             case Missed(failure, window):
-                why = safe_text(failure.summary, 500)
-                if window > 0:
-                    logger.warning(
-                        "job %s is left to other workers, and tried again in 0.5 s, later with longer pauses;"
-                        " it fails once none has known its function for %g s: %s",
-                        job, window, why, extra=facts,
-                    )  # fmt: skip
-                else:
+                if window < 0:  # else the answer says what follows
+                    facts["exc_type"] = safe_text(failure.exc_type)
+                    why = safe_text(failure.summary, 500)
                     logger.warning("job %s goes back to the queue: %s", job, why, extra=facts)
             case Retrying(failure, delay):
+                facts["exc_type"] = safe_text(failure.exc_type)
                 logger.warning(
                     "job %s failed and is tried again in %.1f s: %s after %.3f s: %s",
                     job, delay, shown, seconds, safe_text(failure.summary), extra=facts,
@@ -71,6 +72,8 @@ class Journal:
     def answered(self, settlements: Sequence[Settlement], codes: Sequence[int]) -> None:
         """Settlements were answered; only what is out of the ordinary is worth a line."""
         for settled, code in zip(settlements, codes, strict=True):
+            if code == SETTLED:
+                continue
             if code == FENCED and settled.verb != "release":
                 logger.warning(
                     "job %s run %d: the result was dropped, another run holds the job by now",
@@ -78,6 +81,22 @@ class Journal:
                 )  # fmt: skip
             elif code == DELETED:
                 logger.info("job %s was deleted while it ran", safe_text(settled.id))
+            elif code == MISSED_TOO_LONG:
+                log_failed(self._settings, settled)
+            elif code < 0:
+                self._missed(settled, -code / 1000)
+
+    def _missed(self, settled: Settlement, pause: float) -> None:
+        """A job's function is not known here, and it is tried again after so many seconds."""
+        last = decode(b"0 " + settled.blob)
+        # the first pause is the shortest; of those that follow nobody has to hear
+        level = logging.WARNING if pause <= _FIRST_PAUSE else logging.DEBUG
+        logger.log(
+            level, "job %s is left to other workers, and tried again in %g s; it fails once none has known"
+            " its function for %g s: %s",
+            safe_text(settled.id), round(pause, 1), settled.seconds, safe_text(last.summary, 500),
+            extra=_facts(self._settings.queues[settled.queue], settled.id, last, self._settings.name),
+        )  # fmt: skip
 
     def _facts(self, claimed: Claimed, function: str) -> dict[str, Any]:
         return {
@@ -87,3 +106,25 @@ class Journal:
             "attempt": claimed.attempts + 1,
             "worker": self._settings.name,
         }
+
+
+def log_failed(settings: WorkerSettings, settled: Settlement) -> None:
+    """Say that a job has failed for good, where no run of it has said so."""
+    log_death(settings.queues[settled.queue], settled.id, decode(b"0 " + settled.blob), settings.name)
+
+
+def log_death(queue: str, job_id: str, last: Failure, worker: str) -> None:
+    """Say that a job has failed for good, with its last failure and the worker that had it."""
+    logger.error(
+        "job %s failed: %s", safe_text(job_id, MAX_ID_BYTES), safe_text(last.summary, 500),
+        extra=_facts(queue, job_id, last, worker),
+    )  # fmt: skip
+
+
+def _facts(queue: str, job_id: str, last: Failure, worker: str) -> dict[str, Any]:
+    return {
+        "job_id": safe_text(job_id, MAX_ID_BYTES),
+        "queue": safe_text(queue),
+        "worker": safe_text(worker),
+        "exc_type": safe_text(last.exc_type),
+    }

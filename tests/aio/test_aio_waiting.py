@@ -82,6 +82,8 @@ async def test_a_wait_that_takes_too_long_says_for_how_many_jobs(
         made = [await queue.enqueue(jobs.add, n) for n in range(3)]
         with pytest.raises(TimeoutError, match=r"3 of 3 jobs have not ended within 0\.1 s"):
             await queue.wait_many(made, timeout=0.1)
+        with pytest.raises(TimeoutError, match="it is queued, and no worker serves the queue default"):
+            await made[0].wait(timeout=0.1)
     assert_nothing_left(redis)
 
 

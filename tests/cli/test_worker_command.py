@@ -211,6 +211,20 @@ def test_json_logs_carry_the_facts_of_a_job(queue: Queue, start_worker: StartWor
     assert 0 <= finished["seconds"] < 5
     failed = [line for line in lines if line.get("job_id") == "bad"][-1]
     assert (failed["level"], failed["func"]) == ("ERROR", "tasks.fail")
+    assert failed["exc_type"] == "ValueError"
+
+
+def test_a_job_that_has_died_too_often_is_an_error(queue: Queue, start_worker: StartWorker) -> None:
+    queue.enqueue("tasks.die", job_id="poison", on_worker_lost=1)
+    worker = start_worker("-b", "--log-format", "json", "-n", "w", "--lease", "1")
+    assert worker.wait() == 0
+    lines = [json.loads(line) for line in worker.log.splitlines()]
+    about = [line for line in lines if "poison" in line["message"]]
+    assert "queued, deaths of its process so far: 1" in "".join(line["message"] for line in about)
+    [dead] = [line for line in about if line["level"] == "ERROR"]
+    facts = {"job_id": "poison", "queue": "default", "exc_type": "WorkerLost", "worker": "w"}
+    assert facts.items() <= dead.items()
+    assert "job poison failed: WorkerLost: the process was killed by SIGKILL" in dead["message"]
 
 
 def test_quiet_leaves_the_errors(queue: Queue, start_worker: StartWorker) -> None:

@@ -48,6 +48,8 @@ MUTANTS = [
         "if",
     ),
     Mutant("claim: serves late owners", CLAIM, " elseif lease <= now then late = true end", " end"),
+    Mutant("settle: a miss does not say how long its job pauses", FINISH, "return -pause_ms", "return 1"),
+    Mutant("settle: a miss does not say that its job has failed", FINISH, "return 4", "return 1"),
     Mutant(
         "claim: takes many of a queue that is served one by one",
         CLAIM,

@@ -6,7 +6,7 @@ import pytest
 from stage import ERROR, Stage, ids, payload, settlement
 
 from minirq.protocol.failure import Failure
-from minirq.protocol.operations import DELETED, FENCED, SETTLED, SETTLED_BEFORE
+from minirq.protocol.operations import DELETED, FENCED, MISSED_TOO_LONG, SETTLED, SETTLED_BEFORE
 
 HOUR_MS = 3_600_000
 
@@ -190,15 +190,23 @@ def test_a_retry_at_once_waits_where_it_says(stage: Stage, place: str, order: li
 
 def test_a_function_that_is_not_known_here_is_tried_again_until_its_time_is_up(stage: Stage) -> None:
     started(stage, "x")
-    assert stage.settle("a", "x", 1, "miss", seconds=60) == SETTLED
+    assert stage.settle("a", "x", 1, "miss", seconds=60) == -500
     assert (stage.status("x"), stage.counters("x"), stage.errors("x")) == ("scheduled", (1, 0, 0), [])
     stage.make_due("x")
     stage.promote()
     stage.claim("a")
     first_ms = int(stage.job("x")["missed"].split()[0])
+    stage.client.hset(stage.keys.job("x"), "missed", f"{first_ms - 20_000} 0")
+    pause_ms = -stage.settle("a", "x", 2, "miss", seconds=60)
+    due_ms = stage.client.zscore(stage.keys.index("scheduled"), "x") or 0
+    assert 20_000 <= pause_ms < 25_000
+    assert 0 <= stage.now_ms() + pause_ms - due_ms < 5_000
+    stage.make_due("x")
+    stage.promote()
+    stage.claim("a")
     stage.client.hset(stage.keys.job("x"), "missed", f"{first_ms - 61_000} 0")
-    assert stage.settle("a", "x", 2, "miss", seconds=60) == SETTLED
-    assert (stage.status("x"), stage.counters("x"), stage.errors("x")) == ("failed", (2, 0, 0), ["no"])
+    assert stage.settle("a", "x", 3, "miss", seconds=60) == MISSED_TOO_LONG
+    assert (stage.status("x"), stage.counters("x"), stage.errors("x")) == ("failed", (3, 0, 0), ["no"])
 
 
 def test_a_job_that_is_given_back_in_a_burst_never_fails_for_it(stage: Stage) -> None:
@@ -210,7 +218,7 @@ def test_a_job_that_is_given_back_in_a_burst_never_fails_for_it(stage: Stage) ->
     assert stage.promote(missed=["x"]).moved == 1
     stage.claim("a")
     # the time of the others begins with their own first miss
-    assert stage.settle("a", "x", 2, "miss", seconds=60) == SETTLED
+    assert stage.settle("a", "x", 2, "miss", seconds=60) == -500
     assert stage.status("x") == "scheduled"
     first_ms = int(stage.job("x")["missed"].split()[0])
     assert first_ms > 0

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 import signal
+import time
 from pathlib import Path
 
 import jobs
 import pytest
+import redis as redis_py
 from waits import until
 from worker.conftest import StartWorker, lines
 
@@ -70,18 +74,49 @@ def test_a_burst_goes_on_after_a_process_was_replaced(queue: Queue, start_worker
 
 
 def test_a_function_that_is_not_known_yet_is_left_to_other_workers(
-    queue: Queue, start_worker: StartWorker, tmp_path: Path
+    queue: Queue, redis: redis_py.Redis, start_worker: StartWorker, tmp_path: Path
 ) -> None:
     worker = start_worker(paths=[str(tmp_path)])
     job = queue.enqueue("deployed_later.f")
     until(lambda: job.get_status() == JobStatus.SCHEDULED)
     until(lambda: "No module named 'deployed_later'" in worker.log)
     assert f"job {job.id} is left to other workers, and tried again in 0.5 s" in worker.log
+    until(lambda: int(redis.hget(f"minirq:{{default}}:job:{job.id}", "run") or 0) >= 3)
+    assert worker.log.count(f"job {job.id} is left") == 1  # the other ones are at DEBUG, with their pauses
     assert f"job {job.id} started" not in worker.log
     (tmp_path / "deployed_later.py").write_text("def f():\n    return 'here'\n")
     assert job.wait(10) == "here"
     job.refresh()
     assert job.attempts == 1
+
+
+def test_a_function_that_stays_unknown_has_pauses_that_are_true_and_one_error(
+    queue: Queue, redis: redis_py.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", "minirq")
+    job = queue.enqueue("no_such_module.f")
+    worker = SimpleWorker([queue], lease=1.0)
+
+    def miss(first_seconds_ago: float) -> logging.LogRecord:
+        """Have the job's function missed, for the first time so long ago; return the line about it."""
+        caplog.clear()
+        if first_seconds_ago:
+            first_ms = int((time.time() - first_seconds_ago) * 1000)
+            redis.hset(f"minirq:{{default}}:job:{job.id}", "missed", f"{first_ms} 0")
+            redis.zadd("minirq:{default}:scheduled", {job.id: 1})
+        worker.work(max_jobs=1)
+        [line] = [record for record in caplog.records if getattr(record, "job_id", "") == job.id]
+        return line
+
+    first = miss(0)
+    assert (first.levelname, "tried again in 0.5 s" in first.message) == ("WARNING", True)
+    again = miss(20)
+    assert again.levelname == "DEBUG"
+    assert re.search(r"tried again in 2\d(\.\d)? s", again.message)
+    last = miss(61)
+    assert last.levelname == "ERROR"
+    assert last.exc_type == "minirq.exceptions.FunctionNotFound"  # type: ignore[attr-defined]
+    assert job.is_failed
 
 
 @pytest.mark.parametrize("concurrency", [1, 4])

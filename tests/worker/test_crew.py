@@ -256,6 +256,7 @@ def test_what_ignores_its_timeout_is_settled_beside_others_and_the_process_is_re
     # nothing progresses any more: it need not wait for the stop timeout
     assert queue.enqueue(jobs.my_pid).wait(10) != child
     assert f"job {stuck.id} ignores its timeout" in worker.log
+    assert f"job {stuck.id} failed: minirq.exceptions.JobTimeoutException: " in worker.log
 
 
 def test_what_outlives_the_stop_timeout_beside_a_stuck_job_runs_again_without_blame(

@@ -238,6 +238,8 @@ def test_waiting_raises_the_remote_error(queue: Queue, start_worker: StartWorker
         job.wait(10)
     assert caught.value.exc_type == "ValueError"
     assert "in fail" in caught.value.exc_info
+    said = f"job {job.id} (jobs.fail) failed: ValueError: bad luck"
+    assert str(caught.value) == f"{said} (the traceback: exc_info, or minirq job {job.id})"
 
 
 def test_waiting_times_out_and_leaves_nothing_behind(queue: Queue, redis: redis_py.Redis) -> None:

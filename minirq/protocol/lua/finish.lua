@@ -15,6 +15,7 @@
 -- Returns a msgpack array { codes, state, jobs, pause_ms } (lib/claim.lua), a code for each settlement:
 --       1 settled · 2 this run had been settled already · 3 the job was deleted meanwhile
 --       0 fenced: another run holds the job, or none; the outcome is dropped
+--       4 a miss was settled, and the job has failed · below 0: and it is tried again in so many ms
 --
 -- A run may settle if the payload is in its owner's processing list and the hash says started, with its run number.
 -- A job that is asked to stop is not run again: a retry or a release ends it as canceled.
@@ -60,14 +61,19 @@ local function miss(prefix, id, payload, blob, window_ms, attempts, waiters)
     first_ms = gives_back and "0" or now_text
     redis.call("HSET", job, "missed", first_ms .. " " .. attempts)
   end
-  if gives_back then return schedule(prefix, id, payload, now + GIVEN_BACK_MS) end
+  if gives_back then
+    schedule(prefix, id, payload, now + GIVEN_BACK_MS)
+    return 1
+  end
   local elapsed = now - tonumber(first_ms)
   if elapsed < window_ms then
-    schedule(prefix, id, payload, now + math.max(FIRST_MISS_MS, elapsed))
-    return
+    local pause_ms = math.max(FIRST_MISS_MS, elapsed)
+    schedule(prefix, id, payload, now + pause_ms)
+    return -pause_ms
   end
   note_error(prefix, id, blob)
   park(prefix, id, payload, "failed", tonumber(f[2] or DEFAULT_FAILURE_TTL_MS), waiters, true)
+  return 4
 end
 
 -- numbers are spelled out at every call; most of these are 1
@@ -119,7 +125,7 @@ local function settle(number, id, run, verb, blob, ms, place)
       ring(prefix)
     end
   elseif verb == "miss" then
-    miss(prefix, id, payload, blob, ms, attempts, waiters)
+    return miss(prefix, id, payload, blob, ms, attempts, waiters)
   else
     call("RPUSH", KEYS[number], payload)
     call("HSET", job, "status", "queued")
