@@ -39,12 +39,14 @@ link.REPLY_TIMEOUT = chores.REPLY_TIMEOUT = options.pop("reply_timeout")
 client = connect(options.pop("url"))
 worker._wait_for(client, Patience())
 options["queues"] = tuple(options["queues"])
-Supervisor(client, WorkerSettings(**options)).run()
+settings = WorkerSettings(**options)
 """
 
 
 class HurtWorker:
     """A supervised worker in a process group of its own."""
+
+    main = f"{_MAIN}Supervisor(client, settings).run()"
 
     def __init__(self, url: str, queues: tuple[str, ...], log: Path, environ: dict[str, str], **options: Any):
         options = {
@@ -56,7 +58,7 @@ class HurtWorker:
         self._log = log
         with log.open("wb") as file:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", _MAIN, paths, json.dumps(options)],
+                [sys.executable, "-c", self.main, paths, json.dumps(options)],
                 stderr=file,
                 stdout=file,
                 cwd=log.parent,
@@ -102,6 +104,12 @@ class HurtWorker:
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
             ticks += int(fields[11]) + int(fields[12])
         return ticks / os.sysconf("SC_CLK_TCK")
+
+
+class HurtSimpleWorker(HurtWorker):
+    """A worker without children: its jobs run in its own process."""
+
+    main = f"{_MAIN}from minirq.worker.simple import SimpleWork\nSimpleWork(client, settings).run()"
 
 
 Start = Callable[..., HurtWorker]

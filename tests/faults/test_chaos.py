@@ -22,4 +22,4 @@ def test_nothing_is_lost_in_a_campaign() -> None:
     print(ran.stdout, ran.stderr)
     assert ran.returncode == 0
     assert "lost                      0\n" in ran.stdout
-    assert "0 of 4 workers ended" in ran.stdout
+    assert "0 of 6 workers ended" in ran.stdout

@@ -1,0 +1,117 @@
+"""What a campaign runs. Each run leaves a line at its start and one at its end, and looks at what it is told.
+
+`token` is the call that the job was enqueued with: <queue>/<id>/<number>.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from faults.chaos.trace import END, START, WRONG
+from jobs import append
+
+from minirq import get_current_job
+from minirq.current import running
+from minirq.exceptions import NoSuchJobError, ServerUnavailable
+
+
+@contextmanager
+def _run(path: str, token: str) -> Iterator[None]:
+    told = running.get()
+    number = told.run if told else 0
+    about = f"{os.getpid()} {os.getppid()} {number} {token}"
+    queue, job_id, _ = token.split("/")
+    append(path, f"{START} {time.time()} {about}")
+    try:
+        job = get_current_job()
+        if told is None or job is None or {told.id, job.id} != {job_id} or told.queue != queue:
+            append(path, f"{WRONG} {token} is told that it is {told and (told.queue, told.id)}")
+        yield
+    finally:
+        append(path, f"{END} {time.time()} {about}")
+
+
+def work(path: str, token: str, seconds: float) -> str:
+    with _run(path, token):
+        time.sleep(seconds)
+    return token
+
+
+def fail_at_times(path: str, token: str, seconds: float) -> str:
+    with _run(path, token):
+        time.sleep(seconds)
+        if random.random() < 0.5:
+            raise ConnectionError("at times")
+    return token
+
+
+def die_at_times(path: str, token: str, seconds: float) -> str:
+    with _run(path, token):
+        time.sleep(seconds)
+        if random.random() < 0.2:
+            os.kill(os.getpid(), signal.SIGKILL)
+    return token
+
+
+def remember(path: str, token: str, seconds: float) -> str:
+    """Read and write what the job keeps about itself."""
+    with _run(path, token):
+        _look_at_meta(path, token)
+        time.sleep(seconds)
+    return token
+
+
+def overrun(path: str, token: str, seconds: float) -> str:
+    """Go on for longer than the timeout allows."""
+    with _run(path, token):
+        time.sleep(10 + seconds)
+    return token
+
+
+def swallow(path: str, token: str, seconds: float) -> str:
+    """The same, and nothing that is raised ends it."""
+    with _run(path, token):
+        until = time.monotonic() + 10 + seconds
+        while time.monotonic() < until:
+            with suppress(BaseException):
+                time.sleep(until - time.monotonic())
+    return token
+
+
+async def await_work(path: str, token: str, seconds: float) -> str:
+    with _run(path, token):
+        await asyncio.sleep(seconds)
+    return token
+
+
+async def await_remember(path: str, token: str, seconds: float) -> str:
+    with _run(path, token):
+        await asyncio.sleep(seconds)
+        _look_at_meta(path, token)
+    return token
+
+
+async def fail_at_times_and_await(path: str, token: str, seconds: float) -> str:
+    with _run(path, token):
+        await asyncio.sleep(seconds)
+        if random.random() < 0.5:
+            raise ConnectionError("at times")
+    return token
+
+
+def _look_at_meta(path: str, token: str) -> None:
+    job = get_current_job()
+    # deleted or cut off meanwhile: what this is about is seen in the others
+    with suppress(ServerUnavailable, NoSuchJobError):
+        if job is not None:
+            meta = job.get_meta()
+            if meta.get("token") != token:
+                append(path, f"{WRONG} {token} finds the meta of {meta.get('token')}")
+            job.meta["seen_by"] = token
+            job.save_meta()
