@@ -378,6 +378,18 @@ async def count_those_that_run_and_await(path: str, seconds: float) -> None:
     append(path, "-")
 
 
+def begin_and_end(path: str, name: str, seconds: float) -> None:
+    append(path, "+" + name)
+    time.sleep(seconds)
+    append(path, "-" + name)
+
+
+async def begin_and_end_and_await(path: str, name: str, seconds: float) -> None:
+    append(path, "+" + name)
+    await asyncio.sleep(seconds)
+    append(path, "-" + name)
+
+
 async def block_the_loop(seconds: float) -> None:
     await asyncio.sleep(0)
     time.sleep(seconds)

@@ -80,7 +80,7 @@ def test_the_table_of_the_record_has_the_fields_that_scripts_and_readers_know() 
     for text in (LUA | PIECES).values():
         for call in re.findall(r'"(?:HMGET|HGET|HEXISTS|HDEL)",([^)]*)', text, re.DOTALL):
             known |= set(re.findall(r'(?<!\.\. )"([a-z_]+)"', call))
-    known -= {"paused", "batch"}  # of the queue's meta
+    known -= {"paused", "batch", "skipped", "drained_by"}  # of the queue's meta
     assert set(rows("## The record")) == known
 
 
@@ -111,6 +111,8 @@ def test_the_options_are_those_of_the_payload_with_their_defaults() -> None:
         ("2,000 characters", 2000, failure.MAX_MESSAGE),
         ("the traceback to 16,384", 16_384, failure.MAX_TRACEBACK),
         ("1 to 255 bytes", 255, payload.MAX_ID_BYTES),
+        ("Once that is 10 seconds ago", 10_000, r" SKIPPED_MS = (\d+)"),
+        ("up to 1,000 of them or 4 MiB", 1000, r"MOST_SKIPPED_BYTES = (\d+), 4194304"),
         ("20 seconds", 20_000, r"TOMBSTONE_MS = (\d+)"),
         ("60 seconds", 60_000, r"WAITED_MS = (\d+)"),
         ("the longest wait (5 s) and 2 s", 7, WorkerSettings().linger),

@@ -96,6 +96,7 @@ class Claim:
     state: str
     jobs: list[Claimed]
     pause: float | None = None
+    company: str = ""
 
 
 @dataclass(slots=True)
@@ -129,26 +130,29 @@ def finish(
     *,
     want: int,
     in_hand: Iterable[tuple[int, str]] = (),
+    company: str = "",
 ) -> Call[Settled]:
     """Settle a batch and claim up to `want` jobs.
 
-    `in_hand` are the queues and ids of what is held and not settled here.
+    `in_hand` are the queues and ids of what is held and not settled here. `company` is that of the jobs
+    that the process runs beside these, as a claim said it.
     """
     parts: list[Any] = []
     for s in settlements:
         parts += (s.queue + 1, s.id, s.run, s.verb, s.blob, milliseconds(s.seconds), s.place)
     held = [part for queue, job_id in in_hand for part in (queue + 1, job_id)]
-    return _call("finish", queues, [_packers.pack([owner, want, parts, held])], _read_settled)
+    return _call("finish", queues, [_packers.pack([owner, want, parts, held, company])], _read_settled)
 
 
 def _read_settled(reply: bytes) -> Settled:
-    codes, state, jobs, pause_ms = msgpack.unpackb(reply, raw=True)
+    codes, state, jobs, pause_ms, company = msgpack.unpackb(reply, raw=True)
     part = iter(jobs)
     claimed = [
         Claimed(number - 1, _text(job_id), payload, run, attempts, lost, not is_fresh)
         for payload, number, job_id, run, attempts, lost, is_fresh in zip(*[part] * 7, strict=True)
     ]
-    return Settled(codes, Claim(state.decode(), claimed, pause_ms / 1000 if pause_ms > 0 else None))
+    pause = pause_ms / 1000 if pause_ms > 0 else None
+    return Settled(codes, Claim(state.decode(), claimed, pause, _text(company)))
 
 
 @dataclass(frozen=True, slots=True)

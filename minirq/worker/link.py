@@ -84,10 +84,17 @@ class Link:
         self.lock = threading.RLock()
 
     def settle(
-        self, settlements: Sequence[Settlement], *, want: int, in_hand: Iterable[tuple[int, str]] = ()
+        self,
+        settlements: Sequence[Settlement],
+        *,
+        want: int,
+        in_hand: Iterable[tuple[int, str]] = (),
+        company: str = "",
     ) -> Settled:
         """Settle outcomes and claim up to `want` jobs, in one round trip. Sent until the answer is known."""
-        call = operations.finish(self._queues, self.owner, settlements, want=want, in_hand=in_hand)
+        call = operations.finish(
+            self._queues, self.owner, settlements, want=want, in_hand=in_hand, company=company
+        )
         with self.lock:
             settled = self._persist(call)
             if want:

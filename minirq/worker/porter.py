@@ -4,13 +4,14 @@ One thread does that. While a request is under way, what ends collects and goes 
 settlement for all that has ended, one claim for all slots that are free. A second thread waits where
 there is nothing to claim while jobs run; meanwhile nothing is claimed, so the slots cannot be too few.
 
-It runs nothing itself: `start` does, and calls `ended` from whichever thread. A job that has taken a
-process down gets the process for itself, because whoever runs beside it when it does that again is blamed.
+It runs nothing itself: `start` does, and calls `ended` from whichever thread. Which jobs may run beside
+each other the server decides (lua/lib/claim.lua): a claim says what company the process keeps.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
@@ -26,8 +27,8 @@ from minirq.worker.settings import MOST_HELD
 
 #: while the lease has run out and the next beat has not come yet, seconds
 _LATE_PAUSE = 0.1
-#: while a job that has to be alone is next and others run: how often to look whether it still is, seconds
-_BLOCKED_PAUSE = 1.0
+#: while jobs wait that must not run beside these: how often to look for others behind them, seconds
+_BLOCKED_PAUSE = 0.25
 
 
 class Porter:
@@ -63,10 +64,13 @@ class Porter:
         self._running = self._started = 0
         self._is_fit = True
         self._is_lost = False
-        #: a job runs that must be alone
-        self._is_alone = False
-        #: a job that must be alone is next, and others run
+        #: the company that the jobs that run keep
+        self._company = ""
+        #: jobs of another company wait; when to look for others behind them
         self._is_blocked = False
+        self._look_at = 0.0
+        #: whose claims say that nothing is to be taken until nothing runs
+        self._draining: Hands | None = None
         #: the last claim: whether it brought less than was wanted, and how long to wait otherwise
         self._is_dry = False
         self._claim = Claim("ok", [])
@@ -106,7 +110,7 @@ class Porter:
         return not self._is_fit or self._started == self._quota or self._is_stopping()
 
     def _want(self, hands: Hands) -> int:
-        if self._is_alone or self._is_dry or self._is_closing:
+        if self._is_dry or self._is_closing or self._draining not in (None, hands):
             return 0
         left = PART if self._quota is None else self._quota - self._started
         return min(len(hands.free), left, PART)
@@ -124,16 +128,17 @@ class Porter:
 
     def _left(self, count: int) -> None:
         self._running -= count
-        self._is_alone = False
-        self._is_dry = self._is_dry and not (self._is_burst or self._is_blocked)
+        is_due = self._is_blocked and (not self._running or time.monotonic() >= self._look_at)
+        self._is_dry = self._is_dry and not (self._is_burst or is_due)
 
     def _request(self, hands: Hands, outcomes: list[Settlement], want: int) -> None:
-        in_hand: list[tuple[int, str]] = []
-        if want:
-            # a queue that does not exist says that the process is busy where its other hands are
-            in_hand = [*hands.held, *([(-1, "")] if self._running > len(hands.held) else [])]
         self._link.owner = hands.owner
-        settled = self._link.settle(outcomes, want=want, in_hand=in_hand)
+        settled = self._link.settle(
+            outcomes,
+            want=want,
+            in_hand=hands.held if want else (),
+            company=self._company if self._running else "",
+        )
         self._journal.answered(outcomes, settled.codes)
         if want:
             self._take_in(hands, settled.claim, want)
@@ -145,25 +150,27 @@ class Porter:
         if claim.jobs:
             fault("claimed")
             self._board.set_state(BUSY)
-        mine, alone = [job for job in claim.jobs if not job.lost], [job for job in claim.jobs if job.lost]
-        if len(alone) == 1 and not mine and not self._running:
-            mine, alone, self._is_alone = alone, [], True
-        if mine or alone or not self._running:
-            self._is_blocked = bool(alone) and bool(mine or self._running)
+        if claim.state == "drain":
+            self._draining = hands
+        elif self._draining is hands:
+            self._draining = None
+        self._is_blocked = claim.state in ("blocked", "drain")
+        self._look_at = time.monotonic() + _BLOCKED_PAUSE
+        mine = claim.jobs
         back = len(mine) if self._is_closing else max(len(mine) - len(hands.free), 0)
-        self._give_back(hands, [*mine[len(mine) - back :], *alone])
         if back:  # a wait has brought it meanwhile
+            self._give_back(mine[-back:])
             del mine[-back:]
         if mine:
+            self._company = claim.company
             self._running += len(mine)
             self._started += len(mine)
             hands.held.update((job.queue, job.id) for job in mine)
             self._start([(job, hands.free.pop()) for job in mine])
 
-    def _give_back(self, hands: Hands, jobs: list[Claimed]) -> None:
+    def _give_back(self, jobs: list[Claimed]) -> None:
         """Put jobs back to the front, in their order."""
-        if jobs:
-            self._link.settle([settlement(job, Released()) for job in reversed(jobs)], want=0)
+        self._link.settle([settlement(job, Released()) for job in reversed(jobs)], want=0)
 
     # --- rest ---------------------------------------------------------------------------------
 
@@ -193,10 +200,11 @@ class Porter:
             self._hear(_LATE_PAUSE)
             self._is_dry = False
         elif self._is_blocked:
-            if not self._hear(_BLOCKED_PAUSE):
+            if not self._hear(max(self._look_at - time.monotonic(), 0)):
                 self._is_dry = False
+                self._look_at = time.monotonic() + _BLOCKED_PAUSE
         else:
-            if self._expecting is None and not (self._is_burst or self._is_alone or self._is_closing):
+            if self._expecting is None and not (self._is_burst or self._is_closing):
                 self._expecting = next((hands for hands in self._hands if hands.free), None)
                 if self._expecting is not None:
                     self._errands.put(self._expecting)

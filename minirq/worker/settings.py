@@ -155,6 +155,11 @@ class WorkerSettings:
         """The keys of the queues, in order."""
         return [self.keys.of(queue) for queue in self.queues]
 
+    def new_owners(self) -> tuple[str, ...]:
+        """The owners of a new process: all but the first have its id and a number (see lua/reclaim.lua)."""
+        first = self.new_owner()
+        return (first, *(f"{first}+{n}" for n in range(1, self.owners_per_child)))
+
     def new_owner(self) -> str:
         """An owner id that was never used and never will be: worker name, pid, random."""
         return f"{self.name}:{os.getpid()}:{secrets.token_hex(5)}"

@@ -169,7 +169,7 @@ class Supervisor:
 
     def _start_children(self) -> None:
         while len(self._children) < self._wanted and time.monotonic() >= self._start_at:
-            owners = tuple(self._settings.new_owner() for _ in range(self._settings.owners_per_child))
+            owners = self._settings.new_owners()
             if not self._chores.register(*owners):
                 return
             self._fork(owners)

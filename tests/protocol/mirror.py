@@ -21,6 +21,7 @@ Key = tuple[int, str]  # number of the queue, job id
 QUEUE, PARKED, NOWHERE = "(queue)", "(parked)", "(nowhere)"
 ENDED = {"finished", "failed", "canceled", "stopped", "expired"}
 LIVE, LATE, BURIED = "live", "late", "buried"
+OTHERS, ALONE = "others", "alone"
 
 _DUMP = """
 local dump = {}
@@ -49,6 +50,7 @@ class MirroredJob:
     attempts: int = 0
     lost: int = 0
     loss_limit: int = 2
+    died_with: str = ""
     owner: str = ""
     stop: bool = False
     gone: bool = False
@@ -57,6 +59,13 @@ class MirroredJob:
     @property
     def is_tombstone(self) -> bool:
         return self.status == "canceled" and self.place not in (PARKED, NOWHERE)
+
+    @property
+    def company(self) -> str:
+        """With whom it may run."""
+        if self.lost == 0:
+            return OTHERS
+        return self.died_with if self.lost == 1 and self.died_with and self.loss_limit > 1 else ALONE
 
 
 @dataclass
@@ -157,7 +166,13 @@ class Mirror:
         self.saw["brought to a buried owner"] += self.leases[owner][queue] == BURIED
 
     def claim(
-        self, owner: str, want: int, in_hand: Sequence[Key], claim: Claim, is_cleared: Callable[[Key], bool]
+        self,
+        owner: str,
+        want: int,
+        in_hand: Sequence[Key],
+        company: str,
+        claim: Claim,
+        is_cleared: Callable[[Key], bool],
     ) -> None:
         """Follow a claim, and check that it was allowed."""
         leases = self.leases.get(owner, [BURIED])
@@ -165,19 +180,17 @@ class Mirror:
             assert (claim.state, claim.jobs) == ("lost" if BURIED in leases else "late", [])
             return
         held = {key for key, job in self.jobs.items() if job.place == owner}
-        adopted = self._adopt(owner, held.difference(in_hand))
-        taken = [(job.queue, job.id) for job in claim.jobs[len(adopted) :]]
-        assert {(job.queue, job.id) for job in claim.jobs[: len(adopted)]} == adopted
+        handed = [(job.queue, job.id) for job in claim.jobs]
+        self._check_company(handed, company, claim)
+        adopted = self._adopt(owner, held.difference(in_hand), set(handed), claim)
+        taken = handed[len(adopted) :]
+        assert set(handed[: len(adopted)]) == adopted
         assert len(taken) <= max(0, want - len(adopted))
+        assert not (taken and claim.state == "drain")
         for key in taken:
             job = self.jobs[key]
             assert (job.status, job.place, self.paused[key[0]]) == ("queued", QUEUE, False)
             self._start(job, owner)
-        if any(self.jobs[key].lost for key in taken):
-            self.saw["claimed alone"] += 1
-            assert len(claim.jobs) + len(in_hand) == 1
-        if adopted and any(self.jobs[key].lost for key in adopted):
-            assert taken == []
         for got in claim.jobs:
             job = self.jobs[got.queue, got.id]
             assert (got.payload, got.run, got.attempts, got.lost) == (
@@ -188,23 +201,48 @@ class Mirror:
             if job.is_tombstone and job.place == QUEUE and not self.paused[key[0]] and is_cleared(key):
                 self._clear(key)
 
-    def _adopt(self, owner: str, unknown: set[Key]) -> set[Key]:
+    def _check_company(self, handed: Sequence[Key], company: str, claim: Claim) -> None:
+        """A job with a death on record hurts only itself, or once more those that died with it."""
+        self.saw["told to drain"] += claim.state == "drain"
+        if not handed:
+            return
+        assert {self.jobs[key].company for key in handed} == {claim.company}
+        assert company in ("", claim.company)
+        if claim.company == ALONE:
+            self.saw["claimed alone"] += 1
+            assert (company, len(handed)) == ("", 1)
+        elif claim.company != OTHERS:
+            self.saw["claimed with those of the same death"] += bool(company) or len(handed) > 1
+
+    def _adopt(self, owner: str, unknown: set[Key], handed: set[Key], claim: Claim) -> set[Key]:
         adopted = set()
         for key in unknown:
             job = self.jobs[key]
             if job.is_tombstone:
                 self._clear(key)
-            elif job.status == "started":
+            elif job.status == "started" and key in handed:
                 adopted.add(key)
                 self.saw["redelivered"] += 1
+            elif job.status == "started":
+                self._check_misfit(job, claim)
+                assert claim.state in ("drain", "paused")
+                self.saw["kept until the process is free"] += 1
             elif self.paused[key[0]]:
                 job.place = QUEUE
                 self.saw["given back by a paused queue"] += 1
-            else:
+            elif key in handed:
                 self._start(job, owner)
                 adopted.add(key)
                 self.saw["adopted"] += 1
+            else:
+                self._check_misfit(job, claim)
+                job.place = QUEUE
+                self.saw["skipped when it was brought"] += 1
         return adopted
+
+    def _check_misfit(self, job: MirroredJob, claim: Claim) -> None:
+        assert claim.company
+        assert job.company != claim.company or job.company == ALONE
 
     def _start(self, job: MirroredJob, owner: str) -> None:
         job.status, job.place, job.owner = "started", owner, owner
@@ -228,7 +266,7 @@ class Mirror:
     ) -> set[tuple[str, str, str, int]]:
         """Return what lua/reclaim.lua says of the jobs."""
         self.leases[owner][queue] = BURIED
-        taken = set()
+        taken, survivors = set(), []
         for key, job in list(self.jobs.items()):
             if key[0] != queue or job.place != owner:
                 continue
@@ -239,10 +277,13 @@ class Mirror:
                     self.saw["spared in vain"] += is_guilty
                 fate = self._lose(key, job, is_guilty, pause)
                 taken.add((key[1], owner, fate, job.lost))
+                survivors += [job] if is_guilty and fate == "queued" else []
             else:
                 job.place = QUEUE
                 if not job.is_tombstone:
                     taken.add((key[1], owner, "queued", job.lost))
+        for job in survivors if len(survivors) > 1 else []:
+            job.died_with = owner
         return taken
 
     def _lose(self, key: Key, job: MirroredJob, is_guilty: bool, pause: float) -> str:
@@ -310,6 +351,7 @@ class Mirror:
         self.saw["requeued"] += 1
         job.status, job.place, job.owner = "queued", QUEUE, ""
         job.attempts = job.lost = 0
+        job.died_with = ""
         job.stop = False
         return "requeued"
 
@@ -364,6 +406,8 @@ class Mirror:
             assert (fields["status"], *counters) == expected, job_id
             assert fields.get("owner", "") == job.owner, job_id
             assert ("waiters" in fields) == job.waited_for, job_id
+            assert fields.get("died_with", "") == job.died_with, job_id
+            assert "skipped_ms" not in fields or (job.lost and job.status != "started"), job_id
             assert (ttl_ms > 0) == (job.status in ENDED and not job.is_tombstone), job_id
         expected_copies = Counter({i: 1 for i, job in mine.items() if job.place not in (PARKED, NOWHERE)})
         assert Counter(i for held in seen.lists.values() for i in held) == expected_copies, "copies"

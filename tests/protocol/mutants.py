@@ -62,11 +62,7 @@ MUTANTS = [
         'if consumed > 0 then call("LTRIM", queue, 0, -consumed - 1) end',
     ),
     Mutant("claim: counts no run", CLAIM, 'run == 0 and "1" or run + 1, "owner"', 'run, "owner"'),
-    Mutant(
-        "claim: does not adopt",
-        CLAIM,
-        "alone = adopt(jobs, number, prefix, owner, hand[number] or {}, paused[number]) or alone",
-    ),
+    Mutant("claim: does not adopt", CLAIM, "adopt(jobs, number, prefix, owner, hand[number] or {}, paused)"),
     Mutant(
         "claim: keeps stale copies in hand",
         CLAIM,
@@ -87,16 +83,63 @@ MUTANTS = [
         "hand[number] = hand[1] or {}",
     ),
     Mutant(
-        "claim: a lost job joins others",
+        "company: anybody joins anybody",
         CLAIM,
-        "if #jobs + #taken + hand_count > 0 then alone = true break end",
+        'return company == "" or',
+        "return true or",
     ),
-    Mutant("claim: others join a lost job", CLAIM, "          alone = true\n        end", "        end"),
     Mutant(
-        "claim: others join a lost job that was brought",
+        "company: all lost jobs keep each other's",
         CLAIM,
-        "job.status and 0 or 1, owner)\n        alone = alone or job.lost > 0",
-        "job.status and 0 or 1, owner)",
+        "return again and f[1] or ALONE, f[3]",
+        'return "", f[3]',
+    ),
+    Mutant("company: a second death separates nobody", CLAIM, "lost == 1 and f[1]", "f[1]"),
+    Mutant("company: knows no loss limit", CLAIM, " and tonumber(f[2] or DEFAULT_LOSS_LIMIT) > 1"),
+    Mutant("company: is not asked for", FINISH, "hand, keeps) })", 'hand, "") })'),
+    Mutant("company: one that died alone has fellows", RECLAIM, "if #survivors > 1", "if #survivors > 0"),
+    Mutant("company: deaths are not told apart", RECLAIM, '"died_with", death', '"died_with", "x"'),
+    Mutant("company: owners of one process die apart", RECLAIM, 'string.gsub(owner, "%+%d+$", "")', "owner"),
+    Mutant("company: a requeue keeps the death", REQUEUE, ',\n  "died_with", "skipped_ms"'),
+    Mutant(
+        "company: keeps what was brought and does not fit",
+        CLAIM,
+        "skip(prefix, id, payload, with, skipped_ms)\n          back[#back + 1] = payload",
+        "skip(prefix, id, payload, with, skipped_ms)",
+    ),
+    Mutant(
+        "company: takes more beside what an old request claimed",
+        CLAIM,
+        "once the process is free\n          must_drain = true",
+        "once the process is free",
+    ),
+    Mutant("skip: never", CLAIM, "elseif was_free and company == OTHERS then", "elseif true then"),
+    Mutant("skip: at once", CLAIM, "elseif was_free and company == OTHERS then", "elseif false then"),
+    Mutant(
+        "skip: leaves copies",
+        CLAIM,
+        'for _, payload in ipairs(picked) do call("LREM", queue, -1, payload) end',
+    ),
+    Mutant("skip: says nothing of it", CLAIM, "elseif skipped > 0 or company", "elseif company"),
+    Mutant("skip: any number", CLAIM, "MOST_SKIPPED_BYTES = 1000,", "MOST_SKIPPED_BYTES = 2^50,"),
+    Mutant("skip: any number of bytes", CLAIM, ", 4194304", ", 2^50"),
+    Mutant("skip: for ever", CLAIM, "local SKIPPED_MS = 10000", "local SKIPPED_MS = 2^50"),
+    Mutant("skip: begins to count anew", CLAIM, "if not skipped_ms then", "if true then"),
+    Mutant(
+        "skip: counts on after a start",
+        CLAIM,
+        'if lost > 0 then redis.call("HDEL", job, "skipped_ms") end',
+    ),
+    Mutant("skip: whoever is gone is waited for", CLAIM, 'f[1] == "queued" and f[2] == since_ms', "true"),
+    Mutant("skip: a paused queue is waited for", CLAIM, "hint and not paused and", "hint and"),
+    Mutant("skip: who is free keeps the order", CLAIM, "company = ANY_LOST\n", "\n"),
+    Mutant("skip: every process drains", CLAIM, "> now then return false end", "> now then end"),
+    Mutant("skip: the dead drain", CLAIM, "drained_by) or -1) > now", "drained_by) or 1) > 0"),
+    Mutant(
+        "skip: a new one drains each time", CLAIM, '"meta", "skipped")', '"meta", "skipped", "drained_by")'
+    ),
+    Mutant(
+        "skip: remembers who drained", CLAIM, 'redis.call("HDEL", prefix_of(queue) .. "meta", "drained_by")'
     ),
     Mutant(
         "claim: does not look at the ttl",
@@ -115,15 +158,15 @@ MUTANTS = [
         CLAIM,
         'park(prefix, id, payload, "canceled", job.failure_ttl_ms, job.waiters, blemished)',
     ),
-    Mutant("claim: runs two copies", CLAIM, "seen[id] = true\n        bytes", "bytes"),
+    Mutant("claim: runs two copies", CLAIM, "seen[id] = true\n          bytes", "bytes"),
     Mutant(
         "claim: takes any number of bytes", CLAIM, "local MOST_BYTES = 1048576", "local MOST_BYTES = 2^50"
     ),
     Mutant(
         "claim: counts bytes for each queue alone",
         CLAIM,
-        "hand_count, ended, bytes)\n      end",
-        "hand_count, ended, 0)\n      end",
+        "local call, queue, jobs_prefix, behind =",
+        "bytes = 0 local call, queue, jobs_prefix, behind =",
     ),
     Mutant("claim: does not know pauses", CLAIM, "until_ms == -1 or until_ms > now", "false"),
     Mutant(
@@ -135,8 +178,7 @@ MUTANTS = [
     Mutant(
         "claim: does not ring again",
         CLAIM,
-        'end\n      if redis.call("EXISTS", queue) == 1 then ring(prefix_of(queue)) end',
-        "end",
+        'if open[number] and redis.call("EXISTS", queue) == 1 then ring(prefix_of(queue)) end',
     ),
     Mutant(
         "claim: keeps the bell it may not follow",
@@ -233,7 +275,7 @@ MUTANTS = [
         'local guilty = has_run and (blame ~= "spared" or limit == 0)',
         "local guilty = true",
     ),
-    Mutant("reclaim: blames another run", RECLAIM, "ran[id] == f[2]", "ran[id]"),
+    Mutant("reclaim: blames another run", RECLAIM, 'ran[(f[2] or 0) .. " " .. id]', "next(ran)"),
     Mutant("reclaim: spares nobody", RECLAIM, '(blame ~= "spared" or limit == 0)', "true"),
     Mutant(
         "reclaim: has a job expire that has started in time",

@@ -72,13 +72,23 @@ class Stage:
     def beat(self, *owners: str) -> Beat:
         return self.send(operations.beat(self.queues, owners, lease=LEASE))
 
-    def claim(self, owner: str, want: int = 10, in_hand: Iterable[Held] = ()) -> Claim:
-        return self.finish(owner, want=want, in_hand=in_hand).claim
+    def claim(
+        self, owner: str, want: int = 10, in_hand: Iterable[Held] = (), company: str | None = None
+    ) -> Claim:
+        return self.finish(owner, want=want, in_hand=in_hand, company=company).claim
 
     def finish(
-        self, owner: str, *settlements: Settlement, want: int = 0, in_hand: Iterable[Held] = ()
+        self,
+        owner: str,
+        *settlements: Settlement,
+        want: int = 0,
+        in_hand: Iterable[Held] = (),
+        company: str | None = None,
     ) -> Settled:
-        call = operations.finish(self.queues, owner, settlements, want=want, in_hand=in_hand)
+        """`company` None: what is in hand has no death on record."""
+        if company is None:
+            company = "others" if in_hand else ""
+        call = operations.finish(self.queues, owner, settlements, want=want, in_hand=in_hand, company=company)
         return self.send(call)
 
     def settle(self, owner: str, job_id: str, run: int, verb: str = "finished", **options: Any) -> int:
@@ -180,6 +190,16 @@ class Stage:
 
     def let_ttl_pass(self, job_id: str) -> None:
         self.client.hset(self.keys.job(job_id), "expires_ms", self.now_ms() - 1)
+
+    def let_skips_age(self, queue: int = 0) -> None:
+        """What has been skipped has been for too long."""
+        keys = self.queues[queue]
+        long_ago = self.now_ms() - 10_001
+        for name in self.client.scan_iter(keys.job("*")):
+            if self.client.hexists(name, "skipped_ms"):
+                self.client.hset(name, "skipped_ms", long_ago)
+        if hint := self.client.hget(keys.meta, "skipped"):
+            self.client.hset(keys.meta, "skipped", b"%d %b" % (long_ago, hint.partition(b" ")[2]))
 
     # --- what is there ------------------------------------------------------------------------
 

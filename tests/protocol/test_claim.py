@@ -199,8 +199,10 @@ def test_a_job_that_took_a_process_down_is_claimed_alone(stage: Stage) -> None:
 def test_a_job_that_took_a_process_down_does_not_join_others(stage: Stage) -> None:
     lose(stage, "x")
     stage.enqueue("y", place="front")
-    assert ids(stage.claim("a")) == ["y"]
-    assert ids(stage.claim("a", in_hand=[(0, "y")])) == []
+    claim = stage.claim("a")
+    assert (ids(claim), claim.state) == (["y"], "more")
+    claim = stage.claim("a", in_hand=[(0, "y")])
+    assert (ids(claim), claim.state) == ([], "blocked")
     assert stage.bell_rings()
     stage.settle("a", "y", 1)
     assert ids(stage.claim("a")) == ["x"]
@@ -217,7 +219,242 @@ def test_a_job_that_took_a_process_down_is_adopted_alone(stage: Stage) -> None:
 def test_a_job_that_took_a_process_down_is_alone_among_all_queues(two: Stage) -> None:
     lose(two, "x")
     two.enqueue("y", queue=1)
-    assert ids(two.claim("a")) == ["x"]
+    claim = two.claim("a")
+    assert (ids(claim), claim.company) == (["x"], "alone")
+    assert ids(two.claim("a", in_hand=[(0, "x")], company="alone")) == []
+
+
+def lose_together(stage: Stage, *job_ids: str, owner: str = "dead", **options: object) -> None:
+    """Enqueue jobs and have them die with one process."""
+    stage.enqueue(*job_ids, **options)
+    stage.register(owner)
+    assert ids(stage.claim(owner)) == list(job_ids)
+    stage.bury(owner)
+
+
+def test_those_of_a_first_death_run_together_once_more_and_beside_nobody_else(stage: Stage) -> None:
+    lose_together(stage, "x", "y", "z")
+    stage.enqueue("other")
+    claim = stage.claim("a", 2)
+    assert (ids(claim), claim.state, claim.company) == (["x", "y"], "blocked", "dead")
+    assert ids(stage.claim("a", in_hand=[(0, "x")], company="dead")) == ["y", "z"]  # a reply was lost
+    assert ids(stage.claim("a", in_hand=[(0, "x"), (0, "y"), (0, "z")], company="dead")) == []
+    stage.bury("a")
+    stage.register("b")
+    assert ids(stage.claim("b")) == ["x"]  # after a second death each is alone
+
+
+def test_those_of_two_deaths_do_not_run_together(stage: Stage) -> None:
+    lose_together(stage, "1", "2", owner="d")
+    stage.enqueue("3", "4", place="front")
+    stage.register("e")
+    assert ids(stage.claim("e", 1)) == ["4"]
+    assert ids(stage.claim("e", 1, in_hand=[(0, "4")])) == ["3"]
+    stage.bury("e")
+    claim = stage.claim("a")
+    assert (ids(claim), claim.company) == (["4", "3"], "e")
+    stage.register("b")
+    assert ids(stage.claim("b")) == ["1", "2"]
+
+
+def test_the_owners_of_one_process_die_together(stage: Stage) -> None:
+    lose_together(stage, "1", "2", owner="d+1")
+    stage.enqueue("3", "4")
+    stage.register("d", "e")
+    assert ids(stage.claim("d", in_hand=[(0, "running elsewhere")])) == ["3", "4"]
+    stage.bury("d")
+    assert sorted(ids(stage.claim("a"))) == ["1", "2", "3", "4"]
+
+
+def test_what_a_second_death_would_fail_is_alone(stage: Stage) -> None:
+    lose_together(stage, "x", "y", fields={"loss_limit": 1})
+    assert ids(stage.claim("a")) == ["x"]
+
+
+def test_who_was_the_only_one_in_a_death_is_alone(stage: Stage) -> None:
+    stage.enqueue("x", "y")
+    stage.register("dead")
+    stage.claim("dead")
+    stage.bury("dead", blamed=[("x", 1)])
+    assert "died_with" not in stage.job("x")
+    assert ids(stage.claim("a")) == ["x"]
+
+
+def test_a_requeue_forgets_the_death(stage: Stage) -> None:
+    lose_together(stage, "x", "y")
+    for job in stage.claim("a").jobs:
+        stage.settle("a", job.id, job.run, "failed")
+    stage.requeue("x")
+    stage.enqueue("z")
+    assert ids(stage.claim("a")) == ["x", "z"]
+    assert "died_with" not in stage.job("x")
+
+
+# --- a process that has others in hand looks past them ----------------------------------------
+
+
+def test_those_behind_a_lost_job_are_taken_in_their_order(stage: Stage) -> None:
+    stage.enqueue("running")
+    stage.claim("a")
+    lose_together(stage, "x", "y")
+    stage.enqueue("1", "2", "gone", "3")
+    stage.mark_canceled("gone")
+    claim = stage.claim("a", 2, in_hand=[(0, "running")])
+    assert (ids(claim), claim.state, claim.company) == (["1", "2"], "blocked", "others")
+    assert stage.waiting() == ["x", "y", "gone", "3"]
+    assert ids(stage.claim("a", in_hand=[(0, "running"), (0, "1"), (0, "2")])) == ["3"]
+    assert (stage.waiting(), stage.index("canceled")) == (["x", "y"], ["gone"])
+    assert stage.bell_rings()  # for those who are free
+    stage.register("b")
+    assert ids(stage.claim("b")) == ["x", "y"]
+    assert "skipped_ms" not in stage.job("x")
+
+
+def test_those_behind_many_lost_ones_are_taken_in_a_long_queue_too(stage: Stage) -> None:
+    stage.enqueue("running")
+    stage.claim("a")
+    lost = [f"lost-{n}" for n in range(40)]
+    lose_together_40(stage, lost)
+    names = [str(n) for n in range(400)]
+    stage.enqueue(*names)
+    assert ids(stage.claim("a", 30, in_hand=[(0, "running")])) == names[:30]
+    assert stage.waiting() == lost + names[30:]
+
+
+def lose_together_40(stage: Stage, job_ids: list[str]) -> None:
+    stage.enqueue(*job_ids)
+    stage.register("dead")
+    assert ids(stage.claim("dead", 40)) == job_ids
+    stage.bury("dead")
+
+
+def test_what_blmove_brought_and_must_not_run_here_goes_back_to_the_front(stage: Stage) -> None:
+    stage.enqueue("running")
+    stage.claim("a")
+    lose(stage, "x")
+    stage.enqueue("y")
+    stage.bring("a")
+    claim = stage.claim("a", in_hand=[(0, "running")])
+    assert (ids(claim), claim.state) == (["y"], "blocked")
+    assert (stage.waiting(), stage.counters("x")) == (["x"], (1, 1, 1))
+
+
+def test_a_claim_looks_past_a_thousand_at_most(stage: Stage) -> None:
+    stage.enqueue("running")
+    stage.claim("a")
+    names = [str(n) for n in range(1200)]
+    stage.enqueue(*names)
+    for name in names[:1100]:
+        stage.client.hset(stage.keys.job(name), "lost", 2)
+    stage.client.config_resetstat()
+    claim = stage.claim("a", in_hand=[(0, "running")])
+    assert (ids(claim), claim.state) == ([], "blocked")
+    assert stage.client.info("commandstats")["cmdstat_hmget"]["calls"] < 2100
+    assert stage.waiting() == names
+
+
+def test_a_claim_looks_past_four_mebibytes_at_most(stage: Stage) -> None:
+    stage.enqueue("running")
+    stage.claim("a")
+    for n in range(5):
+        stage.enqueue(str(n), blob=bytes(KIB * KIB))
+        stage.client.hset(stage.keys.job(str(n)), "lost", 2)
+    stage.enqueue("y")
+    assert ids(stage.claim("a", in_hand=[(0, "running")])) == []
+
+
+def skipped_for_long(stage: Stage, queue: int = 0) -> None:
+    """A lost job waits in a queue, and `a` has looked past it for ten seconds, with a job in hand."""
+    stage.enqueue("running", queue=queue)
+    stage.claim("a")
+    stage.enqueue("x", queue=queue)
+    stage.client.hset(stage.queues[queue].job("x"), "lost", 1)
+    stage.claim("a", in_hand=[(queue, "running")])
+    stage.let_skips_age(queue)
+
+
+def test_after_ten_seconds_a_process_takes_nothing_until_it_is_free(two: Stage) -> None:
+    skipped_for_long(two, 1)
+    two.enqueue("y", queue=0)
+    claim = two.claim("a", in_hand=[(1, "running")])
+    assert (ids(claim), claim.state) == ([], "drain")
+    # and then the lost one comes first, whatever the order
+    settled = two.finish("a", settlement("running", 1, queue=1), want=10)
+    assert (ids(settled.claim), settled.claim.company) == (["x"], "alone")
+    two.settle("a", "x", 1, queue=1)
+    claim = two.claim("a")
+    assert (ids(claim), claim.state) == (["y"], "ok")
+    assert not two.client.exists(two.queues[1].meta)
+
+
+def test_only_one_process_drains_and_if_it_dies_the_next_one(stage: Stage) -> None:
+    skipped_for_long(stage)
+    stage.register("b")
+    stage.enqueue("1", place="front")
+    assert stage.claim("b", 1, in_hand=[(0, "elsewhere")]).state == "drain"
+    assert ids(stage.claim("a", 1, in_hand=[(0, "running")])) == ["1"]
+    stage.enqueue("2")
+    stage.bury("b")
+    assert stage.claim("a", in_hand=[(0, "running"), (0, "1")]).state == "drain"
+
+
+def test_who_is_free_takes_what_was_skipped_for_too_long_from_behind_others(stage: Stage) -> None:
+    skipped_for_long(stage)
+    stage.enqueue("1", "2", place="front")
+    stage.register("b")
+    assert ids(stage.claim("b")) == ["x"]
+    assert stage.waiting() == ["2", "1"]
+
+
+def test_how_long_a_job_has_been_skipped_is_counted_in_all(stage: Stage) -> None:
+    skipped_for_long(stage)
+    since = stage.job("x")["skipped_ms"]
+    stage.client.hdel(stage.keys.meta, "skipped")  # another job was named, and is gone
+    assert stage.claim("a", in_hand=[(0, "running")]).state == "blocked"
+    assert stage.job("x")["skipped_ms"] == since
+    assert stage.claim("a", in_hand=[(0, "running")]).state == "drain"
+
+
+def test_once_it_waits_no_more_nobody_drains(stage: Stage) -> None:
+    skipped_for_long(stage)
+    assert stage.claim("a", in_hand=[(0, "running")]).state == "drain"
+    stage.cancel("x")
+    stage.enqueue("y")
+    claim = stage.claim("a", in_hand=[(0, "running")])
+    assert (ids(claim), claim.state) == (["y"], "ok")
+    assert not stage.client.exists(stage.keys.meta)
+
+
+def test_while_the_next_one_waits_the_same_process_drains(stage: Stage) -> None:
+    skipped_for_long(stage)
+    assert stage.claim("a", in_hand=[(0, "running")]).state == "drain"
+    stage.enqueue("x2")
+    stage.client.hset(stage.keys.job("x2"), mapping={"lost": 1, "skipped_ms": stage.now_ms() - 20_000})
+    stage.register("b", "c")
+    assert ids(stage.claim("b")) == ["x"]
+    assert stage.claim("c", in_hand=[(0, "elsewhere")]).state == "blocked"
+    assert stage.claim("c", in_hand=[(0, "elsewhere")]).state == "blocked"
+    assert stage.claim("a", in_hand=[(0, "running")]).state == "drain"
+
+
+def test_a_paused_queue_makes_nobody_drain(two: Stage) -> None:
+    skipped_for_long(two, 1)
+    two.pause(queue=1)
+    two.enqueue("y", queue=0)
+    assert ids(two.claim("a", in_hand=[(1, "running")])) == ["y"]
+
+
+def test_what_an_old_request_claimed_for_another_company_is_handed_out_once_the_process_is_free(
+    stage: Stage,
+) -> None:
+    lose_together(stage, "x", "y")
+    stage.claim("a", 1)  # nobody heard of x
+    stage.enqueue("running", place="front")
+    stage.register("b")
+    claim = stage.claim("a", in_hand=[(0, "running")])
+    assert (ids(claim), claim.state) == ([], "drain")
+    assert (stage.held("a"), stage.counters("x")) == (["x"], (2, 1, 1))
+    assert ids(stage.claim("a", 1)) == ["x"]
 
 
 def test_a_claim_stops_at_a_mebibyte(stage: Stage) -> None:

@@ -53,6 +53,7 @@ class Request:
     settlements: tuple[Settlement, ...]
     want: int
     in_hand: tuple[Key, ...]
+    company: str = ""
 
 
 @dataclass
@@ -60,6 +61,7 @@ class Process:
     """A worker's child as it sees itself: the runs it holds, and the request whose answer it waits for."""
 
     hand: dict[Key, int] = field(default_factory=dict)
+    company: str = ""
     unanswered: Request | None = None
 
 
@@ -87,7 +89,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(
         queue=queues, job_id=job_ids, place=st.sampled_from(["queue", "queue", "front", "delay"]),
-        loss_limit=st.sampled_from([2, 2, 0]), is_reply_lost=flags,
+        loss_limit=st.sampled_from([2, 2, 1, 0]), is_reply_lost=flags,
     )  # fmt: skip
     def enqueue(self, queue: int, job_id: str, place: str, loss_limit: int, is_reply_lost: bool) -> None:
         key, nonce = (queue, job_id), self.fresh("call")
@@ -221,9 +223,42 @@ class Machine(RuleBasedStateMachine):
                 self.bury(owner, queue, None, pause)
                 self.promote(queue)
 
+    @rule(
+        n=numbers, many=st.integers(1, 3), is_reply_lost=flags,
+        then=st.sampled_from(["claim", "bring", "wait long", "become free", "old request"]),
+    )  # fmt: skip
+    def death_of_many(self, n: int, many: int, is_reply_lost: bool, then: str) -> None:
+        """A process dies with all that it runs, while another one holds something."""
+        owner, dead = self.busy(n), self.born()
+        self.pause_or_resume(0, is_paused=False)
+        for _ in range(many):
+            self.enqueue(0, self.fresh("job"), "front", 2, False)
+        self.request(dead, (), many, is_reply_lost=False)
+        del self.alive[dead]
+        self.bury(dead, 0, None, 0)
+        if then == "bring":
+            self.bring_to(owner, 0)
+        self.request(owner, (), 3, is_reply_lost)
+        if then == "wait long":
+            self.stage.let_skips_age(0)
+            self.work(n, 0, 3, (), 0, is_reply_lost)
+            if owner in self.alive:
+                self.request(owner, (), 3, is_reply_lost)
+        elif then in ("become free", "old request") and owner in self.alive and not is_reply_lost:
+            old = len(self.letters) - 1
+            hand = sorted(self.alive[owner].hand.items())
+            self.request(owner, tuple(outcome(*one, "finished", 60) for one in hand), 3, False)
+            if then == "old request":
+                self.late_duplicate(old)
+
     # --- chores and people --------------------------------------------------------------------
 
-    @rule(n=numbers, queue=queues, pause=pauses, what=st.sampled_from(["beat", "sweep", "promote", "flush"]))
+    @rule(
+        n=numbers,
+        queue=queues,
+        pause=pauses,
+        what=st.sampled_from(["beat", "sweep", "promote", "flush", "age"]),
+    )
     def chore(self, n: int, queue: int, pause: float, what: str) -> None:
         if what == "beat" and self.alive:
             self.beat(pick(self.alive, n))
@@ -233,6 +268,8 @@ class Machine(RuleBasedStateMachine):
             self.promote(queue)
         elif what == "flush":
             self.client.script_flush()
+        elif what == "age":
+            self.stage.let_skips_age(queue)
 
     @rule(key=st.tuples(queues, job_ids), keep=flags, is_found=flags)
     def cancel_some(self, key: Key, keep: bool, is_found: bool) -> None:
@@ -323,7 +360,7 @@ class Machine(RuleBasedStateMachine):
         process = self.alive[owner]
         settled_here = {(outcome.queue, outcome.id) for outcome in outcomes}
         in_hand = tuple(key for key in process.hand if key not in settled_here)
-        request = Request(owner, outcomes, want, in_hand)
+        request = Request(owner, outcomes, want, in_hand, process.company if in_hand else "")
         self.letters = [*self.letters, request][-MOST_LETTERS:]
         settled = self.serve(request)
         if is_reply_lost:
@@ -336,7 +373,11 @@ class Machine(RuleBasedStateMachine):
         """The server runs a request, whoever hears the answer."""
         expected = [self.mirror.settle(request.owner, outcome) for outcome in request.settlements]
         settled = self.stage.finish(
-            request.owner, *request.settlements, want=request.want, in_hand=request.in_hand
+            request.owner,
+            *request.settlements,
+            want=request.want,
+            in_hand=request.in_hand,
+            company=request.company,
         )
         codes = [SETTLED if code < 0 or code == MISSED_TOO_LONG else code for code in settled.codes]
         assert codes == expected
@@ -344,7 +385,14 @@ class Machine(RuleBasedStateMachine):
             ("fenced", "settled", "settled before", "deleted while it ran")[code] for code in expected
         )
         if request.want:
-            self.mirror.claim(request.owner, request.want, request.in_hand, settled.claim, self.is_cleared)
+            self.mirror.claim(
+                request.owner,
+                request.want,
+                request.in_hand,
+                request.company,
+                settled.claim,
+                self.is_cleared,
+            )
         return settled
 
     def answer(self, request: Request, settled: Settled) -> None:
@@ -356,6 +404,7 @@ class Machine(RuleBasedStateMachine):
         for job in settled.claim.jobs:
             assert (job.queue, job.id) not in process.hand, "handed out twice"
             process.hand[job.queue, job.id] = job.run
+            process.company = settled.claim.company
         if settled.claim.state == "lost":
             del self.alive[request.owner]
 
@@ -449,11 +498,12 @@ def fates(taken: Any) -> set[tuple[str, str, str, int]]:
 #: what a run must have met to say anything
 STORIES = (
     "a late owner was renewed", "a tombstone was cleared", "a tombstone was left", "adopted",
-    "an ended id was replaced", "an old enqueue", "brought to a buried owner", "claimed alone", "deleted",
-    "deleted while it ran", "failed", "fenced", "finished", "given back by a paused queue",
-    "late duplicate", "lost", "lost too often", "miss", "paused after a loss", "promoted", "redelivered",
-    "release", "reply lost", "requeued", "retry", "sent again", "settled", "settled before",
-    "settled by a buried owner", "spared in vain", "taken back without blame", "told",
+    "an ended id was replaced", "an old enqueue", "brought to a buried owner", "claimed alone",
+    "claimed with those of the same death", "deleted", "deleted while it ran", "failed", "fenced",
+    "finished", "given back by a paused queue", "kept until the process is free", "late duplicate", "lost",
+    "lost too often", "miss", "paused after a loss", "promoted", "redelivered", "release", "reply lost",
+    "requeued", "retry", "sent again", "settled", "settled before", "settled by a buried owner",
+    "skipped when it was brought", "spared in vain", "taken back without blame", "told", "told to drain",
 )  # fmt: skip
 
 

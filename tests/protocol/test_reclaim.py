@@ -96,6 +96,14 @@ def test_only_the_named_run_is_blamed(stage: Stage) -> None:
     assert stage.counters("earlier") == (1, 0, 0)
 
 
+def test_a_job_that_has_run_in_the_process_before_is_blamed_for_its_last_run(stage: Stage) -> None:
+    stage.enqueue("x")
+    stage.claim("a")
+    stage.settle("a", "x", 1, "retry")
+    stage.claim("a")
+    assert fates(stage.bury("a", blamed=[("x", 2), ("x", 1)])) == [("x", "a", "queued", 1)]
+
+
 def test_a_job_that_was_brought_and_never_claimed_is_not_blamed(stage: Stage) -> None:
     stage.enqueue("x", "y")
     stage.bring("a")

@@ -393,54 +393,6 @@ def test_canceling_many_at_their_very_end_settles_each_once(
 # --- ends of processes ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("function", [jobs.die_once, jobs.die_once_and_await])
-def test_after_a_death_each_runs_again_by_itself(
-    queue: Queue, start_worker: StartWorker, trace: Path, function: object
-) -> None:
-    start_worker(concurrency=6)
-    naps = [queue.enqueue(jobs.count_those_that_run, str(trace), 0.5) for _ in range(4)]
-    until(lambda: lines(trace).count("+") == 4)
-    killer = queue.enqueue(function, str(trace) + ".killer")  # type: ignore[call-overload]
-    late = queue.enqueue(jobs.count_those_that_run, str(trace), 0.05)
-    assert killer.wait(10) == "survived"
-    for job in naps:
-        job.wait(10)
-        job.refresh()
-        assert (job.lost, job.attempts) == (1, 2)
-    late.wait(10)
-    # what has taken a process down, or was near, is alone
-    assert lines(trace)[-10:] == ["+", "-"] * 5
-
-
-def test_what_has_taken_a_process_down_waits_until_nothing_else_runs(
-    queue: Queue, redis: redis_py.Redis, start_worker: StartWorker, trace: Path
-) -> None:
-    start_worker(concurrency=4)
-    queue.enqueue(jobs.add, 1).wait(10)
-    dangerous = queue.enqueue_in(0.3, jobs.count_those_that_run, str(trace), 0.1)
-    redis.hset(f"minirq:{{default}}:job:{dangerous.id}", "lost", 1)
-    running = queue.enqueue(jobs.count_those_that_run, str(trace), 0.8)
-    dangerous.wait(10)
-    running.wait(10)
-    assert lines(trace) == ["+", "-", "+", "-"]
-
-
-def test_a_job_that_kills_its_process_each_time_hurts_only_itself(
-    queue: Queue, start_worker: StartWorker, trace: Path
-) -> None:
-    start_worker(concurrency=6, loss_pause=0.1)
-    naps = [queue.enqueue(jobs.count_those_that_run, str(trace), 0.1) for _ in range(4)]
-    until(lambda: lines(trace).count("+") == 4)
-    poison = queue.enqueue(jobs.append_and_die, str(trace) + ".killer", "run")
-    more = [queue.enqueue(jobs.async_add, n, 1) for n in range(10)]
-    until(lambda: poison.get_status() == JobStatus.FAILED)
-    for job in naps + more:
-        job.wait(10)
-        job.refresh()
-        assert job.lost <= 1
-    assert len(lines(Path(str(trace) + ".killer"))) == 3
-
-
 @pytest.mark.parametrize("function", [jobs.append_and_nap, jobs.count_those_that_run_and_await])
 def test_the_first_signal_lets_all_that_runs_end(
     queue: Queue, start_worker: StartWorker, trace: Path, function: object

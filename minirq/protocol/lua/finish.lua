@@ -3,7 +3,8 @@
 -- KEYS  the waiting lists of the worker's queues in one slot, in the order in which they are served
 -- ARGV  1 a msgpack array (strings in the old format, without bin) of
 --       owner · jobs wanted next (0: claim nothing) · settlements · what is in hand and not settled by this call
---       what is in hand is flat, for each: number of the queue, id (a number 0: something of another owner's)
+--       what is in hand is flat, for each: number of the queue, id
+--       · the company that the process keeps once these are settled (lib/claim.lua), "" if nothing runs in it
 --       settlements is flat, for each: number of the queue, id, run, verb, blob, ms, place
 --         finished  blob the result ("" for none), ms its TTL (-1 for ever, 0 keep nothing)
 --         failed    blob the error, ms the TTL of the record
@@ -12,7 +13,7 @@
 --                   the first miss is ms ago; then failed. blob the error. ms -1: never, the delay is 10 s, and
 --                   the time does not count as the first miss; promote brings it back sooner
 --         release   given back unstarted to the front; no attempt is counted
--- Returns a msgpack array { codes, state, jobs, pause_ms } (lib/claim.lua), a code for each settlement:
+-- Returns a msgpack array { codes, state, jobs, pause_ms, company } (lib/claim.lua), a code for each settlement:
 --       1 settled · 2 this run had been settled already · 3 the job was deleted meanwhile
 --       0 fenced: another run holds the job, or none; the outcome is dropped
 --       4 a miss was settled, and the job has failed · below 0: and it is tried again in so many ms
@@ -25,7 +26,7 @@
 
 local FIRST_MISS_MS, GIVEN_BACK_MS = 500, 10000
 local call = redis.call
-local owner, want, settlements, in_hand = unpack(cmsgpack.unpack(ARGV[1]))
+local owner, want, settlements, in_hand, keeps = unpack(cmsgpack.unpack(ARGV[1]))
 local held, codes = {}, {}
 batched = {}
 
@@ -150,12 +151,11 @@ for _, queue in pairs(held) do
   end
 end
 
-if want == 0 then return cmsgpack.pack({ codes, "ok", {}, 0 }) end
+if want == 0 then return cmsgpack.pack({ codes, "ok", {}, 0, "" }) end
 local hand = {}
 for i = 1, #in_hand, 2 do
   local number = in_hand[i]
   hand[number] = hand[number] or {}
   hand[number][in_hand[i + 1]] = true
 end
-local state, jobs, pause_ms = claim(KEYS, owner, want, hand, #in_hand / 2)
-return cmsgpack.pack({ codes, state, jobs, pause_ms })
+return cmsgpack.pack({ codes, claim(KEYS, owner, want, hand, keeps) })

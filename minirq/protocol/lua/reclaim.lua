@@ -14,7 +14,9 @@
 -- The sweep refuses when the caller's reckoning is off: the request was under way for long, the server
 -- stood still, or its clock jumped. Then leases prove nothing until everybody has beaten again.
 -- A buried owner has a negative score: minus the time until which a late BLMOVE may bring it something. The
--- first sweep after that forgets it; sweeps look at the oldest ones. Without knowledge of who ran, all started jobs are blamed: each then runs alone.
+-- first sweep after that forgets it; sweeps look at the oldest ones. Without knowledge of who ran, all started jobs are
+-- blamed. Several that one death is put down to are marked with it (`died_with`), so that they may run together once more
+-- (lib/claim.lua).
 -- A job that must not run again after a death (loss_limit 0) fails also if it ran and was spared.
 --#include defaults time keys ids states park owners room
 
@@ -26,9 +28,12 @@ local owners = prefix .. "owners"
 local named_owner, evidence, pause_ms = ARGV[1], ARGV[5], tonumber(ARGV[4])
 local linger_ms = tonumber(ARGV[7])
 local blame, ran = ARGV[8], {}
-for i = 9, #ARGV, 2 do ran[ARGV[i]] = ARGV[i + 1] end
+-- a job may have run in the process before, too
+for i = 9, #ARGV, 2 do ran[ARGV[i + 1] .. " " .. ARGV[i]] = true end
 
 local reply = { "ok" }
+-- the jobs of one owner that run again after its death
+local survivors = {}
 
 local function take_back(owner, payload)
   local id = id_of(payload)
@@ -41,7 +46,7 @@ local function take_back(owner, payload)
   if status == "started" and f[3] == owner then
     local failure_ttl_ms = tonumber(f[6] or DEFAULT_FAILURE_TTL_MS)
     local limit = tonumber(f[5] or DEFAULT_LOSS_LIMIT)
-    local has_run = blame == "all" or ran[id] == f[2]
+    local has_run = blame == "all" or ran[(f[2] or 0) .. " " .. id]
     if has_run then redis.call("HDEL", job, "expires_ms") end -- it has started in time
     local guilty = has_run and (blame ~= "spared" or limit == 0)
     if guilty then
@@ -66,6 +71,7 @@ local function take_back(owner, payload)
     else
       redis.call("RPUSH", KEYS[1], payload)
       redis.call("HSET", job, "status", "queued")
+      if guilty then survivors[#survivors + 1] = job end
     end
     -- without an owner the run is fenced when it comes late, and not taken for settled
     redis.call("HDEL", job, "owner")
@@ -88,6 +94,11 @@ local function empty_hands(owner)
     take_back(owner, payload)
     redis.call("LREM", processing, 1, payload)
   end
+  if #survivors > 1 then -- nobody can say which of them it was; the owners of one process die together
+    local death = string.gsub(owner, "%+%d+$", "")
+    for _, job in ipairs(survivors) do redis.call("HSET", job, "died_with", death) end
+  end
+  survivors = {}
   if #held > 0 then ring(prefix) end
   moved = moved + #held
   return #held

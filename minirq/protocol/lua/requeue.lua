@@ -23,7 +23,8 @@ if not payload then return "payload" end
 
 redis.call(ARGV[2] == "front" and "RPUSH" or "LPUSH", KEYS[1], payload)
 redis.call("HSET", job, "status", "queued", "enqueued_ms", now, "requeued", nonce)
-redis.call("HDEL", job, "attempts", "lost", "result", "ended_ms", "started_ms", "stop", "owner", "expires_ms", "missed")
+redis.call("HDEL", job, "attempts", "lost", "result", "ended_ms", "started_ms", "stop", "owner", "expires_ms", "missed",
+  "died_with", "skipped_ms")
 redis.call("PERSIST", job)
 -- the end of a job without attempts does not look for errors, so they keep a TTL
 redis.call("PEXPIRE", prefix .. "errors:" .. id, DEFAULT_FAILURE_TTL_MS)

@@ -1,6 +1,14 @@
 -- Claiming: payloads move from waiting lists into this owner's processing lists, and their hashes
 -- say `started`. What the owner holds without knowing it (BLMOVE brought it, a reply was lost, an old
 -- connection was served late) is adopted first, so a claim also reconciles list and hands.
+--
+-- A job with a death on record hurts only itself, and nobody behind it waits. Jobs have a company, in which they run:
+--   "others"  no death on record: they run beside each other
+--   a death   the first one, if several jobs died in it: they run together once more, among themselves only
+--   "alone"   all after a second death, and those that a second death would fail
+-- A process that has jobs in hand takes only those of the same company and skips the rest, for 10 s in all: `skipped_ms`
+-- in the record says since when, `skipped` in meta names one such job. After that one process at a time, `drained_by`
+-- in meta, takes nothing until it is free; and whoever is free takes such jobs before all others.
 
 -- canceled, expired and stale payloads that one call may clear away, to stay short
 local MOST_ENDED = 100
@@ -10,6 +18,63 @@ local MOST_BYTES = 1048576
 local SLICE = 16
 -- waiting lists up to this length are read as ranges
 local SHORT_LIST = 256
+-- how many payloads, and bytes, one call may skip
+local MOST_SKIPPED, MOST_SKIPPED_BYTES = 1000, 4194304
+-- how long a job may be skipped in all
+local SKIPPED_MS = 10000
+
+local OTHERS, ALONE = "others", "alone"
+-- what a free process takes while a job has been skipped for too long
+local ANY_LOST = "lost"
+
+-- of this call: whose company the process keeps ("" while it is free), what has been cleared away, taken and skipped
+local company, ended, bytes, skipped, skipped_bytes, must_drain = "", 0, 0, 0, 0, false
+-- prefix -> meta says already which job has been skipped
+local has_hint = {}
+
+-- The company of a job that has been lost, and since when it has been skipped.
+local function company_of(job, lost)
+  local f = redis.call("HMGET", job, "died_with", "loss_limit", "skipped_ms")
+  local again = lost == 1 and f[1] and tonumber(f[2] or DEFAULT_LOSS_LIMIT) > 1
+  return again and f[1] or ALONE, f[3]
+end
+
+local function fits(with)
+  return company == "" or (company == with and with ~= ALONE) or (company == ANY_LOST and with ~= OTHERS)
+end
+
+local function skip(prefix, id, payload, with, skipped_ms)
+  skipped, skipped_bytes = skipped + 1, skipped_bytes + #payload
+  if with == OTHERS then return end
+  if not skipped_ms then
+    skipped_ms = now_text
+    redis.call("HSET", prefix .. "job:" .. id, "skipped_ms", skipped_ms)
+  end
+  if not has_hint[prefix] then
+    has_hint[prefix] = true
+    redis.call("HSET", prefix .. "meta", "skipped", skipped_ms .. " " .. id)
+  end
+end
+
+-- Whether the job that meta names has been skipped for too long. Once it waits no more, the next one may be named.
+local function is_overdue(prefix, hint)
+  local since_ms, id = string.match(hint, "^(%d+) (.*)$")
+  if since_ms and now - since_ms < SKIPPED_MS then return false end
+  local f = since_ms and redis.call("HMGET", prefix .. "job:" .. id, "status", "skipped_ms") or {}
+  if f[1] == "queued" and f[2] == since_ms then return true end
+  redis.call("HDEL", prefix .. "meta", "skipped")
+  has_hint[prefix] = nil
+  return false
+end
+
+-- Whether this owner's process is the one that drains, because no other one does that lives.
+local function drains(prefix, owner)
+  local drained_by = redis.call("HGET", prefix .. "meta", "drained_by")
+  if drained_by and drained_by ~= owner
+    and tonumber(redis.call("ZSCORE", prefix .. "owners", drained_by) or -1) > now then return false end
+  redis.call("HSET", prefix .. "meta", "drained_by", owner)
+  return true
+end
 
 local function read_job(prefix, id)
   local f = redis.call("HMGET", prefix .. "job:" .. id,
@@ -48,12 +113,12 @@ end
 
 local function start(jobs, number, job, id, payload, run, attempts, lost, is_fresh, owner)
   redis.call("HSET", job, "status", "started", "run", run == 0 and "1" or run + 1, "owner", owner, "started_ms", now_text)
+  if lost > 0 then redis.call("HDEL", job, "skipped_ms") end
   describe(jobs, payload, number, id, run + 1, attempts, lost, is_fresh)
 end
 
--- Returns whether a job is among them that has to run alone.
 local function adopt(jobs, number, prefix, owner, known, paused)
-  local alone, back = false, {}
+  local back = {}
   local processing = prefix .. "processing:" .. owner
   local held = redis.call("LRANGE", processing, 0, -1)
   for i = #held, 1, -1 do
@@ -61,19 +126,30 @@ local function adopt(jobs, number, prefix, owner, known, paused)
     local id = id_of(payload)
     if not known[id] then
       local job = read_job(prefix, id)
+      local key, with, skipped_ms = prefix .. "job:" .. id, OTHERS, nil
+      if job.lost > 0 then with, skipped_ms = company_of(key, job.lost) end
       local runnable = not job.status or job.status == "queued"
       local stale = is_stale(job.sum, payload)
       if stale then
         redis.call("LREM", processing, -1, payload)
       elseif job.status == "started" and job.owner == owner then
-        local is_known = redis.call("HEXISTS", prefix .. "job:" .. id, "func")
-        describe(jobs, payload, number, id, job.run, job.attempts, job.lost, 1 - is_known)
-        alone = alone or job.lost > 0
+        if fits(with) then
+          company = with
+          local is_known = redis.call("HEXISTS", key, "func")
+          describe(jobs, payload, number, id, job.run, job.attempts, job.lost, 1 - is_known)
+        else -- a request that was served late has claimed it: it is handed out once the process is free
+          must_drain = true
+        end
       elseif runnable and paused then
         back[#back + 1] = payload
       elseif runnable and not (job.expires_ms > 0 and job.expires_ms <= now) then
-        start(jobs, number, prefix .. "job:" .. id, id, payload, job.run, job.attempts, job.lost, job.status and 0 or 1, owner)
-        alone = alone or job.lost > 0
+        if fits(with) then
+          company = with
+          start(jobs, number, key, id, payload, job.run, job.attempts, job.lost, job.status and 0 or 1, owner)
+        else
+          skip(prefix, id, payload, with, skipped_ms)
+          back[#back + 1] = payload
+        end
       else
         clear_away(prefix, id, payload, job)
         redis.call("LREM", processing, -1, payload)
@@ -85,51 +161,61 @@ local function adopt(jobs, number, prefix, owner, known, paused)
     redis.call("RPUSH", prefix .. "queue", back[i])
     redis.call("LREM", processing, 1, back[i])
   end
-  return alone
 end
 
--- The payloads that run next, the first one last. Redis 6.2 looks for the end of a range from the head on, which
--- takes 10 ms in a list of a million; single ones it finds from the end.
-local function next_ones(queue, count)
+-- The payloads that run next behind those that are skipped, the first one last. Redis 6.2 looks for the end of a range
+-- from the head on, which takes 10 ms in a list of a million; single ones it finds from the end.
+local function next_ones(queue, behind, count)
   local is_found_fast = redis.REDIS_VERSION_NUM or redis.call("LLEN", queue) <= SHORT_LIST -- 7.0 has the constant
-  if is_found_fast then return redis.call("LRANGE", queue, -count, -1) end
+  if is_found_fast then return redis.call("LRANGE", queue, -behind - count, -behind - 1) end
   local slice = {}
-  for i = 1, count do slice[count + 1 - i] = redis.call("LINDEX", queue, -i) end
+  for i = 1, count do slice[count + 1 - i] = redis.call("LINDEX", queue, -behind - i) end
   return slice
 end
 
-local function take(jobs, number, prefix, owner, want, hand_count, ended, bytes)
-  local call, queue, jobs_prefix, alone = redis.call, prefix .. "queue", prefix .. "job:", false
-  while #jobs < want * PARTS and bytes < MOST_BYTES and ended < MOST_ENDED and not alone do
-    local asked = math.min(want - #jobs / PARTS, SLICE)
-    local slice = next_ones(queue, asked)
-    local taken, starts, seen, consumed = {}, {}, {}, 0
+-- Returns whether it stopped early: a process that was free has taken what it may, and asks for the rest as a busy one.
+local function take(jobs, number, prefix, owner, want, was_free)
+  local call, queue, jobs_prefix, behind = redis.call, prefix .. "queue", prefix .. "job:", 0
+  while #jobs < want * PARTS and bytes < MOST_BYTES and ended < MOST_ENDED and company ~= ALONE
+    and skipped < MOST_SKIPPED and skipped_bytes < MOST_SKIPPED_BYTES do
+    local room = want - #jobs / PARTS
+    local asked = behind > 0 and SLICE or math.min(room, SLICE)
+    local slice = next_ones(queue, behind, asked)
+    local taken, starts, seen, consumed, picked, stops_early = {}, {}, {}, 0, {}, false
     for i = #slice, 1, -1 do
       local payload = slice[i]
       local id = id_of(payload)
       local job = jobs_prefix .. id
       local f = call("HMGET", job, "status", "run", "attempts", "lost", "expires_ms", "sum")
       local status, lost, expires_ms = f[1], f[4] and tonumber(f[4]) or 0, f[5] and tonumber(f[5]) or 0
+      local stays = false
       if f[6] and is_stale(f[6], payload) then
         ended = ended + 1
       elseif (not status or status == "queued") and not seen[id] and not (expires_ms > 0 and expires_ms <= now) then
-        -- a job that has taken a process down runs alone, so that it can only hurt itself
-        if lost > 0 then
-          if #jobs + #taken + hand_count > 0 then alone = true break end
-          alone = true
+        local with, skipped_ms = OTHERS, nil
+        if lost > 0 then with, skipped_ms = company_of(job, lost) end
+        if company == with or fits(with) then -- none is alone here
+          company = with
+          taken[#taken + 1] = payload
+          local at = #starts
+          starts[at + 1], starts[at + 2], starts[at + 3] = id, f[2] and tonumber(f[2]) or 0, f[3] and tonumber(f[3]) or 0
+          starts[at + 4], starts[at + 5], starts[at + 6] = lost, status and 0 or 1, job
+          seen[id] = true
+          bytes = bytes + #payload
+        elseif was_free and company == OTHERS then
+          stops_early = true
+          break
+        else
+          skip(prefix, id, payload, with, skipped_ms)
+          behind, stays = behind + 1, true
+          if skipped >= MOST_SKIPPED or skipped_bytes >= MOST_SKIPPED_BYTES then break end
         end
-        taken[#taken + 1] = payload
-        local at = #starts
-        starts[at + 1], starts[at + 2], starts[at + 3] = id, f[2] and tonumber(f[2]) or 0, f[3] and tonumber(f[3]) or 0
-        starts[at + 4], starts[at + 5], starts[at + 6] = lost, status and 0 or 1, job
-        seen[id] = true
-        bytes = bytes + #payload
       elseif not seen[id] then
         clear_away(prefix, id, payload, read_job(prefix, id))
         ended = ended + 1
       end
-      consumed = consumed + 1
-      if alone or bytes >= MOST_BYTES or ended >= MOST_ENDED then break end
+      if behind == 0 then consumed = consumed + 1 elseif not stays then picked[#picked + 1] = payload end
+      if #taken >= room or company == ALONE or bytes >= MOST_BYTES or ended >= MOST_ENDED then break end
     end
     if #taken > 0 then call("LPUSH", prefix .. "processing:" .. owner, unpack(taken)) end
     for i, payload in ipairs(taken) do
@@ -137,19 +223,23 @@ local function take(jobs, number, prefix, owner, want, hand_count, ended, bytes)
       start(jobs, number, starts[at + 6], starts[at + 1], payload, starts[at + 2], starts[at + 3], starts[at + 4], starts[at + 5], owner)
     end
     if consumed > 0 then call("LTRIM", queue, 0, -consumed - 1) end
-    if consumed < asked then break end
+    for _, payload in ipairs(picked) do call("LREM", queue, -1, payload) end
+    if stops_early or #slice < asked then return stops_early end
   end
-  return ended, bytes, alone
 end
 
--- `hand`: number of the queue -> { id -> true } of what the owner knows that it holds.
--- Returns state, jobs, pause_ms; the states:
+-- `hand`: number of the queue -> { id -> true } of what the owner knows that it holds. `keeps`: the company of what its
+-- process runs, "" if it is free.
+-- Returns state, jobs, pause_ms, company (of the jobs); the states:
 --   "ok"      jobs is flat, seven items each: payload, number of the queue, id, run, attempts, lost, 1 if it had no hash
 --   "more"    as "ok", and the call stopped early: something remains that this owner may ask for at once
+--   "blocked" as "ok", and jobs of another company wait: what a wait on the list would bring cannot be taken. Claim
+--             again in a while, and once nothing runs
+--   "drain"   as "blocked", and this owner's process gets nothing until nothing runs in it
 --   "late"    the lease has run out and nobody has buried the owner yet: claim again after the next beat
 --   "lost"    the owner is not registered or was buried: it holds nothing any more
 --   "paused"  nothing was claimed and every queue is paused: for pause_ms more, or -1 until resumed
-local function claim(queues, owner, want, hand, hand_count)
+local function claim(queues, owner, want, hand, keeps)
   local late, lost = false, false
   for _, queue in ipairs(queues) do
     local lease = tonumber(redis.call("ZSCORE", prefix_of(queue) .. "owners", owner) or -1)
@@ -160,34 +250,58 @@ local function claim(queues, owner, want, hand, hand_count)
     for _, queue in ipairs(queues) do
       if redis.call("EXISTS", queue) == 1 then ring(prefix_of(queue)) end
     end
-    return lost and "lost" or "late", {}, 0
+    return lost and "lost" or "late", {}, 0, ""
   end
 
-  local jobs, ended, bytes, alone, all_paused, pause_ms = {}, 0, 0, false, true, -1
-  local paused, most = {}, {}
+  local jobs, all_paused, pause_ms, is_early = {}, true, -1, false
+  local open, most, hints, overdue = {}, {}, {}, {}
+  company = keeps
   for number, queue in ipairs(queues) do
     local prefix = prefix_of(queue)
-    local meta = redis.call("HMGET", prefix .. "meta", "paused", "batch")
-    local until_ms = tonumber(meta[1] or 0)
+    local meta = redis.call("HMGET", prefix .. "meta", "paused", "batch", "skipped")
+    local until_ms, hint = tonumber(meta[1] or 0), meta[3]
+    hints[number] = hint
+    local paused = until_ms == -1 or until_ms > now
     most[number] = meta[2] == "0" and 1 or want
-    paused[number] = until_ms == -1 or until_ms > now
-    if not paused[number] then
+    -- a key of another type keeps neither the other queues from being served nor their bell ringing
+    open[number] = not paused and redis.call("TYPE", queue).ok == "list"
+    if not paused then
       all_paused = false
     elseif until_ms > 0 and (pause_ms == -1 or until_ms - now < pause_ms) then
       pause_ms = until_ms - now
     end
-    alone = adopt(jobs, number, prefix, owner, hand[number] or {}, paused[number]) or alone
+    if hint then has_hint[prefix] = true end
+    adopt(jobs, number, prefix, owner, hand[number] or {}, paused)
+    if hint and not paused and is_overdue(prefix, hint) then overdue[#overdue + 1] = number end
   end
-  for number, queue in ipairs(queues) do
-    -- a key of another type keeps neither the other queues from being served nor their bell ringing
-    if not paused[number] and redis.call("TYPE", queue).ok == "list" then
-      if #jobs < want * PARTS and not alone then
-        local upto = math.min(want, #jobs / PARTS + most[number])
-        ended, bytes, alone = take(jobs, number, prefix_of(queue), owner, upto, hand_count, ended, bytes)
-      end
-      if redis.call("EXISTS", queue) == 1 then ring(prefix_of(queue)) end
+
+  local function serve(number)
+    if open[number] and #jobs < want * PARTS and not must_drain and not is_early then
+      local upto = math.min(want, #jobs / PARTS + most[number])
+      is_early = take(jobs, number, prefix_of(queues[number]), owner, upto, keeps == "")
     end
   end
-  if all_paused and #jobs == 0 then return "paused", {}, pause_ms end
-  return ended >= MOST_ENDED and #jobs == 0 and "more" or "ok", jobs, 0
+  if #overdue > 0 and company == "" then
+    company = ANY_LOST
+    for _, number in ipairs(overdue) do serve(number) end
+    if company == ANY_LOST then company, skipped, skipped_bytes = "", 0, 0 end -- it is out of sight
+  else
+    for _, number in ipairs(overdue) do must_drain = drains(prefix_of(queues[number]), owner) or must_drain end
+  end
+  for number, queue in ipairs(queues) do
+    serve(number)
+    if open[number] and redis.call("EXISTS", queue) == 1 then ring(prefix_of(queue)) end
+    if hints[number] and not has_hint[prefix_of(queue)] then redis.call("HDEL", prefix_of(queue) .. "meta", "drained_by") end
+  end
+
+  if all_paused and #jobs == 0 then return "paused", {}, pause_ms, "" end
+  local state = "ok"
+  if must_drain then
+    state = "drain"
+  elseif is_early or ended >= MOST_ENDED and #jobs == 0 then
+    state = "more"
+  elseif skipped > 0 or company ~= "" and company ~= OTHERS then
+    state = "blocked"
+  end
+  return state, jobs, 0, company
 end
