@@ -9,10 +9,9 @@ import click
 
 from minirq.cli.completion import complete_queues
 from minirq.cli.options import config_options
-from minirq.cli.reach import open_store
+from minirq.cli.reach import named_queues, open_store
 from minirq.connection import Config
 from minirq.protocol import procedures, reads
-from minirq.protocol.names import check_queue_name
 from minirq.store import Store
 from minirq.text import counted, safe_text
 
@@ -37,7 +36,7 @@ def empty(config: Config, queues: tuple[str, ...], all_queues: bool, yes: bool, 
         known = store.sender.send(reads.queue_names(store.keys))
         names = [name for name in known if reads.can_be_key(name)]
     else:
-        names = [check_queue_name(name) for name in dict.fromkeys(queues)]
+        names = named_queues(store, queues)
     counts = _counts(store, names)
     if counts and not yes:
         _ask(counts)

@@ -15,7 +15,7 @@ import click
 
 from minirq.cli.completion import complete_queues
 from minirq.cli.options import DurationType, config_options
-from minirq.cli.reach import open_store
+from minirq.cli.reach import named_queues, open_store
 from minirq.cli.table import Cell, layout
 from minirq.connection import Config, safe_url
 from minirq.durations import span
@@ -68,6 +68,8 @@ def info(
         raise click.UsageError("--only-queues and --only-workers exclude each other")
     view = _View(not only_workers, not only_queues, by_queue)
     store = open_store(config, starts_server=False)
+    if queues:
+        named_queues(store, queues)
     if interval is None:
         click.echo(_shown(store, queues, view, as_json))
         return

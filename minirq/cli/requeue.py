@@ -10,10 +10,9 @@ import click
 
 from minirq.cli.completion import complete_queues
 from minirq.cli.options import config_options
-from minirq.cli.reach import open_store
+from minirq.cli.reach import named_queues, open_store
 from minirq.connection import Config
 from minirq.protocol import operations, procedures, reads
-from minirq.protocol.names import check_queue_name
 from minirq.protocol.states import JobStatus
 from minirq.store import Store
 from minirq.text import safe_text
@@ -57,9 +56,9 @@ def requeue(
     """
     if all_failed == bool(ids):
         raise click.UsageError("give either the IDs of jobs or --all")
-    if queue is not None:
-        check_queue_name(queue)
     store = open_store(config)
+    if queue is not None:
+        named_queues(store, [queue])
     done = _requeue_failed(store, queue) if all_failed else _requeue_named(store, ids, queue)
     for job_id, reason in done.refused.items():
         click.echo(f"minirq: job {safe_text(job_id)} was not requeued: {safe_text(reason)}", err=True)

@@ -10,11 +10,10 @@ import click
 
 from minirq.cli.completion import complete_queues
 from minirq.cli.options import DurationType, config_options
-from minirq.cli.reach import open_store
+from minirq.cli.reach import named_queues, open_store
 from minirq.connection import Config
 from minirq.exceptions import InvalidOption
 from minirq.protocol import operations, reads
-from minirq.protocol.names import check_queue_name
 from minirq.store import Store
 from minirq.text import safe_text, shell_word
 
@@ -33,7 +32,7 @@ def suspend(config: Config, queues: tuple[str, ...], duration: float | None, as_
     names = _named(store, queues)
     calls: list[Any] = [
         reads.server_time(),
-        # so that `minirq resume` finds a queue that was never used
+        # so that `minirq resume` finds a queue that only foreign producers have used
         reads.know_queues(store.keys, names),
         *(operations.pause(store.keys.of(name), seconds=duration) for name in names),
     ]
@@ -71,9 +70,9 @@ def resume(config: Config, queues: tuple[str, ...], as_json: bool) -> None:
 
 
 def _named(store: Store, queues: tuple[str, ...]) -> list[str]:
-    """The queues that are meant. Raises InvalidOption if there are none: then nothing would be done."""
+    """The queues that are meant. Raises InvalidOption if there are none, or not that one."""
     if queues:
-        return [check_queue_name(name) for name in dict.fromkeys(queues)]
+        return named_queues(store, queues)
     known = store.sender.send(reads.queue_names(store.keys))
     if not known:
         raise InvalidOption("no queue is known yet: name those that are meant")

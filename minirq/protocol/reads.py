@@ -141,6 +141,11 @@ def list_owner(keys: QueueKeys, owner: str, end_ms: int) -> Call[int]:
     return Call(("ZADD", keys.owners, "NX", end_ms, _key(owner)), int)
 
 
+def has_keys(keys: QueueKeys) -> Call[bool]:
+    """Whether a queue has waiting jobs or a state of its own, also where its name is not on the list."""
+    return Call(("EXISTS", keys.queue, keys.meta), bool)
+
+
 def know_queues(keys: Keys, names: Sequence[str]) -> Call[int]:
     """Put names on the list of known queues."""
     return Hint(("SADD", keys.queues, *names), int)

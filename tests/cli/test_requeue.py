@@ -88,6 +88,7 @@ def test_all_goes_in_chunks(
 def test_an_id_of_another_queue_is_unknown_to_this_one(queue: Queue, work: Work, run: Run) -> None:
     job = queue.enqueue("jobs.fail")
     work()
+    queue.connection.sadd("minirq:queues", "emails")
     done = run("requeue", "--queue", "emails", job.id)
     assert done.returncode == 1
     assert "there is no such job in queue emails" in done.stderr

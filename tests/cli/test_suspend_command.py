@@ -120,13 +120,38 @@ def test_without_any_queue_it_says_that_nothing_was_done(invoke: Invoke) -> None
         assert "no queue is known yet" in done.stderr
 
 
-def test_a_queue_that_was_never_used_is_known_from_then_on(invoke: Invoke, redis: redis_py.Redis) -> None:
+@pytest.mark.parametrize(
+    "call",
+    [
+        ("suspend",),
+        ("resume",),
+        ("info",),
+        ("info", "--json"),
+        ("empty", "--yes"),
+        ("requeue", "--all", "--queue"),
+    ],
+)
+def test_a_name_that_no_queue_has_is_said_and_nothing_is_done(
+    invoke: Invoke, redis: redis_py.Redis, call: tuple[str, ...]
+) -> None:
+    Queue("mail", redis).enqueue("jobs.add", 1)
+    before = {key: redis.dump(key) for key in redis.keys()}
+    more = ("mial",) if call[0] == "requeue" else ("mail", "mial")
+    done = invoke(*call, *more)
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr == "minirq: there is no queue mial; there are mail\n"
+    assert {key: redis.dump(key) for key in redis.keys()} == before
+
+
+def test_a_queue_that_only_foreign_producers_have_used_is_one(invoke: Invoke, redis: redis_py.Redis) -> None:
+    redis.lpush("minirq:{new}:queue", b"a payload")
     assert "Go on with:  minirq resume new" in invoke("suspend", "new").stdout
     assert Queue("new", redis).is_paused
     assert invoke("resume").stdout == "Resumed new.\n"
 
 
-def test_json(invoke: Invoke) -> None:
+def test_json(invoke: Invoke, redis: redis_py.Redis) -> None:
+    redis.sadd("minirq:queues", "a", "b")
     assert json.loads(invoke("suspend", "a", "--json").stdout) == {"suspended": ["a"], "until": None}
     assert json.loads(invoke("suspend", "a", "--duration", "1h", "--json").stdout)["until"].endswith("+00:00")
     assert json.loads(invoke("resume", "a", "b", "--json").stdout) == {"resumed": ["a"]}
@@ -134,6 +159,7 @@ def test_json(invoke: Invoke) -> None:
 
 @pytest.mark.parametrize("duration", ["0", "-1", "soon"])
 def test_a_duration_that_makes_no_sense(invoke: Invoke, redis: redis_py.Redis, duration: str) -> None:
+    redis.sadd("minirq:queues", "a")
     assert invoke("suspend", "a", "--duration", duration).exit_code == 2
     assert not Queue("a", redis).is_paused
 
