@@ -157,10 +157,11 @@ def _read_settled(reply: bytes) -> Settled:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """The server's time, ms; the owners that are lost; seconds until a sweep has something to do."""
+    """The server's time, ms; the owners that are lost, and those that hold a job; seconds until a sweep."""
 
     now_ms: int
     lost: frozenset[str]
+    holding: frozenset[str]
     sweep_in: float | None
 
 
@@ -173,8 +174,9 @@ def beat(
 
 
 def _read_beat(reply: Any) -> Beat:
-    now_ms, sweep_ms, *lost = reply
-    return Beat(now_ms, frozenset(map(_text, lost)), None if sweep_ms < 0 else sweep_ms / 1000)
+    now_ms, sweep_ms, lost, holding = reply
+    sweep_in = None if sweep_ms < 0 else sweep_ms / 1000
+    return Beat(now_ms, frozenset(map(_text, lost)), frozenset(map(_text, holding)), sweep_in)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from math import inf
 from typing import TYPE_CHECKING, Any
@@ -72,6 +72,8 @@ class Chores:
         self._fleet = 1
         self._retry_at = 0.0
         self._last_beat = 0.0
+        #: which owners have held something at each beat, and since when
+        self._held_since: dict[str, float] = {}
         self._clock: tuple[float, float] | None = None
         self._steady_since: float | None = None
         #: what people shall see of this worker: drawn at each beat
@@ -109,6 +111,11 @@ class Chores:
         """Have people see at once what has changed. Callable from any thread."""
         self._next_beat = 0.0
 
+    def held_for(self, owners: Iterable[str]) -> float:
+        """For how long one of these owners has held something at each beat."""
+        since = min((self._held_since.get(owner, inf) for owner in owners), default=inf)
+        return self._last_beat - since
+
     # --- time ---------------------------------------------------------------------------------
 
     def tick(self) -> tuple[float, set[str]]:
@@ -143,6 +150,7 @@ class Chores:
             chore()
         except (ServerUnavailable, ServerFault, QueueFull) as error:
             self._steady_since = None
+            self._held_since = {}
             self._ears.close()
             self._retry_at = time.monotonic() + self._patience.failed(error)
             return False
@@ -193,6 +201,7 @@ class Chores:
         self._next_beat = now + settings.beat
         if reply.sweep_in is not None:
             self._next_sweep = min(self._next_sweep, now + reply.sweep_in + _SWEEP_SLACK)
+        self._held_since = {owner: self._held_since.get(owner, now) for owner in reply.holding}
         self._owners |= self._new
         self._new.clear()
         self._owners -= reply.lost

@@ -115,7 +115,10 @@ class WorkerSettings:
 
     @property
     def linger(self) -> float:
-        """How long after the death of a process the server may still serve its BLMOVE."""
+        """How long after the death of a process the server may still serve its BLMOVE.
+
+        A process that is alive has claimed by then what BLMOVE brought.
+        """
         return self.block + 2
 
     @property

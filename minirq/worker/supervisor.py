@@ -281,10 +281,14 @@ class Supervisor:
     # --- watching the children ----------------------------------------------------------------
 
     def _watch(self, child: Process) -> None:
-        """End a child that waits although it was asked to stop, or whose jobs heed nothing."""
+        """End a child that waits although it shall stop or holds a job, or whose jobs heed nothing."""
         now = time.monotonic()
         is_late = self._stop_at is not None and now >= self._stop_at
         if is_late or (child.board.is_asked_to_stop and child.board.state == WAITING):
+            self._end(child)
+            return
+        if child.watch.is_frozen(now, self._chores.held_for(child.owners), self._settings.linger):
+            logger.warning("process %d was brought a job and does not take it: it is replaced", child.pid)
             self._end(child)
             return
         given_up = child.watch.give_up(now)

@@ -6,7 +6,7 @@ It reads the board, and decides; ending a process or a job is for others.
 from __future__ import annotations
 
 from minirq.protocol.operations import StopRequest
-from minirq.worker.board import Board, Slot
+from minirq.worker.board import WAITING, Board, Slot
 from minirq.worker.settings import MOST_HELD
 
 
@@ -20,6 +20,8 @@ class Watch:
         self._grace = grace
         self._asked: dict[tuple[int, int], tuple[Slot, float]] = {}
         self._given_up: dict[tuple[int, int], Slot] = {}
+        self._progress: tuple[int, tuple[int, int]] | None = None
+        self._progress_at = 0.0
 
     def owner_of(self, slot: Slot) -> str:
         """The owner that holds the job of a slot."""
@@ -70,6 +72,13 @@ class Watch:
     def is_hopeless(self) -> bool:
         """Whether jobs were given up, and nothing else runs."""
         return bool(self._given_up) and all(_key(slot) in self._given_up for slot in self._board.running())
+
+    def is_frozen(self, now: float, held_for: float, patience: float) -> bool:
+        """Whether the child has only waited for so long, and held a job that it should have claimed."""
+        progress = self._board.state, self._board.counts
+        if progress != self._progress:
+            self._progress, self._progress_at = progress, now
+        return self._board.state == WAITING and min(held_for, now - self._progress_at) > patience
 
     def _is_current(self, slot: Slot) -> bool:
         return self._board.is_current(slot)

@@ -70,6 +70,35 @@ def test_a_process_that_freezes_between_wait_and_claim(
 
 
 @pytest.mark.parametrize("concurrency", [1, 4])
+def test_an_idle_process_that_is_frozen_for_good_keeps_no_job(
+    queue: Queue, start: Start, trace: Path, concurrency: int
+) -> None:
+    worker = start(concurrency=concurrency, block=0.5)
+    until(lambda: is_waiting(queue.connection))
+    [child] = worker.children
+    os.kill(child, signal.SIGSTOP)
+    job = queue.enqueue("naughty.trace_and_sleep", str(trace), 0.0)
+    until(lambda: queue.connection.keys("*processing*"))
+    assert job.wait(10) == "slept"
+    assert is_gone(child)
+    job.refresh()
+    assert (len(lines(trace)), job.lost) == (1, 0)
+    assert f"process {child} was brought a job and does not take it" in worker.log
+    audit(queue.connection)
+
+
+def test_a_process_that_waits_or_works_is_not_taken_for_frozen(
+    queue: Queue, start: Start, trace: Path
+) -> None:
+    worker = start(block=0.5)
+    until(lambda: is_waiting(queue.connection))
+    children = worker.children
+    queue.enqueue("naughty.trace_and_sleep", str(trace), 4.0).wait(10)
+    until(lambda: is_waiting(queue.connection))
+    assert (worker.children, worker.log.count("is replaced")) == (children, 0)
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
 def test_a_host_that_slept_does_not_start_what_has_ended(
     queue: Queue, start: Start, trace: Path, tmp_path: Path, concurrency: int
 ) -> None:
@@ -110,7 +139,7 @@ def test_a_job_that_kills_its_process_after_its_end_each_time(
 
 def test_the_supervisor_is_killed_and_its_children_live(queue: Queue, start: Start, trace: Path) -> None:
     first = start()
-    job = queue.enqueue("naughty.trace_and_sleep", str(trace), 1.0)
+    job = queue.enqueue("naughty.trace_and_sleep", str(trace), 5.0)  # longer than the next one takes to start
     until(lambda: len(lines(trace)) == 1)
     start()
     until(lambda: queue.connection.zcard("minirq:workers") == 2)

@@ -250,6 +250,7 @@ MUTANTS = [
     ),
     Mutant("park: needs the right to publish", PARK, 'redis.pcall("PUBLISH"', 'redis.call("PUBLISH"'),
     Mutant("park: keeps all errors", PARK, 'redis.call("LTRIM", errors, 0, 9)'),
+    Mutant("beat: does not tell who holds a job", BEAT, "holders[#holders + 1] = owner"),
     Mutant("beat: renews buried owners", BEAT, "if score < 0 then lost = true end"),
     Mutant("beat: registers everybody", BEAT, "(i - 2 <= new and 0 or -1)", "0"),
     Mutant(

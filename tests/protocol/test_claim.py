@@ -123,6 +123,14 @@ def test_what_is_in_hand_is_not_handed_out_again(stage: Stage) -> None:
     assert ids(stage.claim("a", 1, in_hand=[(0, "x")])) == ["y"]
 
 
+def test_a_beat_tells_who_holds_a_job(two: Stage) -> None:
+    two.register("b")
+    two.enqueue("x", queue=1)
+    assert two.beat("a", "b").holding == frozenset()
+    two.bring("a", queue=1)
+    assert two.beat("a", "b").holding == {"a"}
+
+
 def test_the_same_id_in_two_queues_is_two_jobs(two: Stage) -> None:
     two.enqueue("daily", queue=0)
     two.enqueue("daily", queue=1)

@@ -2,8 +2,9 @@
 --
 -- KEYS  the waiting lists of the worker's queues in one slot
 -- ARGV  1 lease, ms · 2 number of owners to register if they are not yet · owners, those first
--- Returns { now_ms, sweep_ms, owner, … }: the time; how long until a sweep has something to do, because a lease
---       ends that is not renewed here or a buried owner can be forgotten (-1: nothing); the owners that are lost
+-- Returns { now_ms, sweep_ms, { owner, … }, { owner, … } }: the time; how long until a sweep has something to do,
+--       because a lease ends that is not renewed here or a buried owner can be forgotten (-1: nothing); the owners
+--       that are lost; the owners that hold a job
 --
 -- An owner that was buried has a negative score and is never renewed; one whose lease merely ran out
 -- (the server was away) is. An owner that is not registered is lost unless this beat registers it.
@@ -11,7 +12,8 @@
 --#include time keys owners room
 
 local lease_ms, new = tonumber(ARGV[1]), tonumber(ARGV[2])
-local reply, mine = { now, -1 }, {}
+local losers, holders, mine = {}, {}, {}
+local reply = { now, -1, losers, holders }
 for i = 3, #ARGV do
   local owner, lost = ARGV[i], false
   for _, queue in ipairs(KEYS) do
@@ -19,11 +21,12 @@ for i = 3, #ARGV do
     if score < 0 then lost = true end
   end
   if lost then
-    reply[#reply + 1] = owner
+    losers[#losers + 1] = owner
   else
     mine[owner] = true
     for _, queue in ipairs(KEYS) do
       redis.call("ZADD", prefix_of(queue) .. "owners", now + lease_ms, owner)
+      if redis.call("EXISTS", prefix_of(queue) .. "processing:" .. owner) == 1 then holders[#holders + 1] = owner end
     end
   end
 end
