@@ -180,10 +180,10 @@ def _scheduled(sight: Sight) -> Iterator[Reason]:
     if record.missed_at:
         yield Reason(
             "missed",
-            f"No worker that took it knew its function {safe_text(record.function)}, for"
+            f"No worker that took it knew or allowed its function {safe_text(record.function)}, for"
             f" {span((sight.now - record.missed_at).total_seconds())} now. It is tried again {when},"
-            " and fails after a minute.",
-            f"Deploy the function, or start a worker where it can be imported:"
+            " and fails after a minute. The log of the workers says which it was.",
+            "Deploy the function, or start a worker where it can be imported, with --allow if installed:"
             f" minirq worker --path DIRECTORY {_queue_word(sight)}",
         )
     elif sight.errors and sight.errors[0].kind == "lost":

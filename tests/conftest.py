@@ -13,6 +13,7 @@ import pytest
 import redis as redis_py
 
 from minirq.connection import Server, connect, ensure_server, stop_server
+from minirq.protocol import submission
 
 # a shell that puts the tests into the background has them, and whatever they start, ignore Ctrl-C
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -27,6 +28,12 @@ def _no_settings_from_outside(tmp_path_factory: pytest.TempPathFactory) -> Itera
         patch.setenv("MINIRQ_EMBEDDED", "0")
         patch.setenv("MINIRQ_HOME", str(tmp_path_factory.mktemp("unused-home")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _functions_were_never_enqueued(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have each test warned anew of functions that workers refuse."""
+    monkeypatch.setattr(submission, "_looked_at", set())
 
 
 @pytest.fixture(scope="session")

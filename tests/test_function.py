@@ -5,20 +5,24 @@ from __future__ import annotations
 import collections
 import contextlib
 import functools
+import json
 import os
 import subprocess
 import sys
 import textwrap
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis as redis_py
 from hypothesis import given
 from hypothesis import strategies as st
 
 from minirq.exceptions import FunctionNotFound, FunctionRefused, MinirqError, UnnamedFunction
-from minirq.protocol.function import defined_in_stdlib, name_function, resolve_function
+from minirq.protocol import origin
+from minirq.protocol.function import Permissions, is_foreign, name_function, resolve_function
 
 APP = """
     import functools
@@ -304,7 +308,7 @@ def test_only_callables_in_modules_and_classes_are_found(app: Any, name: str) ->
 )
 def test_weird_names_are_not_found_and_shown_safely(app: Any, name: str) -> None:
     with pytest.raises((FunctionNotFound, FunctionRefused)) as caught:
-        resolve_function(name, allow=("*",))
+        resolve_function(name, Permissions(allow=("*",)))
     assert len(str(caught.value)) < 500
     assert str(caught.value).isprintable()
 
@@ -348,7 +352,7 @@ def test_what_is_not_the_applications_own_is_refused(app: Any, name: str, hint: 
 def test_modules_that_were_imported_by_others_are_no_way(app: Any, name: str) -> None:
     for allow in ((), ("*",), (name,)):
         with pytest.raises(FunctionRefused, match="is the module"):
-            resolve_function(name, allow=allow)
+            resolve_function(name, Permissions(allow))
 
 
 def test_a_callable_of_unknown_origin_is_refused(app: Any) -> None:
@@ -358,48 +362,261 @@ def test_a_callable_of_unknown_origin_is_refused(app: Any) -> None:
         def __call__(self) -> None: ...
 
     app.strange = Strange()
-    with pytest.raises(FunctionRefused, match="unknown"):
+    with pytest.raises(FunctionRefused, match="does not tell where it is defined"):
         resolve_function("shop.tasks.strange")
-    assert resolve_function("shop.tasks.strange", allow=("shop.tasks.strange",)) is app.strange
+    assert resolve_function("shop.tasks.strange", Permissions(("shop.tasks.strange",))) is app.strange
 
 
 @pytest.mark.parametrize(
-    ("allow", "runs", "refused"),
+    ("allow", "only", "runs", "refused"),
     [
-        (("os.getpid",), ["os.getpid", "shop.tasks.plain"], ["os.system", "shop.tasks.system"]),
-        (("os.*",), ["os.getpid", "os.system", "shop.tasks.plain"], ["shop.tasks.system", "builtins.eval"]),
-        (("posix.system",), ["shop.tasks.system", "shop.tasks.plain"], ["os.getpid"]),
-        (("builtins.print",), ["builtins.print", "shop.tasks.print_it"], ["builtins.eval"]),
-        (("minirq.text.*",), ["minirq.text.safe_text", "shop.tasks.plain"], ["minirq.retry.Retry"]),
-        (("shop.*",), ["shop.tasks.plain"], ["shop.tasks.system", "os.getpid", "touchy.f"]),
-        (("shop.tasks.p*",), ["shop.tasks.plain"], ["shop.tasks.cached", "shop.tasks.print_it"]),
-        (("shop.tasks.system",), ["shop.tasks.system"], ["shop.tasks.plain", "os.system"]),
-        (("shop.tasks.plain", "os.getpid"), ["shop.tasks.plain", "os.getpid"], ["shop.tasks.cached"]),
-        (("*",), ["shop.tasks.plain", "os.getpid", "shop.tasks.system", "shop.tasks.Child.fromkeys"], []),
-        (("SHOP.*",), [], ["shop.tasks.plain"]),
+        ("os.getpid", "", ["os.getpid", "shop.tasks.plain"], ["os.system", "shop.tasks.system"]),
+        ("os.*", "", ["os.getpid", "os.system", "shop.tasks.plain"], ["shop.tasks.system", "builtins.eval"]),
+        ("posix.system", "", ["shop.tasks.system", "shop.tasks.plain"], ["os.getpid"]),
+        ("builtins.print", "", ["builtins.print", "shop.tasks.print_it"], ["builtins.eval"]),
+        ("minirq.text.*", "", ["minirq.text.safe_text", "shop.tasks.plain"], ["minirq.retry.Retry"]),
+        ("shop.*", "", ["shop.tasks.plain"], ["shop.tasks.system", "os.getpid"]),
+        (
+            "shop.tasks.system",
+            "",
+            ["shop.tasks.system", "shop.tasks.plain"],
+            ["os.system", "shop.tasks.print_it"],
+        ),
+        ("*", "", ["shop.tasks.plain", "os.getpid", "shop.tasks.system", "shop.tasks.Child.fromkeys"], []),
+        ("", "shop.tasks.p*", ["shop.tasks.plain"], ["shop.tasks.cached", "shop.tasks.print_it", "touchy.f"]),
+        ("", "os.*", [], ["os.getpid", "shop.tasks.plain"]),
+        ("", "shop.tasks.system", [], ["shop.tasks.system", "shop.tasks.plain"]),
+        ("os.*", "os.getpid", ["os.getpid"], ["os.system", "shop.tasks.plain"]),
+        ("os.getpid", "shop.*", ["shop.tasks.plain"], ["os.getpid"]),
+        ("", "SHOP.*", [], ["shop.tasks.plain"]),
+        ("", "os.* shop.tasks.plain", ["shop.tasks.plain"], ["os.getpid", "shop.tasks.cached"]),
     ],
 )
-def test_allow_opens_and_narrows(
-    app: Any, allow: tuple[str, ...], runs: list[str], refused: list[str]
+def test_allow_opens_and_only_narrows(
+    app: Any, allow: str, only: str, runs: list[str], refused: list[str]
 ) -> None:
+    permissions = Permissions(tuple(allow.split()), tuple(only.split()))
     for name in runs:
-        assert callable(resolve_function(name, allow=allow))
+        assert callable(resolve_function(name, permissions))
     for name in refused:
         with pytest.raises(FunctionRefused):
-            resolve_function(name, allow=allow)
+            resolve_function(name, permissions)
 
 
 def test_a_refused_name_is_not_imported(app: Any) -> None:
     sys.modules.pop("antigravity", None)
-    for name, allow in (("antigravity.f", ()), ("antigravity.f", ("os.*",)), ("touchy.f", ("shop.*",))):
+    for name, permissions in (
+        ("antigravity.f", Permissions()),
+        ("antigravity.f", Permissions(allow=("os.*",))),
+        ("touchy.f", Permissions(only=("shop.*",))),
+        ("touchy.f", Permissions(paths=("/nowhere",))),
+    ):
         with pytest.raises(FunctionRefused):
-            resolve_function(name, allow=allow)
+            resolve_function(name, permissions)
     assert "antigravity" not in sys.modules
     with pytest.raises(FunctionNotFound, match="was imported"):
         resolve_function("touchy.f")
 
 
-def test_the_producer_can_tell_what_workers_refuse(app: Any) -> None:
+# --- whose a module is ------------------------------------------------------------------------
+
+
+LIBRARY = """
+    raised = False
+    def edit(): return "a shell"
+    class Base:
+        def inherited(self): return "foreign"
+        @classmethod
+        def build(cls): return "foreign"
+    def decorator(f):
+        import functools
+        @functools.wraps(f)
+        def wrapper(): return f()
+        return wrapper
+"""
+USER = """
+    import lib
+    from lib import Base, edit
+    class Mine(Base):
+        def own(self): return "own"
+    @lib.decorator
+    def decorated(): return "own"
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Path]]:
+    """Write modules below a directory, which is searched from then on unless it is told not to be."""
+    before = set(sys.modules)
+
+    def write(where: str, *, is_searched: bool = True, **modules: str) -> Path:
+        folder = tmp_path / where
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, code in modules.items():
+            file = folder / (name.replace("__slash__", "/") + ".py")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(textwrap.dedent(code))
+        if is_searched:
+            monkeypatch.syspath_prepend(str(folder))
+        return folder
+
+    origin._is_listed.cache_clear()
+    origin._editable.cache_clear()
+    yield write
+    origin._is_listed.cache_clear()
+    origin._editable.cache_clear()
+    for name in set(sys.modules) - before:
+        if name.partition(".")[0] in ("lib", "mine", "other", "space", "ours"):
+            del sys.modules[name]
+
+
+EXPLODES = "raise SystemExit('was imported')"
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "lib/python3/site-packages",
+        "usr/lib/python3/dist-packages",
+        "project/.venv/lib/python3.11/site-packages",
+    ],
+)
+def test_what_is_installed_is_refused_before_it_is_imported(place: Any, tmp_path: Path, where: str) -> None:
+    place(where, lib=EXPLODES)
+    for paths in ((), (str(tmp_path),), (str(tmp_path / where),)):
+        with pytest.raises(FunctionRefused, match=r"--allow 'lib\.edit', or .* with --allow 'lib\.\*'"):
+            resolve_function("lib.edit", Permissions(paths=paths))
+    assert "lib" not in sys.modules
+    with pytest.raises(FunctionNotFound, match="was imported"):
+        resolve_function("lib.edit", Permissions(allow=("lib.*",)))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("click.edit", "click.termui.edit", "pip._internal.utils.subprocess.call_subprocess"),
+        *("_testcapi.run_in_subinterp", "test.support.script_helper.assert_python_ok", "_ctypes_test.func"),
+        *("redis.Redis.from_url", "msgpack.unpackb", "pytest.main", "minirq.cli.main.main"),
+    ],
+)
+def test_code_of_others_is_no_job(name: str) -> None:
+    known = set(sys.modules)
+    for permissions in (Permissions(), Permissions(paths=("/",)), Permissions(only=("*",))):
+        with pytest.raises(FunctionRefused, match="--allow"):
+            resolve_function(name, permissions)
+    assert set(sys.modules) == known
+
+
+def test_what_counts_is_where_a_function_is_defined(place: Any) -> None:
+    place("site-packages", lib=LIBRARY)
+    place("app", mine=USER)
+    for name in ("mine.decorated", "mine.Mine.own", "mine.Mine"):
+        assert callable(resolve_function(name))
+    for name in ("mine.edit", "mine.Base", "mine.Base.inherited", "mine.Mine.inherited", "mine.Mine.build"):
+        with pytest.raises(FunctionRefused, match=r"'lib\."):
+            resolve_function(name)
+    with pytest.raises(FunctionRefused, match=r"'lib\.edit'"):
+        resolve_function("mine.edit", Permissions(allow=("mine.*",)))
+    assert resolve_function("mine.edit", Permissions(allow=("lib.edit",)))() == "a shell"
+
+
+def test_named_directories_are_the_only_ones(place: Any) -> None:
+    here, there = place("here", mine="def f(): return 1"), place("there", other=EXPLODES)
+    assert resolve_function("mine.f", Permissions(paths=(str(here),)))() == 1
+    with pytest.raises(FunctionRefused, match=r"--path to its directory, or with --allow 'other\.f'"):
+        resolve_function("other.f", Permissions(paths=(str(here),)))
+    with pytest.raises(FunctionRefused):
+        resolve_function("mine.f", Permissions(paths=(str(here.parent / "her"),)))
+    with pytest.raises(FunctionNotFound, match="was imported"):
+        resolve_function("other.f", Permissions(paths=(str(here), str(there))))
+
+
+def test_links_count_from_both_ends(place: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    release = place("releases/7", is_searched=False, mine="def f(): return 7")
+    (tmp_path / "current").symlink_to(release)
+    monkeypatch.syspath_prepend(str(tmp_path / "current"))
+    for path in ("current", "releases"):
+        assert resolve_function("mine.f", Permissions(paths=(str(tmp_path / path),)))() == 7
+    # an environment somewhere else, under a name that does not tell, and the other way around
+    elsewhere = place("opt/deps", is_searched=False, lib=EXPLODES)
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "site-packages").symlink_to(elsewhere)
+    monkeypatch.syspath_prepend(str(tmp_path / "project" / "site-packages"))
+    with pytest.raises(FunctionRefused):
+        resolve_function("lib.edit", Permissions(paths=(str(tmp_path),)))
+    installed = place("x/site-packages", is_searched=False, other=EXPLODES)
+    (tmp_path / "app").symlink_to(installed)
+    monkeypatch.syspath_prepend(str(tmp_path / "app"))
+    with pytest.raises(FunctionRefused):
+        resolve_function("other.edit")
+
+
+def test_a_namespace_package_belongs_to_whoever_has_its_parts(place: Any) -> None:
+    place("site-packages", space__slash__lib=EXPLODES)
+    place("app", space__slash__mine="def f(): return 1")
+    assert resolve_function("space.mine.f")() == 1
+    with pytest.raises(FunctionRefused, match="site-packages"):
+        resolve_function("space.lib.edit")
+    assert "space.lib" not in sys.modules
+
+
+def test_what_pip_has_put_into_the_applications_directory_is_refused(place: Any) -> None:
+    app = place("app", mine="def f(): return 1", lib=EXPLODES)
+    (app / "lib-1.0.dist-info").mkdir()
+    (app / "lib-1.0.dist-info" / "METADATA").write_text("Name: lib\nVersion: 1.0\n")
+    (app / "lib-1.0.dist-info" / "RECORD").write_text("lib.py,,\nlib-1.0.dist-info/RECORD,,\n")
+    with pytest.raises(FunctionRefused):
+        resolve_function("lib.edit", Permissions(paths=(str(app),)))
+    assert resolve_function("mine.f", Permissions(paths=(str(app),)))() == 1
+
+
+def test_a_zip_file_is_a_directory_like_others(
+    place: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = tmp_path / "app.pyz"
+    with zipfile.ZipFile(bundle, "w") as file:
+        file.writestr("mine.py", "def f(): return 1")
+        file.writestr("lib.py", EXPLODES)
+        file.writestr("lib-1.0.dist-info/METADATA", "Name: lib\nVersion: 1.0\n")
+        file.writestr("lib-1.0.dist-info/RECORD", "lib.py,,\n")
+    monkeypatch.syspath_prepend(str(bundle))
+    for paths in ((), (str(bundle),), (str(tmp_path),)):
+        assert resolve_function("mine.f", Permissions(paths=paths))() == 1
+        with pytest.raises(FunctionRefused):
+            resolve_function("lib.edit", Permissions(paths=paths))
+
+
+def test_in_a_frozen_application_nothing_is_known_to_be_its_own(
+    place: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place("bundle", mine="def f(): return 1")
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    with pytest.raises(FunctionRefused, match="--allow"):
+        resolve_function("mine.f")
+    assert resolve_function("mine.f", Permissions(allow=("mine.*",)))() == 1
+
+
+@pytest.mark.parametrize("kind", ["direct_url.json", ".pth"])
+def test_an_editable_install_is_the_applications_own(
+    place: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    source = place("src tree", mine="def f(): return 1")
+    place("src tree/.venv/lib/site-packages", lib=EXPLODES)
+    packages = place("site-packages")
+    if kind == ".pth":
+        (packages / "mine.pth").write_text(f"import os\n{source}\nrelative\n")
+    else:
+        info = packages / "mine-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text("Name: mine\nVersion: 1.0\n")
+        (info / kind).write_text(json.dumps({"url": source.as_uri(), "dir_info": {"editable": True}}))
+    elsewhere = Permissions(paths=("/nowhere",))
+    assert resolve_function("mine.f", elsewhere)() == 1
+    with pytest.raises(FunctionRefused):
+        resolve_function("lib.edit", elsewhere)
+
+
+def test_the_producer_can_tell_what_workers_refuse(app: Any, place: Any) -> None:
     for f in (
         os.getpid,
         print,
@@ -409,7 +626,29 @@ def test_the_producer_can_tell_what_workers_refuse(app: Any) -> None:
         str.upper,
         app.partial,
         [].append,
+        "os.getpid",
+        "minirq.text.safe_text",
+        "fastapi.FastAPI",
+        redis_py.Redis.from_url,
     ):
-        assert defined_in_stdlib(f)
-    for f in (app.plain, app.Tasks, app.Tasks.build, app.instance.method, app.instance, app.cached):
-        assert not defined_in_stdlib(f)
+        assert is_foreign(f)
+    own = (app.plain, app.Tasks, app.Tasks.build, app.instance.method, app.instance, app.cached)
+    for f in (*own, "shop.tasks.plain", "nobody.knows.f"):
+        assert not is_foreign(f)
+
+
+def test_an_installed_application_may_enqueue_its_own_functions(place: Any) -> None:
+    place(
+        "site-packages",
+        ours__slash____init__="",
+        ours__slash__tasks="def f(): ...",
+        ours__slash__web="""
+            from ours.tasks import f
+            def asks(is_foreign): return is_foreign(f), is_foreign('ours.x')
+        """,
+    )
+    from ours.tasks import f  # type: ignore[import-not-found]
+    from ours.web import asks  # type: ignore[import-not-found]
+
+    assert is_foreign(f)
+    assert asks(is_foreign) == (False, False)

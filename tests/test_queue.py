@@ -167,8 +167,10 @@ def test_a_function_of_main_is_refused(redis_url: str) -> None:
 
 
 def test_enqueueing_a_builtin_warns_that_workers_refuse_it(queue: Queue) -> None:
-    with pytest.warns(UserWarning, match="--allow"):
+    with pytest.warns(UserWarning, match="--allow") as warned:
         queue.enqueue(len, [1])
+    assert warned[0].filename == __file__
+    queue.enqueue(len, [1])  # it is said once; a second warning would be an error here
 
 
 def test_an_argument_that_cannot_be_carried_is_named(queue: Queue) -> None:

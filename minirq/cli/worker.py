@@ -45,12 +45,16 @@ _NOT_IN_PROJECT = ("help", "name", "namespace", "url", "file", "with_scheduler")
 @click.option("-n", "--name", metavar="NAME", help="Shown by `minirq info`; host and pid without it.")
 @click.option(
     "-P", "--path", multiple=True, type=click.Path(exists=True, file_okay=False), default=["."],
-    show_default=True, help="Where jobs import from first; repeatable.",
+    show_default=True, help="Where jobs import from first: the application's own functions; repeatable.",
 )  # fmt: skip
 @click.option(
     "--allow", multiple=True, metavar="PATTERN",
-    help="Also run functions of the standard library, as in os.getpid. Of other names, as in 'myapp.*', run "
-    "only what matches; repeatable.",
+    help="Also run functions that are not below --path: of the standard library, as in os.getpid, or "
+    "installed, as in 'myapp.*'; repeatable.",
+)  # fmt: skip
+@click.option(
+    "--only", multiple=True, metavar="PATTERN",
+    help="Of all these run only what matches, as in 'tasks.mail.*'; repeatable.",
 )  # fmt: skip
 @click.option(
     "--accept", multiple=True, metavar="SERIALIZER",
@@ -130,6 +134,7 @@ def _run(config: Config, options: Mapping[str, Any]) -> None:
         processes=options["processes"],
         concurrency=options["concurrency"],
         allow=options["allow"],
+        only=options["only"],
         accept=options["accept"],
         paths=options["path"],
         preload=options["preload"],

@@ -5,34 +5,34 @@ write to Redis, so a worker does not run all that Python could reach by them:
 
 - Attributes are followed through classes only, never through a module that another module imported
   (`myapp.tasks.os.system`), and no segment starts with two underscores, but for a last `__call__`.
-- What counts is where the object found is defined, not the name that led to it: the standard
-  library, builtins, minirq itself and what does not tell its origin are refused.
-- `allow` holds patterns (`*` also matches dots). One about the standard library, by its first
-  segment, adds what it matches: `("os.getpid",)` opens one function beside the application's. One
-  about anything else also narrows: with `("myapp.*",)` only names that match a pattern run. What an
-  application's module has imported from the standard library takes a pattern that matches the
-  definition's name or is the very name asked for; `myapp.*` does not open `myapp.tasks.system`.
-- A name that is refused by itself is refused before anything is imported for it.
+- A function is the application's own if the module that defines it is (`origin`), whatever name led to
+  it; what does not tell where it is defined is refused. A method is defined where its function is.
+- A pattern of `allow` (`*` also matches dots) opens what is refused otherwise: it has to match the name
+  under which a function is defined, or be the very name asked for; `myapp.*` does not open
+  `myapp.tasks.system`, which somebody has imported there.
+- With `only`, names that match none of its patterns are refused as well. It opens nothing.
+- Nothing is imported for a refused name that is not the application's own.
 """
 
 from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache, partial
-from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, FrameType, FunctionType, MethodType, ModuleType
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from minirq.exceptions import FunctionNotFound, FunctionRefused, UnnamedFunction
+from minirq.protocol.origin import file_of, is_guarded, is_installed, is_own, runs_code, top_of
 from minirq.text import safe_text
 
-__all__ = ["defined_in_stdlib", "name_function", "resolve_function"]
+__all__ = ["Permissions", "is_foreign", "name_function", "resolve_function"]
 
 _MAX_NAME = 1000
-_GUARDED = sys.stdlib_module_names | {"builtins", "minirq"}
 #: where people know what C modules define
 _PUBLIC = {"posix": "os", "nt": "os"}
 #: names of plain functions, which is what is enqueued again and again
@@ -73,7 +73,32 @@ def _name_callable(f: Any, allow_instance: bool) -> tuple[str, object | None]:
     return _name_of_method(f, f, "__call__", allow_instance)
 
 
-def resolve_function(name: str, *, allow: tuple[str, ...] = ()) -> Callable[..., Any]:
+@dataclass(frozen=True, slots=True)
+class Permissions:
+    """Which functions a worker runs beside or among the application's own, which are in `paths`."""
+
+    allow: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
+
+    def check_module(self, name: str, module: str) -> None:
+        """Raise FunctionRefused for a module on the way of `name` that must not be imported for it."""
+        if not self._opens(name) and runs_code(module) and not is_own(module, self.paths):
+            raise _refused(name, name, module)
+
+    def check_function(self, name: str, f: object) -> None:
+        """Raise FunctionRefused for a function that was found and must not run."""
+        module, definition = _module_of(f), _definition(f)
+        # Python's functions are known by other names than those of the C modules that define them
+        is_opened = name in self.allow or self._opens(name if is_guarded(name) else definition)
+        if not is_opened and not is_own(module, self.paths):
+            raise _refused(name, definition, module)
+
+    def _opens(self, name: str) -> bool:
+        return any(fnmatchcase(name, pattern) for pattern in self.allow)
+
+
+def resolve_function(name: str, permissions: Permissions = Permissions()) -> Callable[..., Any]:
     """Import and return the function of this name, if this worker may run it.
 
     Raises FunctionNotFound, with the error of a failed import as its cause, and FunctionRefused.
@@ -81,23 +106,34 @@ def resolve_function(name: str, *, allow: tuple[str, ...] = ()) -> Callable[...,
     fault = _form_fault(name)
     if fault:
         raise FunctionNotFound(f"{_quoted(name)} {fault}")
-    if not _may_import(name, allow):
-        raise _refused(name, name if _is_guarded(name) else "")
-    f: Callable[..., Any] = _find(name)
+    if permissions.only and not any(fnmatchcase(name, pattern) for pattern in permissions.only):
+        shown = ", ".join(map(_quoted, permissions.only))
+        raise FunctionRefused(f"{_quoted(name)} may not run here: this worker runs only {shown} (--only)")
+    f: Callable[..., Any] = _find(name, partial(permissions.check_module, name))
     if not callable(f):
         raise FunctionNotFound(f"{_quoted(name)} is {_shown(f)}, which is not callable")
-    definition = _definition(f)
-    if not _is_guarded(name) and _is_guarded(definition) and not _opens(allow, name, definition):
-        raise _refused(name, definition)
+    permissions.check_function(name, f)
     return f
 
 
-def defined_in_stdlib(f: object) -> bool:
-    """Say whether a worker refuses `f` unless told otherwise: Python's, minirq's, or of unknown origin.
+def is_foreign(f: object) -> bool:
+    """Say whether `f` belongs to Python or to another distribution than the code that calls this.
 
     Of a name only its beginning is known: what it leads to is imported by workers.
     """
-    return _is_guarded(f if isinstance(f, str) else _definition(f))
+    module = top_of(f) if isinstance(f, str) else _module_of(f)
+    if not module or is_guarded(module):
+        return True
+    return is_installed(module) and top_of(module) not in _callers()
+
+
+def _callers() -> Iterator[str]:
+    """Yield the top packages of the code that is being run, from here up."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        name = frame.f_globals.get("__package__") or frame.f_globals.get("__name__")
+        yield top_of(str(name))
+        frame = frame.f_back
 
 
 # --- the form of a name -----------------------------------------------------------------------
@@ -190,9 +226,10 @@ def _verified(name: str, f: object) -> str:
 # --- a function for a name --------------------------------------------------------------------
 
 
-def _find(name: str) -> Any:
+def _find(name: str, check: Callable[[str], None] = lambda module: None) -> Any:
+    """Return what a name leads to. `check` is told of each module before it is imported or looked into."""
     segments = name.split(".")
-    module, used, missing = _import_longest(name, segments[:-1])
+    module, used, missing = _import_longest(name, segments[:-1], check)
     found: Any = module
     for index in range(used, len(segments)):
         if not isinstance(found, type) and index > used:
@@ -219,16 +256,19 @@ def _blocked(name: str, path: str, found: object) -> FunctionRefused | FunctionN
     )
 
 
-def _import_longest(name: str, segments: list[str]) -> tuple[ModuleType, int, ImportError | None]:
+def _import_longest(
+    name: str, segments: list[str], check: Callable[[str], None]
+) -> tuple[ModuleType, int, ImportError | None]:
     """Import as many segments as are modules. Return the last one, how many, and why the next is none."""
     for used in range(len(segments), 0, -1):
         module = sys.modules.get(".".join(segments[:used]))
         if module is not None:
+            check(".".join(segments[:used]))
             break
     else:
         module, used = None, 0
     while used < len(segments) and (module is None or hasattr(module, "__path__")):
-        imported = _import(name, ".".join(segments[: used + 1]))
+        imported = _import(name, ".".join(segments[: used + 1]), check)
         if isinstance(imported, ImportError):
             if module is None:
                 raise FunctionNotFound(
@@ -241,8 +281,9 @@ def _import_longest(name: str, segments: list[str]) -> tuple[ModuleType, int, Im
     return module, used, None
 
 
-def _import(name: str, path: str) -> ModuleType | ImportError:
+def _import(name: str, path: str, check: Callable[[str], None]) -> ModuleType | ImportError:
     """Import a module, or return the error that says that there is none."""
+    check(path)
     try:
         return importlib.import_module(path)
     except (Exception, SystemExit) as error:  # the module's own code runs, and a script may well exit
@@ -255,30 +296,23 @@ def _import(name: str, path: str) -> ModuleType | ImportError:
 # --- what may run -----------------------------------------------------------------------------
 
 
-def _may_import(name: str, allow: tuple[str, ...]) -> bool:
-    if not _is_guarded(name) and all(map(_is_guarded, allow)):
-        return True
-    return any(fnmatchcase(name, pattern) for pattern in allow)
-
-
-def _opens(allow: tuple[str, ...], name: str, definition: str) -> bool:
-    return any(pattern == name or fnmatchcase(definition, pattern) for pattern in allow)
-
-
-def _is_guarded(name: str) -> bool:
-    return not name or name.partition(".")[0] in _GUARDED
-
-
-def _refused(name: str, definition: str) -> FunctionRefused:
+def _refused(name: str, definition: str, module: str) -> FunctionRefused:
     if not definition:
         return FunctionRefused(
-            f"{_quoted(name)} may not run here: this worker is limited to other names, or the origin of the "
-            f"function is unknown; open it with --allow {_quoted(name)}"
+            f"{_quoted(name)} does not tell where it is defined; "
+            f"a worker runs it with --allow {_quoted(name)}"
         )
-    asked = name if _is_guarded(name) else definition
+    said = "" if name == definition else f" is {_quoted(definition)}, which"
+    way_out = f"--allow {_quoted(definition)}"
+    file = file_of(module)
+    if file is not None and not is_guarded(module):
+        said = f"{said or ' is'} in {safe_text(file)} and"
+        if not is_installed(module):
+            way_out = f"--path to its directory, or with {way_out}"
+        else:
+            way_out += f", or if that is the application with --allow {_quoted(top_of(module) + '.*')}"
     return FunctionRefused(
-        f"{_quoted(name)} is {_quoted(definition)}, which is not the application's own; "
-        f"open it with --allow {_quoted(asked)}, or wrap it in a function of the application"
+        f"{_quoted(name)}{said} is not the application's own; a worker runs it with {way_out}"
     )
 
 

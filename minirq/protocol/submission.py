@@ -16,7 +16,7 @@ from typing import Any, Literal
 from minirq.calls import Argument
 from minirq.durations import parse_duration
 from minirq.exceptions import InvalidOption, SerializationError
-from minirq.protocol.function import defined_in_stdlib, name_function
+from minirq.protocol.function import is_foreign, name_function
 from minirq.protocol.names import check_job_id
 from minirq.protocol.operations import NewJob, Place, milliseconds
 from minirq.protocol.options import DEFAULT_OPTIONS, JobOptions
@@ -120,11 +120,8 @@ class Submission:
         Raises InvalidOption, UnnamedFunction or SerializationError, before any I/O.
         """
         name, instance = name_function(self.func, allow_instance=serializer.name == "pickle")
-        if defined_in_stdlib(self.func):
-            warnings.warn(
-                f"workers refuse {name}, which is not the application's own, without --allow {name!r}",
-                stacklevel=4,
-            )
+        if name not in _looked_at:
+            _warn_of_foreign(self.func, name)
         job_id = _new_id() if self.job_id is None else check_job_id(self.job_id)
         options = self._options(default_timeout, on_worker_lost)
         payload = Payload(
@@ -208,6 +205,22 @@ def delayed(job: NewJob, when: Duration | datetime) -> NewJob:
         is_past = isinstance(when, (int, float)) and when < 0
         ms = 0 if is_past else milliseconds(parse_duration(when, what="the delay"))
     return replace(job, place=place, ms=max(ms, 0))
+
+
+#: functions that were enqueued, by name: of each it is looked at once whose it is
+_looked_at: set[str] = set()
+_MOST_LOOKED_AT = 10_000
+
+
+def _warn_of_foreign(func: Function, name: str) -> None:
+    if len(_looked_at) >= _MOST_LOOKED_AT:  # names that somebody makes up
+        _looked_at.clear()
+    _looked_at.add(name)
+    if is_foreign(func):
+        warnings.warn(
+            f"workers refuse {name}, which is not the application's own, without --allow {name!r}",
+            stacklevel=5,
+        )
 
 
 _NOTHING_GIVEN = (None,) * 6

@@ -18,7 +18,7 @@ from minirq.exceptions import (
     SerializationError,
 )
 from minirq.protocol import payload
-from minirq.protocol.function import resolve_function
+from minirq.protocol.function import Permissions, resolve_function
 from minirq.protocol.operations import Claimed
 from minirq.protocol.options import DEFAULT_OPTIONS, JobOptions
 from minirq.protocol.payload import Payload
@@ -64,6 +64,7 @@ class Executor:
         self._within = penalty if self._alarm is None else self._alarm.within
         self._coroutines = CoroutineRunner()
         self._pid = os.getpid()
+        self._permissions = Permissions(settings.allow, settings.only, settings.paths)
         self._functions: dict[str, tuple[Callable[..., Any], bool]] = {}
 
     def read(self, claimed: Claimed) -> Payload | Failed:
@@ -76,10 +77,10 @@ class Executor:
     def prepare(self, claimed: Claimed, envelope: Payload) -> Task | Failed | Missed:
         """Make a job ready to run, or say why that cannot be. Its module is imported here."""
         try:
-            serializer = self._serializer(envelope.serializer)
             function, is_coroutine = self._function(envelope.function)
+            serializer = self._serializer(envelope.serializer)
             instance, args, kwargs = _read_call(serializer.loads(envelope.blob))
-        except FunctionNotFound as error:
+        except (FunctionNotFound, FunctionRefused) as error:
             return Missed(describe(error, self._worker), self._settings.miss_window)
         except BaseException as error:  # bad bytes, or an unpickled class of the application raised
             return Failed(describe(error, self._worker), envelope.options.failure_ttl)
@@ -151,7 +152,7 @@ class Executor:
     def _serializer(self, name: str) -> Serializer:
         serializer = resolve_serializer(name)
         if name not in self._settings.accept:
-            raise FunctionRefused(
+            raise DeserializationError(
                 f"the arguments are written with {name}, which this worker does not read:"
                 f" start it with --accept {name} if you trust everybody who writes to this Redis"
             )
@@ -161,7 +162,7 @@ class Executor:
         """Find a function, and whether it makes coroutines."""
         known = self._functions.get(name)
         if known is None:
-            function = resolve_function(name, allow=self._settings.allow)
+            function = resolve_function(name, self._permissions)
             known = self._functions[name] = (function, inspect.iscoroutinefunction(function))
         return known
 

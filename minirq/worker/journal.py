@@ -18,6 +18,7 @@ from minirq.worker.settings import WorkerSettings
 
 logger = logging.getLogger("minirq.worker.jobs")
 
+_REFUSED = "minirq.exceptions.FunctionRefused"
 #: before a job is tried again whose function was missed for the first time (lua/finish.lua), seconds
 _FIRST_PAUSE = 0.5
 
@@ -60,8 +61,10 @@ class Journal:
             case Missed(failure, window):
                 if window < 0:  # else the answer says what follows
                     facts["exc_type"] = safe_text(failure.exc_type)
-                    why = safe_text(failure.summary, 500)
-                    logger.warning("job %s goes back to the queue: %s", job, why, extra=facts)
+                    why = safe_text(failure.summary, 1000)
+                    logger.log(
+                        _miss_level(failure), "job %s goes back to the queue: %s", job, why, extra=facts
+                    )
             case Retrying(failure, delay):
                 facts["exc_type"] = safe_text(failure.exc_type)
                 logger.warning(
@@ -90,11 +93,11 @@ class Journal:
         """A job's function is not known here, and it is tried again after so many seconds."""
         last = decode(b"0 " + settled.blob)
         # the first pause is the shortest; of those that follow nobody has to hear
-        level = logging.WARNING if pause <= _FIRST_PAUSE else logging.DEBUG
+        level = _miss_level(last) if pause <= _FIRST_PAUSE else logging.DEBUG
         logger.log(
             level, "job %s is left to other workers, and tried again in %g s; it fails once none has known"
             " its function for %g s: %s",
-            safe_text(settled.id), round(pause, 1), settled.seconds, safe_text(last.summary, 500),
+            safe_text(settled.id), round(pause, 1), settled.seconds, safe_text(last.summary, 1000),
             extra=_facts(self._settings.queues[settled.queue], settled.id, last, self._settings.name),
         )  # fmt: skip
 
@@ -106,6 +109,11 @@ class Journal:
             "attempt": claimed.attempts + 1,
             "worker": self._settings.name,
         }
+
+
+def _miss_level(failure: Failure) -> int:
+    """A refused function takes an option of the worker; one that is not known may come with a deploy."""
+    return logging.ERROR if failure.exc_type == _REFUSED else logging.WARNING
 
 
 def log_failed(settings: WorkerSettings, settled: Settlement) -> None:

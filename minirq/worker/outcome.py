@@ -39,7 +39,10 @@ class Retrying:
 
 @dataclass(frozen=True, slots=True)
 class Missed:
-    """This worker does not know the function; another may. Failed once nobody has for `window` seconds."""
+    """This worker does not know the function, or refuses it; another may run it.
+
+    Failed once nobody has for `window` seconds.
+    """
 
     failure: Failure
     window: float

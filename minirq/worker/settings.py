@@ -57,7 +57,8 @@ class WorkerSettings:
     `is_batching`: claim short jobs in batches. A child is replaced after `max_jobs_per_child` jobs, and
     after a job that leaves it with more than `max_memory_per_child` bytes. `preload`: modules that a
     child imports before it takes its first job. A payload or result above `max_payload`
-    bytes fails its job.
+    bytes fails its job. `paths`: where jobs import from first, and what is the application's own; without
+    any, that is all of sys.path. `allow` opens other functions by pattern, `only` narrows by pattern.
     """
 
     queues: tuple[str, ...] = ("default",)
@@ -74,6 +75,7 @@ class WorkerSettings:
     preload: tuple[str, ...] = ()
     max_payload: int = DEFAULT_MAX_PAYLOAD
     allow: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
     accept: tuple[str, ...] = SAFE_SERIALIZERS
     paths: tuple[str, ...] = ()
     lease: float = 15.0

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -86,6 +87,7 @@ class SimpleWork:
     def run(self) -> None:
         """Work until the end. Raises AccessDenied, and in a burst ServerUnavailable."""
         old = self._hear_signals()
+        sys.path[:0] = [path for path in self._settings.paths if path not in sys.path]
         thread = threading.Thread(target=self._do_chores, name="minirq-chores", daemon=True)
         thread.start()
         try:

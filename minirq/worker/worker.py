@@ -33,10 +33,11 @@ class Worker:
     `queues` are names or Queue objects, served in strict order. `connection` is a redis.Redis, a URL or
     None: that of the first Queue, else the configuration decides. Each of `processes` runs `concurrency`
     jobs at once: with more than one, coroutines on an event loop and functions in threads.
-    `allow` opens functions by pattern ("os.getpid", "myapp.*"); `accept` names serializers to read
-    beyond msgpack and json. The other options are those of `minirq worker` and described in
-    `WorkerSettings`; `batch=False` claims jobs one by one, `allow_eviction` works on a Redis that may
-    throw jobs away.
+    They run the application's functions, which are in `paths`, or without any somewhere on sys.path, and not
+    in site-packages. `allow` opens others by pattern ("os.getpid", "installed_app.*"), `only` narrows to what
+    matches; `accept` names serializers to read beyond msgpack and json. The other options are those of
+    `minirq worker` and described in `WorkerSettings`; `batch=False` claims jobs one by one, `allow_eviction`
+    works on a Redis that may throw jobs away.
     Raises InvalidOption.
     """
 
@@ -49,6 +50,7 @@ class Worker:
         processes: int = 1,
         concurrency: int = 1,
         allow: Sequence[str] = (),
+        only: Sequence[str] = (),
         accept: Sequence[str] = (),
         paths: Sequence[str] = (),
         lease: float = 15.0,
@@ -77,7 +79,8 @@ class Worker:
             "max_payload": config.max_payload,
             "processes": processes,
             "concurrency": concurrency,
-            "allow": tuple(allow),
+            "allow": _patterns("allow", allow),
+            "only": _patterns("only", only),
             "accept": (*SAFE_SERIALIZERS, *accept),
             "paths": tuple(paths),
             "lease": lease,
@@ -146,6 +149,12 @@ class SimpleWorker(Worker):
         if settings.processes > 1 or settings.concurrency > 1:
             raise InvalidOption("a SimpleWorker runs one job at a time: use Worker")
         return SimpleWork(client, settings, self.death_penalty_class)
+
+
+def _patterns(option: str, given: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(given, str):  # each of its characters would be a pattern, and "*" opens everything
+        raise InvalidOption(f"{option} is {given!r}: give a list of patterns")
+    return tuple(given)
 
 
 def _wait_for(client: redis.Redis, patience: Patience) -> ServerInfo:

@@ -165,7 +165,7 @@ def test_a_function_that_no_worker_has_known_yet(queue: Queue, store: Store, bec
     [(code, text)] = because(job.id).items()
     assert code == "missed"
     assert text.startswith(
-        "No worker that took it knew its function gone.away, for 0 s now. It is tried again in "
+        "No worker that took it knew or allowed its function gone.away, for 0 s now. It is tried again in "
     )
     assert "minirq worker --path DIRECTORY default" in text
 

@@ -123,7 +123,7 @@ def test_paths_come_first(queue: Queue, start_worker: StartWorker, folder: Path)
     assert job.result == "the other one"
 
 
-@pytest.mark.parametrize(("options", "status"), [((), "failed"), (("--allow", "os.getpid"), "finished")])
+@pytest.mark.parametrize(("options", "status"), [((), "queued"), (("--allow", "os.getpid"), "finished")])
 def test_allow_opens_a_function(
     queue: Queue, start_worker: StartWorker, options: tuple[str, ...], status: str
 ) -> None:
