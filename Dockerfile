@@ -1,5 +1,5 @@
 # A worker: minirq with the application in /app. Build it with your own code copied there instead of the example's.
-FROM python:3.12-slim
+FROM python:3.12.12-slim-bookworm
 
 RUN useradd --create-home --uid 10001 minirq
 WORKDIR /src

@@ -10,6 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from minirq.exceptions import MinirqError, ServerFault
+from minirq.text import safe_repr
+
 T = TypeVar("T")
 
 Argument = str | bytes | int | float
@@ -36,6 +39,17 @@ class Call(Generic[T]):
     def command(self) -> tuple[Argument, ...]:
         """The words to send."""
         return self.args if self.script is None else ("EVALSHA", self.script.sha, *self.args)
+
+    def result(self, reply: Any) -> T:
+        """What its reader makes of the reply. Raises ServerFault for one that has another shape."""
+        try:
+            return self.read(reply)
+        except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+            if isinstance(error, MinirqError):
+                raise
+            raise ServerFault(
+                f"Redis answered {self.name} with what is no answer to it: {safe_repr(reply)}"
+            ) from error
 
     @property
     def name(self) -> str:

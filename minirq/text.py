@@ -5,20 +5,27 @@ from __future__ import annotations
 import re
 import shlex
 
-__all__ = ["counted", "safe_repr", "safe_text", "shell_word"]
+__all__ = ["counted", "safe_block", "safe_repr", "safe_text", "shell_word"]
 
-# C0, DEL and C1 drive terminals and split log lines; the rest moves, hides or reorders what is
-# read (line and paragraph separators, bidi controls, zero width, tags), or cannot be printed at
-# all (lone surrogates).
-_UNSAFE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff\U000e0000-\U000e007f]"
+# Characters that Unicode calls printable and nobody sees: joiners, fillers and variation selectors
+_UNSEEN = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
 
 
 def safe_text(text: str, limit: int = 200) -> str:
-    """Escape what could drive a terminal or forge a log line, and cut to `limit` characters."""
-    escaped = _UNSAFE.sub(_escape, text[: limit + 1])
+    """Escape what could drive a terminal, forge a log line or hide, and cut to `limit` characters."""
+    escaped = text[: limit + 1]
+    # what is not printable drives terminals, splits lines, reorders what is read, or cannot be encoded
+    if not escaped.isprintable():
+        escaped = "".join(char if char.isprintable() else _escaped(char) for char in escaped)
+    escaped = _UNSEEN.sub(lambda match: _escaped(match[0]), escaped)
     return escaped if len(escaped) <= limit else escaped[: limit - 1] + "…"
+
+
+def safe_block(text: str, limit: int = 500) -> str:
+    """Escape text of several lines, such as a traceback; each line is cut to `limit` characters."""
+    return "\n".join(safe_text(line, limit) for line in text.rstrip("\n").split("\n"))
 
 
 def safe_repr(value: object, limit: int = 60) -> str:
@@ -44,5 +51,5 @@ def counted(number: int, one: str, many: str) -> str:
     return f"{number:,} {one if number == 1 else many}"
 
 
-def _escape(match: re.Match[str]) -> str:
-    return match[0].encode("unicode_escape").decode("ascii")
+def _escaped(char: str) -> str:
+    return char.encode("unicode_escape").decode("ascii")

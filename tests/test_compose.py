@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis as redis_py
 import yaml
 from click.testing import CliRunner
+from waits import until
 
 from minirq.cli.main import cli
+from minirq.connection import connect
+from minirq.connection.binary import find_binaries
 
 ROOT = Path(__file__).parent.parent
 COMPOSE = ("docker-compose.yml", "docker-compose.valkey.yml")
@@ -44,9 +49,56 @@ def test_the_worker_waits_for_redis_and_has_time_to_stop() -> None:
     assert (ROOT / worker["build"] / "Dockerfile").exists()
 
 
-def test_every_variable_is_in_the_example_and_has_a_default() -> None:
+@pytest.mark.parametrize("name", COMPOSE)
+def test_redis_has_a_password_that_no_command_line_shows(name: str) -> None:
+    server = read(name)["redis"]
+    script = server["command"][-1]
+    assert 'requirepass "%s"' in script
+    assert "$$REDISCLI_AUTH" in script  # the container's variable, not its value
+    assert "exec " in script  # signals reach the server
+    assert "${" not in shlex.join(server["command"])
+    assert read("docker-compose.yml")["redis"]["environment"] == {
+        "REDISCLI_AUTH": "${REDIS_PASSWORD:?copy .env.example to .env and set a password}"
+    }
+
+
+@pytest.mark.parametrize("script", [read(name)["redis"]["command"][-1] for name in COMPOSE], ids=COMPOSE)
+def test_the_server_takes_its_settings_and_its_password(script: str, home: Path) -> None:
+    home.mkdir()
+    server = home / re.findall(r"exec (\S+)", script)[0]
+    server.symlink_to(find_binaries()[0].path)
+    mine = {"$$": "$", "/tmp/auth.conf": str(home / "auth.conf"), "/data": str(home)}
+    for there, here in mine.items():
+        script = script.replace(there, here)
+    command = ["sh", "-c", f"{script} --port 0 --unixsocket {home}/s"]
+    environ = {"PATH": f"{home}:/usr/bin:/bin", "REDISCLI_AUTH": "s3cret", "LC_ALL": "C"}
+    with subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL) as process:
+        try:
+            until((home / "s").exists)
+            shown = Path(f"/proc/{process.pid}/cmdline")
+            assert not shown.exists() or b"s3cret" not in shown.read_bytes()
+            with connect(f"unix://:s3cret@{home}/s") as client:
+                assert client.config_get("appendonly") == {"appendonly": "yes"}
+            with connect(f"unix://{home}/s") as client, pytest.raises(redis_py.AuthenticationError):
+                client.ping()
+        finally:
+            process.terminate()
+
+
+def test_images_are_pinned_and_containers_have_no_rights_to_spare() -> None:
+    images = [read(name)["redis"]["image"] for name in COMPOSE]
+    images += re.findall(r"^FROM (\S+)$", (ROOT / "Dockerfile").read_text(), re.M)
+    assert all(re.search(r":\d+\.\d+\.\d+", image) for image in images)
+    for service in read("docker-compose.yml").values():
+        assert service["read_only"] is True
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+    assert [read(name)["redis"]["user"] for name in COMPOSE] == ["redis", "valkey"]
+
+
+def test_every_variable_is_in_the_example_and_has_a_default_or_says_what_to_do() -> None:
     text = (ROOT / "docker-compose.yml").read_text()
-    used = set(re.findall(r"\$\{(\w+):-[^}]+\}", text))
+    used = set(re.findall(r"\$\{(\w+):[-?][^}]+\}", text))
     assert used == set(re.findall(r"\$\{(\w+)", text))
     assert used == set(re.findall(r"^(\w+)=", (ROOT / ".env.example").read_text(), re.M))
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minirq.text import safe_repr, safe_text
+from minirq.text import safe_block, safe_repr, safe_text
 
 
 def test_printable_text_is_shown_as_it_is() -> None:
@@ -27,10 +27,21 @@ def test_printable_text_is_shown_as_it_is() -> None:
         ("\u200b\ufeff", r"\u200b\ufeff"),
         ("\ud800", r"\ud800"),
         ("\U000e0041", r"\U000e0041"),
+        ("pay\u200d\u00adment\u3164\ufe0f", r"pay\u200d\xadment\u3164\ufe0f"),
     ],
 )
 def test_what_drives_terminals_or_hides_is_escaped(text: str, shown: str) -> None:
     assert safe_text(text) == shown
+
+
+def test_no_format_character_gets_through() -> None:
+    formats = [chr(n) for n in range(0x110000) if unicodedata.category(chr(n)) == "Cf"]
+    assert len(formats) > 100
+    assert [char for char in formats if char in safe_text(f"a{char}b")] == []
+
+
+def test_the_lines_of_a_block_stay_lines() -> None:
+    assert safe_block("one\n\x1b[2Jtwo\rthree\n") == "one\n\\x1b[2Jtwo\\rthree"
 
 
 def test_long_text_is_cut_to_the_limit() -> None:
@@ -43,7 +54,7 @@ def test_long_text_is_cut_to_the_limit() -> None:
 def test_no_text_gets_through_unsafe_or_too_long(text: str, limit: int) -> None:
     shown = safe_text(text, limit)
     assert len(shown) <= limit
-    assert not any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in shown)
+    assert not any(unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") for c in shown)
     assert not any(unicodedata.bidirectional(c) in ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI") for c in shown)
     shown.encode()
 

@@ -13,14 +13,14 @@ import click
 from minirq.cli.found import FoundJob, find_job
 from minirq.cli.options import config_options
 from minirq.cli.reach import open_store
-from minirq.cli.shown import moment, plain, safe_lines
+from minirq.cli.shown import moment, plain
 from minirq.connection import Config
 from minirq.durations import exact_span
 from minirq.exceptions import MinirqError
 from minirq.protocol.failure import Failure
 from minirq.protocol.options import JobOptions
 from minirq.protocol.states import ENDED, JobStatus
-from minirq.text import safe_repr, safe_text
+from minirq.text import safe_block, safe_repr, safe_text
 
 #: longest argument, result or entry of meta that is shown to people, characters
 _LONGEST = 200
@@ -107,7 +107,7 @@ def _failure_lines(failure: Failure, now: datetime, *, with_traceback: bool) -> 
     yield f"{safe_text(failure.kind)} {when}{by}"
     yield f"  {safe_text(failure.summary, 1000)}"
     if with_traceback and failure.traceback:
-        yield from (f"  {line}" for line in safe_lines(failure.traceback))
+        yield from (f"  {line}" for line in safe_block(failure.traceback).split("\n"))
 
 
 def _hint(found: FoundJob) -> str:

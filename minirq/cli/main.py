@@ -14,6 +14,7 @@ from typing import IO, Any
 import click
 
 from minirq.exceptions import MinirqError
+from minirq.text import safe_block
 
 COMMANDS = {
     "worker": "minirq.cli.worker:worker",
@@ -75,7 +76,7 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except MinirqError as error:
-            raise _OneLine(str(error)) from error
+            raise _OneLine(safe_block(str(error), 5000)) from error
         except KeyboardInterrupt:
             ctx.exit(130)
 

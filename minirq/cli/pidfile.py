@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from minirq.connection.trust import is_of_stranger
 from minirq.exceptions import InvalidOption
 from minirq.text import safe_text
 
@@ -21,35 +24,59 @@ def pid_file(path: Path | None) -> Iterator[None]:
         yield
         return
     where = path.absolute()  # the working directory may change
-    _write(where)
+    with _opened(where) as file:
+        pid = _pid_in(file)
+        # in a container, a file that was left behind may well hold the number that this process has got
+        if pid is not None and pid != os.getpid() and _is_alive(pid):
+            raise InvalidOption(
+                f"the pid file {safe_text(str(where))} names process {pid}, which runs:"
+                " stop it, or remove the file if it is another program"
+            )
+        os.truncate(file, 0)
+        os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
     try:
         yield
     finally:
-        if _read(where) == os.getpid():  # else somebody else has it by now
-            with suppress(OSError):
+        with suppress(OSError, InvalidOption), _opened(where, os.O_RDONLY) as file:
+            if _pid_in(file) == os.getpid():  # else somebody else has it by now
                 where.unlink()
 
 
-def _write(path: Path) -> None:
-    pid = _read(path)
-    # in a container, a file that was left behind may well hold the number that this process has got
-    if pid is not None and pid != os.getpid() and _is_alive(pid):
-        raise InvalidOption(
-            f"the pid file {safe_text(str(path))} names process {pid}, which runs:"
-            " stop it, or remove the file if it is another program"
-        )
+@contextmanager
+def _opened(path: Path, flags: int = os.O_RDWR | os.O_CREAT) -> Iterator[int]:
+    """Open the file and lock it: two workers that start at once do not both find it free.
+
+    In a directory such as /tmp anybody may have put something there: a link or a second name of a file
+    that is to be overwritten, a pipe that lets us hang, a file to which others write the number of
+    another process.
+    """
+    import fcntl  # Windows has none, and no worker with a pid file either
+
+    name = safe_text(str(path))
     try:
-        path.write_text(f"{os.getpid()}\n")
+        file = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
     except OSError as error:
-        raise InvalidOption(
-            f"the pid file {safe_text(str(path))} cannot be written: {error.strerror}"
-        ) from None
-
-
-def _read(path: Path) -> int | None:
+        why = "it is a link" if error.errno == errno.ELOOP else error.strerror
+        raise InvalidOption(f"the pid file {name} cannot be written: {why}") from None
     try:
-        pid = int(path.read_text())
-    except (OSError, ValueError):
+        about = os.fstat(file)
+        if not stat.S_ISREG(about.st_mode) or about.st_nlink > 1 or is_of_stranger(about):
+            raise InvalidOption(
+                f"the pid file {name} is not a file of this user alone: remove it, or name another"
+            )
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InvalidOption(f"the pid file {name} is locked by another process") from None
+        yield file
+    finally:
+        os.close(file)
+
+
+def _pid_in(file: int) -> int | None:
+    try:
+        pid = int(os.pread(file, 20, 0))
+    except ValueError:
         return None
     return pid if 0 < pid < 2**31 else None
 

@@ -26,7 +26,8 @@ def reloading(directories: Sequence[str]) -> Iterator[None]:
     """Have the processes of this worker replaced while inside, whenever a source below these changes."""
     if find_spec("watchfiles") is None:
         raise InvalidOption("--reload needs the package watchfiles: pip install 'minirq[reload]'")
-    command = [sys.executable, "-m", "minirq.cli.reloader", str(os.getpid()), *directories]
+    # -P: no module of the working directory stands in for one of ours
+    command = [sys.executable, "-P", "-m", "minirq.cli.reloader", str(os.getpid()), *directories]
     # a session of its own: Ctrl-C is for the worker
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True) as helper:
         try:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from minirq.durations import span
-from minirq.text import safe_repr, safe_text
+from minirq.text import safe_repr
 
 
 def moment(when: datetime, now: datetime) -> str:
@@ -17,14 +17,11 @@ def moment(when: datetime, now: datetime) -> str:
     return f"{when.astimezone():%Y-%m-%d %H:%M:%S} ({distance})"
 
 
-def safe_lines(text: str, limit: int = 500) -> list[str]:
-    """Cut text of several lines, such as a traceback, into lines that are safe to show."""
-    return [safe_text(line, limit) for line in text.rstrip("\n").split("\n")]
-
-
 def plain(value: Any) -> Any:
     """Make a value of the application fit for JSON: what JSON has no form for becomes its repr."""
     match value:
+        case int() if value.bit_length() > 10_000:  # Python does not spell an int of thousands of digits
+            return safe_repr(value)
         case None | bool() | int() | str():
             return value
         case float():
@@ -32,5 +29,8 @@ def plain(value: Any) -> Any:
         case list() | tuple():
             return [plain(item) for item in value]
         case dict():
-            return {key if isinstance(key, str) else repr(key): plain(item) for key, item in value.items()}
+            return {
+                key if isinstance(key, str) else safe_repr(key, 1000): plain(item)
+                for key, item in value.items()
+            }
     return safe_repr(value, 1000)

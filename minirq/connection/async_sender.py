@@ -70,7 +70,7 @@ class AsyncSender:
         [reply] = await self.wire.speak([call.command])
         if isinstance(reply, Exception):  # seldom: an exchange costs more than looking first
             return await self._drive(one_result(call, reply), self.wire.speak)
-        return call.read(reply)
+        return call.result(reply)
 
     async def _speak_alone(self, commands: Commands) -> list[Any]:
         return await speak_alone(self.client, commands)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from redis.exceptions import NoScriptError, RedisError
 
-from minirq.calls import Argument, Call, Hint
+from minirq.calls import Argument, Call, Hint, Script
 from minirq.connection.connect import safe_url
 from minirq.connection.faults import is_passing, translate
 from minirq.exceptions import QueueFull, ServerFault
@@ -30,11 +30,11 @@ def one_result(call: Call[T], reply: Any = None) -> Exchange[T]:
     """
     if not isinstance(reply, Exception):
         [reply] = yield [call.command]
-    if isinstance(reply, NoScriptError):
-        reply = yield from _loaded(call)
+    if isinstance(reply, NoScriptError) and call.script is not None:
+        reply = yield from _loaded(call, call.script)
     if isinstance(reply, Exception):
         raise reply
-    return call.read(reply)
+    return call.result(reply)
 
 
 def all_results(calls: Sequence[Call[T]], client: AnyClient) -> Exchange[list[T]]:
@@ -48,7 +48,7 @@ def all_results(calls: Sequence[Call[T]], client: AnyClient) -> Exchange[list[T]
             raise translate(reply, call.name, safe_url(client)) from reply
         if isinstance(reply, Exception):
             raise reply
-        results.append(call.read(reply))
+        results.append(call.result(reply))
     return results
 
 
@@ -62,19 +62,18 @@ def each_result(calls: Sequence[Call[T]], client: AnyClient) -> Exchange[list[T 
                 raise reply
             results.append(said)
         else:
-            results.append(call.read(reply))
+            results.append(call.result(reply))
     return results
 
 
 def _replies(calls: Sequence[Call[Any]]) -> Exchange[list[Any]]:
     replies = yield [call.command for call in calls]
     for i, call in enumerate(calls):
-        if isinstance(replies[i], NoScriptError):
-            replies[i] = yield from _loaded(call)
+        if isinstance(replies[i], NoScriptError) and call.script is not None:
+            replies[i] = yield from _loaded(call, call.script)
     return replies
 
 
-def _loaded(call: Call[Any]) -> Exchange[Any]:
-    assert call.script is not None
-    [loaded, reply] = yield [("SCRIPT", "LOAD", call.script.text), call.command]
+def _loaded(call: Call[Any], script: Script) -> Exchange[Any]:
+    [loaded, reply] = yield [("SCRIPT", "LOAD", script.text), call.command]
     return loaded if isinstance(reply, NoScriptError) and isinstance(loaded, Exception) else reply

@@ -88,3 +88,9 @@ def server_says(client: redis.Redis, what: str) -> Iterator[None]:
         yield
     except (theirs.RedisError, OSError) as error:
         raise translate(error, what, safe_url(client)) from error
+    except (TypeError, ValueError, LookupError, AttributeError) as error:
+        if isinstance(error, MinirqError):
+            raise
+        raise ServerFault(
+            f"Redis at {safe_url(client)} answered {what} with what is no answer to it"
+        ) from error

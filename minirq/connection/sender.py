@@ -88,7 +88,7 @@ class Sender:
         [reply] = self._speak([call.command])
         if isinstance(reply, Exception):  # seldom: an exchange costs more than looking first
             return self._drive(one_result(call, reply))
-        return call.read(reply)
+        return call.result(reply)
 
     def _drive(self, exchange: Exchange[R]) -> R:
         try:

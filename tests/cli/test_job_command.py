@@ -99,6 +99,15 @@ def test_values_that_json_has_no_form_for_are_shown_as_text(queue: Queue, run: R
     assert facts(run, "j", "--args")["args"] == ["b'\\x00'", "inf", {"1": [2, 3]}]
 
 
+def test_a_number_too_long_for_text_does_not_end_the_command(
+    queue: Queue, redis: redis_py.Redis, run: Run
+) -> None:
+    queue.enqueue("jobs.echo", 10**6000, {10**6000: 1}, job_id="j", meta={"n": 10**6000})
+    shown = facts(run, "j", "--args")
+    assert shown["args"] == ["<int>", {"<int>": 1}]
+    assert shown["meta"] == {"n": "<int>"}
+
+
 def test_what_was_pickled_is_not_read(redis: redis_py.Redis, run: Run) -> None:
     job = Queue(connection=redis, serializer="pickle").enqueue("jobs.add", 1, 2, meta={"k": "v"})
     text = run("job", job.id, "--args").stdout

@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 import redis as redis_py
+from click.testing import CliRunner
 from workers import Run, minirq
+
+from minirq.cli.main import cli
 
 IMPATIENT = [("info",), ("requeue", "--all"), ("job", "an-id")]
 #: a worker waits for a server that is away, and goes on after an error
@@ -59,6 +62,54 @@ def test_a_file_that_is_no_configuration(command: tuple[str, ...], tmp_path: Pat
     (tmp_path / "settings.py").write_text('REDIS_URL = "redis://localhost"\n')
     said = one_line(minirq(*command, "--config", str(tmp_path / "settings.py")))
     assert "settings.py has no table [tool.minirq]" in said
+
+
+class _LyingServer(socketserver.StreamRequestHandler):
+    """Answers INFO as Redis does, and anything else with `reply`."""
+
+    reply = b""
+
+    def handle(self) -> None:
+        while header := self.rfile.readline():
+            words = []
+            for _ in range(int(header[1:])):
+                length = int(self.rfile.readline()[1:])
+                words.append(self.rfile.read(length + 2)[:-2])
+            info = b"redis_version:7.0.15\r\naof_enabled:1\r\n"
+            is_info = words[0].upper() == b"INFO" and self.reply != b"INFO"
+            self.wfile.write(b"$%d\r\n%s\r\n" % (len(info), info) if is_info else self.reply)
+
+
+LIES = {
+    "a number": b":7\r\n",
+    "nothing": b"$-1\r\n",
+    "no list": b"*-1\r\n",
+    "an empty list": b"*0\r\n",
+    "text": b"$3\r\nabc\r\n",
+    "a list of numbers": b"*2\r\n:1\r\n:2\r\n",
+    "a list of lists": b"*2\r\n*1\r\n$1\r\nx\r\n*-1\r\n",
+    "no such script": b"-NOSCRIPT No matching script\r\n",
+    "an error with an escape": b"-ERR \x1b[2J\x1b]0;owned\x07\r\n",
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+@pytest.mark.parametrize(
+    "command",
+    [*IMPATIENT, ("explain", "an-id"), ("enqueue", "f"), ("cancel", "an-id"), ("suspend", "q"), ("doctor",)],
+    ids=" ".join,
+)
+def test_a_server_that_answers_what_nobody_asked(command: tuple[str, ...], lie: str) -> None:
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), _LyingServer) as server:
+        server.daemon_threads = True
+        server.RequestHandlerClass = type("Liar", (_LyingServer,), {"reply": LIES[lie]})
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        url = f"redis://127.0.0.1:{server.server_address[1]}"
+        done = CliRunner().invoke(cli, [*command, "--url", url])
+        server.shutdown()
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exc_info
+    assert done.exit_code in (0, 1)
+    assert all(char.isprintable() or char == "\n" for char in done.output)
 
 
 @each_command

@@ -192,6 +192,33 @@ def test_a_pid_file_of_somebody_else_stays(tmp_path: Path) -> None:
     assert not file.exists()
 
 
+@pytest.mark.parametrize("kind", ["link", "second name", "pipe", "directory"])
+def test_what_was_planted_for_a_pid_file_is_left_alone(tmp_path: Path, kind: str) -> None:
+    important, planted = tmp_path / "important", tmp_path / "pid"
+    important.write_text("thesis")
+    match kind:
+        case "link":
+            planted.symlink_to(important)
+        case "second name":
+            planted.hardlink_to(important)
+        case "pipe":
+            os.mkfifo(planted)
+        case _:
+            planted.mkdir()
+    with pytest.raises(InvalidOption, match="the pid file"), pid_file(planted):
+        pytest.fail("it went on")
+    assert important.read_text() == "thesis"
+    assert os.path.lexists(planted)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_pid_file_that_a_stranger_can_change_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "pid").touch()
+    os.chown(tmp_path / "pid", 65534, 65534)
+    with pytest.raises(InvalidOption, match="not a file of this user alone"), pid_file(tmp_path / "pid"):
+        pytest.fail("it went on")
+
+
 def test_a_pid_file_that_cannot_be_written(tmp_path: Path) -> None:
     where = pid_file(tmp_path / "gone" / "pid")
     with pytest.raises(InvalidOption, match="cannot be written: No such file"), where:
@@ -225,6 +252,18 @@ def test_changed_sources_are_run(queue: Queue, start_worker: StartWorker, folder
     worker.send_signal(signal.SIGTERM)
     assert worker.wait() == 0
     until(lambda: is_gone(helper))
+
+
+def test_the_helper_imports_nothing_from_the_working_directory(
+    start_worker: StartWorker, folder: Path
+) -> None:
+    (folder / "anyio.py").write_text("open('planted', 'w').close()\n")  # watchfiles imports it
+    (folder / "app").mkdir()
+    worker = start_worker("--reload", "--path", "app")
+    worker.wait_for_log("started")
+    helper = until(lambda: helper_of(worker.process.pid))
+    until(lambda: "watchfiles" in Path(f"/proc/{helper}/maps").read_text())
+    assert not (folder / "planted").exists()
 
 
 def test_the_helper_ends_with_a_worker_that_is_killed(start_worker: StartWorker) -> None:
