@@ -19,7 +19,7 @@ local SLICE = 16
 -- waiting lists up to this length are read as ranges
 local SHORT_LIST = 256
 -- how many payloads, and bytes, one call may skip
-local MOST_SKIPPED, MOST_SKIPPED_BYTES = 1000, 4194304
+local MOST_SKIPPED, MOST_SKIPPED_BYTES = 500, 4194304
 -- how long a job may be skipped in all
 local SKIPPED_MS = 10000
 
