@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -652,3 +653,22 @@ def test_an_installed_application_may_enqueue_its_own_functions(place: Any) -> N
 
     assert is_foreign(f)
     assert asks(is_foreign) == (False, False)
+
+
+def test_a_module_that_another_thread_imports_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "slow_to_import.py").write_text(
+        "import threading\nbegun.set()\ngate.wait(10)\ndef late(): return 'late'\n"
+    )
+    begun, gate = threading.Event(), threading.Event()
+    monkeypatch.setattr("builtins.begun", begun, raising=False)
+    monkeypatch.setattr("builtins.gate", gate, raising=False)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    first = threading.Thread(target=resolve_function, args=("slow_to_import.late",))
+    first.start()
+    assert begun.wait(10)
+    threading.Timer(0.2, gate.set).start()
+    assert resolve_function("slow_to_import.late")() == "late"
+    first.join()
+    sys.modules.pop("slow_to_import")

@@ -262,7 +262,8 @@ def _import_longest(
     """Import as many segments as are modules. Return the last one, how many, and why the next is none."""
     for used in range(len(segments), 0, -1):
         module = sys.modules.get(".".join(segments[:used]))
-        if module is not None:
+        # another thread may be in the middle of its import: `_import` waits for that
+        if module is not None and not getattr(getattr(module, "__spec__", None), "_initializing", False):
             check(".".join(segments[:used]))
             break
     else:
