@@ -6,6 +6,7 @@ Each is a generator that yields calls and is sent the replies; `Queue` and `Asyn
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -30,6 +31,8 @@ SomeJob = TypeVar("SomeJob", bound=JobSteps[Any])
 #: jobs and bytes that one script call enqueues at most; larger batches are sent in several
 _BATCH_JOBS = 1000
 _BATCH_BYTES = 4 * 1024 * 1024
+#: a queue's name is put on the list with its first job, and at this pace with later ones, seconds
+_LIST_EVERY = 60.0
 
 
 class QueueSteps(Generic[J]):
@@ -53,7 +56,8 @@ class QueueSteps(Generic[J]):
         if on_worker_lost is not None:
             loss_limit(on_worker_lost)  # what makes no sense is said here, not at the first job
         self._batch = batch
-        self._is_known = False
+        #: when the name is put on the list of queues again
+        self._listed_until = 0.0
 
     @property
     def namespace(self) -> str:
@@ -84,15 +88,17 @@ class QueueSteps(Generic[J]):
 
     def _enqueue_steps(self, batch: list[NewJob]) -> Steps[list[J]]:
         call = operations.enqueue(self._keys, batch)
-        if self._is_known:
+        if time.monotonic() < self._listed_until:
             outcomes = yield call
         else:
-            if self._batch is not None:
+            is_first = not self._listed_until
+            if self._batch is not None and is_first:
                 yield reads.set_batch(self._keys, self._batch)
+            # after the job: workers take the name off when nothing is left of the queue
             outcomes, listed = yield [call, reads.know_queues(self._realm.keys, [self.name])]
-            if isinstance(listed, MinirqError):
+            if isinstance(listed, MinirqError) and is_first:
                 logger.warning("queue %s is not put on the list of queues: %s", self.name, listed)
-            self._is_known = True
+            self._listed_until = time.monotonic() + _LIST_EVERY
         jobs = []
         for job, outcome in zip(batch, outcomes, strict=True):
             if outcome.is_being_cleared:
@@ -169,8 +175,13 @@ class QueueSteps(Generic[J]):
     def _delete_steps(self) -> Steps[None]:
         for place in ("queue", "scheduled", "deferred", "unknown", *ENDED):
             yield from procedures.empty(self._keys, place)
-        yield reads.forget_queue(self._realm.keys, self.name)
-        self._is_known = False
+        keys = self._realm.keys
+        yield [
+            reads.forget_queue(keys, self.name),
+            reads.forget_maintenance(keys, [self.name]),
+            reads.forget_served(keys, [self.name]),
+        ]
+        self._listed_until = 0.0
 
 
 #: why an id cannot be used for now, and for how long, by the status of its job

@@ -28,6 +28,7 @@ SUFFIXES = (
     "payload:",
     "errors:",
     "bell",
+    "promoter",
     "mailbox:",
     "outbox",
     "unique:",
@@ -78,6 +79,11 @@ class QueueKeys:
         """ZSET with at most one member: wakes a worker that waits on several queues."""
         return f"{self.prefix}bell"
 
+    @property
+    def promoter(self) -> str:
+        """STRING with a TTL: the worker that promotes the delayed jobs."""
+        return f"{self.prefix}promoter"
+
     def mailbox(self, waiter: str) -> str:
         """LIST into which the ids of ended jobs fall for this waiter."""
         return f"{self.prefix}mailbox:{waiter}"
@@ -108,6 +114,16 @@ class Keys:
     def queues(self) -> str:
         """SET of the names of all queues ever used."""
         return f"{self.namespace}:queues"
+
+    @property
+    def maintenance(self) -> str:
+        """ZSET queue name -> from when on workers of other queues may look after it, ms of Redis time."""
+        return f"{self.namespace}:maintenance"
+
+    @property
+    def served(self) -> str:
+        """ZSET queue name -> when a worker of its own was last there, ms of Redis time."""
+        return f"{self.namespace}:served"
 
     @property
     def workers(self) -> str:

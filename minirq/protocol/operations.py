@@ -10,13 +10,14 @@ import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from math import inf
 from typing import Any, Literal
 
 import msgpack
 
 from minirq.calls import Argument, Call
 from minirq.protocol import defaults
-from minirq.protocol.keys import QueueKeys
+from minirq.protocol.keys import Keys, QueueKeys
 from minirq.protocol.packers import Packers
 from minirq.protocol.scripts import script
 
@@ -157,26 +158,32 @@ def _read_settled(reply: bytes) -> Settled:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """The server's time, ms; the owners that are lost, and those that hold a job; seconds until a sweep."""
+    """The server's time, ms; the owners that are lost, and those that hold a job; seconds until a sweep.
+
+    `promote_in`: for each queue the seconds until promote has something to do, infinite if nothing is
+    scheduled; None where another worker sees to it.
+    """
 
     now_ms: int
     lost: frozenset[str]
     holding: frozenset[str]
     sweep_in: float | None
+    promote_in: tuple[float | None, ...]
 
 
 def beat(
-    queues: Sequence[QueueKeys], owners: Sequence[str], *, lease: float, new: Sequence[str] = ()
+    queues: Sequence[QueueKeys], owners: Sequence[str], *, lease: float, worker: str, new: Sequence[str] = ()
 ) -> Call[Beat]:
-    """Renew the leases of `owners`, and register `new` ones."""
-    args: list[Argument] = [milliseconds(lease), len(new), *new, *owners]
+    """Renew the leases of a worker's `owners`, and register `new` ones."""
+    args: list[Argument] = [milliseconds(lease), len(new), worker, *new, *owners]
     return _call("beat", queues, args, _read_beat)
 
 
 def _read_beat(reply: Any) -> Beat:
-    now_ms, sweep_ms, lost, holding = reply
+    now_ms, sweep_ms, lost, holding, promote_ms = reply
     sweep_in = None if sweep_ms < 0 else sweep_ms / 1000
-    return Beat(now_ms, frozenset(map(_text, lost)), frozenset(map(_text, holding)), sweep_in)
+    promote_in = tuple(None if ms == -2 else inf if ms < 0 else ms / 1000 for ms in promote_ms)
+    return Beat(now_ms, frozenset(map(_text, lost)), frozenset(map(_text, holding)), sweep_in, promote_in)
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,6 +282,20 @@ def promote(
 def _read_promoted(reply: Any) -> Promoted:
     moved, next_ms, _, trim, sweep = reply
     return Promoted(moved, None if next_ms < 0 else next_ms / 1000, bool(trim), bool(sweep))
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The names that the caller looks after now; seconds until the next one may be taken."""
+
+    names: list[str]
+    next_in: float
+
+
+def maintain(keys: Keys, *, most: int, pause: float, also: Sequence[str] = ()) -> Call[Taken]:
+    """Take over what nobody has looked after; for `pause` seconds no other worker is handed it."""
+    args: tuple[Argument, ...] = ("1", keys.maintenance, most, milliseconds(pause), *also)
+    return Call(args, lambda r: Taken([_text(name) for name in r[1:]], r[0] / 1000), script("maintain"))
 
 
 # --- one job ----------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from minirq.calls import Argument, Call, Hint
 from minirq.protocol import failure
 from minirq.protocol.failure import Failure
-from minirq.protocol.keys import Keys, QueueKeys
+from minirq.protocol.keys import SUFFIXES, Keys, QueueKeys
 from minirq.protocol.record import Record, read_record
 
 #: how a worker stops: after its running jobs, or at once
@@ -123,6 +123,47 @@ def queue_names(keys: Keys) -> Call[list[str]]:
     return Call(("SMEMBERS", keys.queues), lambda reply: sorted(filter(can_be_key, _texts(reply))))
 
 
+def scan_queue_names(keys: Keys, cursor: int, count: int) -> Call[tuple[int, list[str]]]:
+    """A step through the names of all queues: the next cursor (0 at the end), and names."""
+    args = ("SSCAN", keys.queues, cursor, "COUNT", count)
+    return Call(args, lambda reply: (int(reply[0]), list(filter(can_be_key, _texts(reply[1])))))
+
+
+def maintain_from(keys: Keys, names: Sequence[str], at_ms: int, *, is_new: bool = False) -> Call[int]:
+    """Have others look after these queues from then on; `is_new`: only those not in the index yet."""
+    return Call(("ZADD", keys.maintenance, *_scored(names, at_ms, is_new)), int)
+
+
+def note_served(keys: Keys, names: Sequence[str], at_ms: int, *, is_new: bool = False) -> Call[int]:
+    """Note when workers of their own served these queues."""
+    return Call(("ZADD", keys.served, *_scored(names, at_ms, is_new)), int)
+
+
+def _scored(names: Sequence[str], score: int, is_new: bool) -> list[Argument]:
+    return [*(["NX"] if is_new else []), *(part for name in names for part in (score, name))]
+
+
+def unserved(keys: Keys, before_ms: int, most: int) -> Call[list[str]]:
+    """Names of queues that no worker of their own has served since then."""
+    args = ("ZRANGEBYSCORE", keys.served, "-inf", before_ms, "LIMIT", 0, most)
+    return Call(args, lambda reply: list(filter(can_be_key, _texts(reply))))
+
+
+def has_any_key(keys: QueueKeys) -> Call[bool]:
+    """Whether there is anything of a queue: jobs in whatever state, owners, settings."""
+    return Call(("EXISTS", *(keys.prefix + name for name in SUFFIXES if not name.endswith(":"))), bool)
+
+
+def forget_served(keys: Keys, names: Sequence[str]) -> Call[int]:
+    """Forget when workers served these queues."""
+    return Call(("ZREM", keys.served, *names), int)
+
+
+def no_promoter(keys: QueueKeys) -> Call[int]:
+    """Let another worker promote the delayed jobs."""
+    return Call(("DEL", keys.promoter), int)
+
+
 def scan_owners(keys: Keys, cursor: int, count: int) -> Call[tuple[int, list[tuple[str, str]]]]:
     """A step through all keys: the next cursor (0 at the end), and (queue, owner) of processing lists met."""
     pattern = keys.of("*").processing("*")
@@ -152,8 +193,13 @@ def know_queues(keys: Keys, names: Sequence[str]) -> Call[int]:
 
 
 def forget_queue(keys: Keys, name: str) -> Call[int]:
-    """Take a queue's name off that list; the next enqueue or beat puts it back."""
+    """Take a queue's name off that list; 1 if it was there. Producers and beats put it back."""
     return Call(("SREM", keys.queues, name), int)
+
+
+def forget_maintenance(keys: Keys, names: Sequence[str]) -> Call[int]:
+    """Have nobody look after these queues any more."""
+    return Call(("ZREM", keys.maintenance, *names), int)
 
 
 def show_worker(
@@ -202,9 +248,9 @@ def _read_shutdown(reply: Any) -> Shutdown | None:
     return "now" if reply == b"now" else "warm" if reply == b"warm" else None
 
 
-def worker_count(keys: Keys) -> Call[int]:
-    """How many workers were here lately."""
-    return Call(("ZCARD", keys.workers), int)
+def worker_count(keys: Keys, since_ms: int) -> Call[int]:
+    """How many workers have beaten since then."""
+    return Call(("ZCOUNT", keys.workers, since_ms, "+inf"), int)
 
 
 def worker_beats(keys: Keys) -> Call[dict[str, float]]:

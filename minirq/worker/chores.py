@@ -20,9 +20,9 @@ from minirq.protocol import operations, procedures, reads
 from minirq.worker import evidence
 from minirq.worker.burials import Burial, Burials, Verdict, log_taken_back
 from minirq.worker.ears import Ears
+from minirq.worker.fleet import Fleet
 from minirq.worker.patience import Patience
 from minirq.worker.rounds import Rounds
-from minirq.worker.search import Search
 from minirq.worker.settings import WorkerSettings
 from minirq.worker.sign import Sign
 from minirq.worker.stops import Stops
@@ -34,12 +34,8 @@ logger = logging.getLogger(__name__)
 
 #: longest that one request of the chores may take; their process has others to look after, seconds
 REPLY_TIMEOUT = 2.0
-#: queues of others, whose own workers may all be gone, are looked after at this pace, seconds
-OTHERS_EVERY = 10.0
 #: the indexes of ended jobs are trimmed at this pace, seconds
 TRIM_EVERY = 60.0
-#: workers that vanished without a word leave the list after this, seconds
-FORGET_AFTER = 3600
 #: a lease is looked at so long after its end, so that the look does not come too early, seconds
 _SWEEP_SLACK = 0.05
 #: pause between the calls of what is too much for one, seconds
@@ -64,12 +60,14 @@ class Chores:
         self._new: set[str] = set()
         self._rounds = Rounds(self._sender)
         self._burials = Burials(self._sender, self._rounds, settings)
-        self._due: dict[str, float] = dict.fromkeys(settings.queues, 0.0)
-        self._next_beat = self._next_others = self._next_trim = self._next_search = 0.0
+        self._fleet = Fleet(self._sender, self._keys, settings.lease, self._look_after)
+        #: when delayed jobs have to be promoted, in the queues in which this worker does that
+        self._due: dict[str, float] = {}
+        #: when their indexes of ended jobs are trimmed
+        self._trims = dict.fromkeys(settings.queues, 0.0)
+        self._next_beat = 0.0
         self._next_sweep = inf
         self._sign = Sign(settings)
-        self._lost_owners = Search(self._sender, self._keys, settings.lease)
-        self._fleet = 1
         self._retry_at = 0.0
         self._last_beat = 0.0
         #: which owners have held something at each beat, and since when
@@ -125,8 +123,8 @@ class Chores:
         if now >= self._retry_at:
             self._guarded(lambda: self._all_due(lost))
         now = time.monotonic()
-        times = [self._next_beat, self._next_others, self._sweep_at, self._next_search, *self._due.values()]
-        times.append(self.stops.next_look)
+        times = [self._next_beat, self._sweep_at, self._fleet_at, self.stops.next_look]
+        times += (min(due, self._trims[name]) for name, due in self._due.items())
         soonest = max(min(times), self._retry_at)
         return max(soonest - now, 0.0), lost
 
@@ -171,11 +169,10 @@ class Chores:
             self._next_sweep = inf
             if self._sweep(self._settings.queues):
                 self._next_sweep = now + _MORE_PAUSE
-        if now >= self._next_others:
-            self._look_after_others()
         self._promote(now)
-        if now >= self._next_search:
-            self._search()
+        if now >= self._fleet_at:
+            now = time.monotonic()
+            self._fleet.turn(now, int(self._server_now(now) or 0), self._owners)
 
     # --- the chores themselves ----------------------------------------------------------------
 
@@ -184,7 +181,7 @@ class Chores:
         now = time.monotonic()
         settings = self._settings
         owners, new = sorted(self._owners), sorted(self._new)
-        beat: Any = operations.beat(self._queues, owners, lease=settings.lease, new=new)
+        beat: Any = operations.beat(self._queues, owners, lease=settings.lease, worker=settings.id, new=new)
         now_ms = self._server_now(now)
         if now_ms is None:  # who is shown without a time looks long gone
             now_ms = self._sender.send(reads.server_time())
@@ -202,6 +199,12 @@ class Chores:
         if reply.sweep_in is not None:
             self._next_sweep = min(self._next_sweep, now + reply.sweep_in + _SWEEP_SLACK)
         self._held_since = {owner: self._held_since.get(owner, now) for owner in reply.holding}
+        now = time.monotonic()
+        self._due = {
+            name: now + wait
+            for name, wait in zip(settings.queues, reply.promote_in, strict=True)
+            if wait is not None
+        }
         self._owners |= self._new
         self._new.clear()
         self._owners -= reply.lost
@@ -234,6 +237,10 @@ class Chores:
     def _sweep_at(self) -> float:
         return max(self._next_sweep, self._steady_at)
 
+    @property
+    def _fleet_at(self) -> float:
+        return max(self._fleet.next_turn, self._steady_at)
+
     def _sweep(self, names: Any) -> list[str]:
         """Take back the jobs of the dead. Returns the queues in which there is more to do."""
         now_ms = self._server_now(time.monotonic())
@@ -264,42 +271,26 @@ class Chores:
                 unfinished.append(name)
         return unfinished
 
-    def _look_after_others(self) -> None:
-        now_ms = int(self._server_now(time.monotonic()) or 0)
-        calls: list[Any] = [
-            reads.queue_names(self._keys),
-            reads.forget_workers(self._keys, before_ms=now_ms - FORGET_AFTER * 1000),
-            reads.worker_count(self._keys),
-        ]
-        known, _, workers = self._sender.send_all(calls)
-        self._fleet = max(1, workers)
-        others = [name for name in known if name not in self._settings.queues]
-        if others and self._is_steady:
-            self._sweep(others)
-        for name in others:
-            self._due.setdefault(name, 0.0)
-        for name in set(self._due) - set(known) - set(self._settings.queues):
-            del self._due[name]
-        self._next_others = time.monotonic() + OTHERS_EVERY
-
     def _promote(self, now: float) -> None:
-        trim = now >= self._next_trim
-        if trim:
-            self._next_trim = now + TRIM_EVERY
-        names = [name for name, due in self._due.items() if trim or now >= due]
-        calls = [operations.promote(self._keys.of(name), trim=trim) for name in names]
-        self._due.update(dict.fromkeys(names, time.monotonic() + OTHERS_EVERY))
+        """Promote what is due, and now and then trim the indexes of ended jobs."""
+        names = [name for name, due in self._due.items() if now >= min(due, self._trims[name])]
+        trimmed = {name for name in names if now >= self._trims[name]}
+        self._due.update(dict.fromkeys(names, inf))
+        self._trims.update(dict.fromkeys(trimmed, now + TRIM_EVERY))
+        calls = [operations.promote(self._keys.of(name), trim=name in trimmed) for name in names]
         for name, promoted in self._rounds.make("promote", names, calls):
             if promoted.is_more:
-                self._next_trim = now + _MORE_PAUSE
-            wait = OTHERS_EVERY if promoted.next_in is None else min(promoted.next_in, OTHERS_EVERY)
-            self._due[name] = time.monotonic() + wait
+                self._trims[name] = now + _MORE_PAUSE
+            if promoted.next_in is not None:
+                self._due[name] = time.monotonic() + promoted.next_in
 
-    def _search(self) -> None:
-        now_ms = self._server_now(time.monotonic())
-        assert now_ms is not None
-        wait = self._lost_owners.step(self._owners, now_ms=now_ms, workers=self._fleet)
-        self._next_search = time.monotonic() + wait
+    def _look_after(self, names: list[str]) -> list[str]:
+        """Do for queues of others what is due there. Returns those in which there is more to do."""
+        calls = [operations.promote(self._keys.of(name), trim=True) for name in names]
+        promoted = dict(self._rounds.make("promote", names, calls))
+        due = [name for name, reply in promoted.items() if reply.is_sweep_due]
+        unfinished = self._sweep(due) if due else []
+        return unfinished + [name for name, reply in promoted.items() if reply.is_more or reply.next_in == 0]
 
     def held_by(self, owner: str, queue: int, job_id: str) -> tuple[bytes | None, int, int]:
         """Return the payload of a job that an owner holds, its attempts and losses. Raises MinirqError."""
@@ -312,7 +303,8 @@ class Chores:
         """Say goodbye: what is left to bury, then the worker leaves the list. One attempt."""
         with suppress(MinirqError):
             self._burials.hold()
-            self._sender.send_all(reads.hide_worker(self._keys, self._settings.id))
+            promoted = [reads.no_promoter(self._keys.of(name)) for name in self._due]
+            self._sender.send_all([*reads.hide_worker(self._keys, self._settings.id), *promoted])
 
     def close(self) -> None:
         """Close the connections."""

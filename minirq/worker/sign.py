@@ -9,10 +9,13 @@ import time
 from typing import Any
 
 from minirq.protocol import reads
+from minirq.worker.fleet import QUEUES_EVERY
 from minirq.worker.settings import WorkerSettings
 
 #: beats after which all of it is said again though nothing has changed
 _AGAIN_AFTER = 2.5
+#: which queues there are and are served is said at this pace, seconds
+_NAMES_EVERY = 30.0
 
 
 class Sign:
@@ -22,7 +25,7 @@ class Sign:
         self._settings = settings
         self._started = time.time()
         self._shown: dict[str, str | int | float] = {}
-        self._next = 0.0
+        self._next = self._next_names = 0.0
 
     def calls(self, report: dict[str, Any], now: float, server_ms: float) -> list[Any]:
         """What is to be said now, `server_ms`: all of it when something has changed, or some beats later."""
@@ -33,10 +36,17 @@ class Sign:
         self._shown = portrait
         self._next = now + _AGAIN_AFTER * settings.beat
         ttl = settings.lease * 2
-        return [
-            reads.know_queues(settings.keys, settings.queues),
+        # workers of other queues need not look after these as long as this one does
+        others_from_ms = int(server_ms + max(QUEUES_EVERY, settings.lease) * 1000)
+        calls = [
             *reads.show_worker(settings.keys, settings.id, portrait, now_ms=int(server_ms), ttl=ttl),
+            reads.maintain_from(settings.keys, settings.queues, others_from_ms),
         ]
+        if now >= self._next_names:
+            self._next_names = now + _NAMES_EVERY
+            calls.append(reads.know_queues(settings.keys, settings.queues))
+            calls.append(reads.note_served(settings.keys, settings.queues, int(server_ms)))
+        return calls
 
     def _portrait(self, report: dict[str, Any]) -> dict[str, str | int | float]:
         return {

@@ -62,7 +62,7 @@ def pretend_worker(
 def claim(store: Store, owner: str = "w.1:7:abc") -> operations.Claimed:
     """Have an owner claim a job, as a process of worker w.1 does."""
     keys = [store.keys.of("default")]
-    store.sender.send(operations.beat(keys, [owner], lease=60, new=[owner]))
+    store.sender.send(operations.beat(keys, [owner], lease=60, worker="w", new=[owner]))
     [claimed] = store.sender.send(operations.finish(keys, owner, [], want=1)).claim.jobs
     return claimed
 

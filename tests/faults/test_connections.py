@@ -192,7 +192,7 @@ def test_a_settlement_that_is_delivered_twice_acts_once(redis: redis_py.Redis, q
     keys = Keys().of("default")
     send = queue._store.sender.send
     job = queue.enqueue(jobs.add, 1)
-    send(operations.beat([keys], [], lease=10, new=["owner"]))
+    send(operations.beat([keys], [], lease=10, worker="w", new=["owner"]))
     [claimed] = send(operations.finish([keys], "owner", [], want=1)).claim.jobs
     done = operations.Settlement(0, job.id, claimed.run, "finished", b"", 60)
     codes = [send(operations.finish([keys], "owner", [done], want=0)).codes for _ in range(2)]

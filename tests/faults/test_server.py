@@ -223,7 +223,8 @@ def test_a_key_of_the_wrong_type(redis: redis_py.Redis, start: Start, trace: Pat
         assert [good.enqueue(jobs.add, n).wait(10) for n in range(3)] == [0, 1, 2]
     calls, used = redis.info("stats")["total_commands_processed"], worker.cpu_seconds
     time.sleep(1.0)
-    assert redis.info("stats")["total_commands_processed"] - calls < 150
+    # five beats with what their scripts call, and an attempt each 0.1 s or more to claim and to wait
+    assert redis.info("stats")["total_commands_processed"] - calls < 200
     assert worker.cpu_seconds - used < 0.3
     redis.delete("minirq:{bad}:queue")
     assert bad.enqueue(jobs.add, 1, 2).wait(10) == 3
@@ -246,6 +247,7 @@ def test_a_broken_index_of_one_queue_does_not_keep_others_from_being_looked_afte
     assert job.wait(10) == "slept"
     recovered("a killed worker beside a broken queue", since(died), LEASE + 2 + 0.7)
     until(lambda: later.get_status() == JobStatus.FINISHED)
+    until(lambda: "WRONGTYPE" in second.log)
     assert second.log.count("WRONGTYPE") in (1, 2)
 
 

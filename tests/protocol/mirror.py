@@ -453,5 +453,7 @@ class _Dump:
                 self.mail[name] = len(content)
             case "errors" | "bell" | "meta":
                 pass
+            case "promoter":
+                assert ttl_ms > 0
             case index:
                 self.indexes |= {(index, job_id.decode()) for job_id in content}

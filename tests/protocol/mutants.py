@@ -19,7 +19,18 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 # the slow ones last: most mutants do not live that long
-NOUNS = ("enqueue", "claim", "settle", "reclaim", "promote", "cancel", "keys", "payload", "machine")
+NOUNS = (
+    "enqueue",
+    "claim",
+    "settle",
+    "reclaim",
+    "promote",
+    "maintain",
+    "cancel",
+    "keys",
+    "payload",
+    "machine",
+)
 TESTS = [f"tests/protocol/test_{noun}.py" for noun in NOUNS]
 FIRST_FAILURE = re.compile(r"^(?:FAILED|ERROR) \S*?([^/]+?)(?: - .*)?$", re.MULTILINE)
 
@@ -27,6 +38,7 @@ LUA = "minirq/protocol/lua"
 CLAIM, FINISH, RECLAIM = f"{LUA}/lib/claim.lua", f"{LUA}/finish.lua", f"{LUA}/reclaim.lua"
 PARK, BEAT, PROMOTE = f"{LUA}/lib/park.lua", f"{LUA}/beat.lua", f"{LUA}/promote.lua"
 CANCEL, REQUEUE, ENQUEUE = f"{LUA}/cancel.lua", f"{LUA}/requeue.lua", f"{LUA}/enqueue.lua"
+MAINTAIN = f"{LUA}/maintain.lua"
 STOP, INTERRUPT = f"{LUA}/stop.lua", f"{LUA}/lib/interrupt.lua"
 
 
@@ -357,7 +369,9 @@ MUTANTS = [
         "if #buried > 0 then sweep_at(-tonumber(buried[2])) end",
     ),
     Mutant(
-        "beat: does not say that a lease is too long", BEAT, "if sweep_is_due(owners) then sweep_at(now) end"
+        "beat: does not say that a lease is too long",
+        BEAT,
+        "if has_endless_lease(owners) then sweep_at(now) end",
     ),
     Mutant(
         "reclaim: sweeps the dead only once",
@@ -394,6 +408,33 @@ MUTANTS = [
         'or (first_ms == "0" and not gives_back)',
         "or false",
     ),
+    Mutant("beat: every worker promotes", BEAT, "if is_mine then return left", "if true then return left"),
+    Mutant(
+        "beat: nobody takes over from who promotes", BEAT, '"PX", math.ceil(lease_ms / 2)', '"PX", 2 ^ 40'
+    ),
+    Mutant("beat: forgets who promotes", BEAT, 'redis.call("SET", prefix .. "promoter"', 'redis.call("ECHO"'),
+    Mutant(
+        "beat: leaves what is overdue", BEAT, "return left and left < -OVERDUE_MS and 0 or -2", "return -2"
+    ),
+    Mutant("beat: calls everything overdue", BEAT, "left < -OVERDUE_MS", "left < 0"),
+    Mutant("beat: breaks with an index", BEAT, 'redis.pcall("ZRANGE"', 'redis.call("ZRANGE"'),
+    Mutant(
+        "maintain: hands a queue to everybody",
+        MAINTAIN,
+        'redis.call("ZADD", KEYS[1], now + tonumber(ARGV[2]), name)',
+    ),
+    Mutant("maintain: comes early", MAINTAIN, '"-inf", now, "LIMIT"', '"-inf", "+inf", "LIMIT"'),
+    Mutant("maintain: hands out any number", MAINTAIN, "tonumber(ARGV[1]))) do", "1000)) do"),
+    Mutant(
+        "maintain: does not say when to come again",
+        MAINTAIN,
+        "if first[2] then reply[1]",
+        "if false then reply[1]",
+    ),
+    Mutant(
+        "maintain: has what is asked for done again and again", MAINTAIN, 'KEYS[1], "NX", now', "KEYS[1], now"
+    ),
+    Mutant("maintain: stops at maxmemory", MAINTAIN, 'redis.call("ZREM", KEYS[1], "")'),
     Mutant("promote: leaves the entry", PROMOTE, '  redis.call("ZREM", scheduled, id)\n'),
     Mutant(
         "promote: trims any number at once",

@@ -67,10 +67,10 @@ class Stage:
         return self.send(operations.enqueue(self.queues[queue], jobs))
 
     def register(self, *owners: str) -> Beat:
-        return self.send(operations.beat(self.queues, [], lease=LEASE, new=owners))
+        return self.send(operations.beat(self.queues, [], lease=LEASE, worker="one", new=owners))
 
-    def beat(self, *owners: str) -> Beat:
-        return self.send(operations.beat(self.queues, owners, lease=LEASE))
+    def beat(self, *owners: str, worker: str = "one") -> Beat:
+        return self.send(operations.beat(self.queues, owners, lease=LEASE, worker=worker))
 
     def claim(
         self, owner: str, want: int = 10, in_hand: Iterable[Held] = (), company: str | None = None

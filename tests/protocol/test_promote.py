@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from stage import Stage, ids
+from math import inf
+
+from stage import LEASE, Stage, ids
 
 
 def test_a_delayed_job_is_never_early(stage: Stage) -> None:
@@ -94,3 +96,48 @@ def test_a_promotion_says_whether_a_sweep_has_something_to_do(stage: Stage) -> N
     assert not stage.promote().is_sweep_due
     stage.let_linger_pass("a")
     assert stage.promote().is_sweep_due
+
+
+# --- who promotes -----------------------------------------------------------------------------
+
+
+def test_one_worker_of_a_queue_promotes(stage: Stage) -> None:
+    stage.enqueue("x", place="delay", ms=60_000)
+    [first] = stage.beat("a", worker="one").promote_in
+    assert stage.beat("a", worker="two").promote_in == (None,)
+    [again] = stage.beat("a", worker="one").promote_in
+    assert 59 < again <= first <= 60
+
+
+def test_the_one_that_promotes_is_told_that_nothing_is_scheduled(stage: Stage) -> None:
+    assert stage.beat("a", worker="one").promote_in == (inf,)
+
+
+def test_another_worker_promotes_when_the_first_one_has_not_beaten_for_a_while(stage: Stage) -> None:
+    stage.beat("a", worker="one")
+    assert LEASE * 500 - 1000 < stage.ttl_ms(stage.keys.promoter) <= LEASE * 500
+    stage.client.delete(stage.keys.promoter)
+    assert stage.beat("a", worker="two").promote_in == (inf,)
+    assert stage.beat("a", worker="one").promote_in == (None,)
+
+
+def test_any_worker_promotes_what_is_overdue(stage: Stage) -> None:
+    stage.enqueue("x", place="delay", ms=60_000)
+    stage.beat("a", worker="one")
+    index = stage.keys.index("scheduled")
+    stage.client.zadd(index, {"x": stage.now_ms() - 1})
+    assert stage.beat("a", worker="two").promote_in == (None,)
+    stage.client.zadd(index, {"x": stage.now_ms() - 1000})
+    assert stage.beat("a", worker="two").promote_in == (0,)
+    assert stage.beat("a", worker="one").promote_in == (0,)
+
+
+def test_each_queue_has_its_own_promoter(two: Stage) -> None:
+    two.beat("a", worker="one")
+    two.client.delete(two.queues[1].promoter)
+    assert two.beat("a", worker="two").promote_in == (None, inf)
+
+
+def test_a_broken_index_of_delayed_jobs_breaks_no_beat(two: Stage) -> None:
+    two.client.set(two.keys.index("scheduled"), "text")
+    assert two.beat("a").promote_in == (0, inf)
