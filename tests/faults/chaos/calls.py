@@ -107,9 +107,9 @@ class Dice:
         return Call(
             self.ledger.token(queue, job_id),
             kind,
-            dice.choice([0, 0, 0, 0.002, 0.002, 0.02, 0.02, 0.2]),
+            2.0 if dice.random() < 0.01 else dice.choice([0, 0, 0, 0.002, 0.002, 0.02, 0.02, 0.2]),
             self._options(kind),
-            dice.uniform(0.1, 2) if dice.random() < 0.06 else 0.0,
+            dice.uniform(0.1, 2) if dice.random() < 0.1 else 0.0,
         )
 
     def _kind(self, is_calm: bool) -> str:
@@ -129,8 +129,8 @@ class Dice:
             "at_front": dice.random() < 0.05,
         }
         if kind.startswith("fail"):
-            intervals = [0, 0, dice.uniform(0.05, 0.5)]
-            options["retry"] = Retry(50, interval=intervals) if dice.random() < 0.5 else Retry(50)
+            pauses = [0, 0, dice.uniform(0.05, 0.5)]
+            options["retry"] = dice.choice([Retry(50), Retry(50, interval=pauses), Retry(1), None])
         if kind in ("overrun", "swallow"):
             options["job_timeout"] = dice.uniform(0.2, 1)
         if dice.random() < 0.03:

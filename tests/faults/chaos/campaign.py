@@ -145,7 +145,9 @@ class Campaign:
             except redis_py.RedisError:  # the server is not there right now
                 return
         self._next_look = time.monotonic() + _LOOK
-        self.report.broken["in two places"] += [f"meanwhile: {case}" for case in snapshot.misplaced()]
+        for case in snapshot.misplaced():
+            if (seen := f"meanwhile: {case}") not in self.report.broken["in two places"]:
+                self.report.broken["in two places"].append(seen)
 
     def _be_away(self) -> None:
         """See what the absence of the server, with nothing else wrong, does to the workers."""

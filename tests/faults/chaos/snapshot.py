@@ -161,12 +161,13 @@ class Snapshot:
                 found.append(
                     f"job {'/'.join(job)}: {record.status} without a TTL, in the index until {scores}"
                 )
-        for job, ttl_ms in self.beside["payload"].items():
-            record = self.records.get(job)
-            if record is None:
-                found.append(f"payload {'/'.join(job)}: without a record, {ttl_ms=}")
-            elif record.ttl_ms >= 0 and not 0 <= ttl_ms <= record.ttl_ms + 1000:
-                found.append(f"payload {'/'.join(job)}: {ttl_ms=} beside a record of {record.ttl_ms}")
+        for what, ttls in self.beside.items():
+            for job, ttl_ms in ttls.items():
+                record = self.records.get(job)
+                if record is None:
+                    found.append(f"{what} {'/'.join(job)}: without a record, {ttl_ms=}")
+                elif record.ttl_ms >= 0 and not 0 <= ttl_ms <= record.ttl_ms + 1000:
+                    found.append(f"{what} {'/'.join(job)}: {ttl_ms=} beside a record of {record.ttl_ms}")
         return found
 
 
