@@ -62,7 +62,8 @@ class ServerFault(MinirqError):
 
 
 class UnsuitableServer(MinirqError):
-    """This server or connection cannot be used: older than 6.2, evicts keys, decodes its replies."""
+    """This server or connection cannot be used: older than 6.2, evicts keys, decodes its replies, or shows a
+    certificate that is not trusted."""
 
 
 class QueueFull(MinirqError):

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING
 from redis import exceptions as theirs
 
 from minirq.connection.connect import safe_url
-from minirq.exceptions import AccessDenied, MinirqError, QueueFull, ServerFault, ServerUnavailable
+from minirq.exceptions import (
+    AccessDenied,
+    MinirqError,
+    QueueFull,
+    ServerFault,
+    ServerUnavailable,
+    UnsuitableServer,
+)
+from minirq.text import safe_text
 
 if TYPE_CHECKING:
     import redis
@@ -35,6 +43,10 @@ _DENIED = ("NOAUTH", "NOPERM", "WRONGPASS")
 _DENIED_INSIDE = ("The user executing the script", "ACL failure in script")
 
 
+#: how OpenSSL says that it does not trust a certificate; redis-py passes it on as a lost connection
+_NOT_TRUSTED = "CERTIFICATE_VERIFY_FAILED"
+
+
 def first_word(error: Exception) -> str:
     """The error code of a server's answer: redis-py strips the codes that it knows, so ask the type first."""
     return str(error).partition(" ")[0]
@@ -43,6 +55,8 @@ def first_word(error: Exception) -> str:
 def is_passing(error: Exception) -> bool:
     """Whether the same call may succeed later without anybody doing anything about it."""
     if isinstance(error, (theirs.AuthenticationError, theirs.AuthorizationError, theirs.NoPermissionError)):
+        return False
+    if _NOT_TRUSTED in str(error):
         return False
     if isinstance(error, (theirs.ConnectionError, theirs.TimeoutError, OSError)):
         return True
@@ -66,6 +80,10 @@ def translate(error: Exception, what: str, where: str) -> MinirqError:
     """
     if isinstance(error, (theirs.AuthenticationError, theirs.AuthorizationError)):
         return AccessDenied(f"Redis at {where} refused the user or password: {error}")
+    if _NOT_TRUSTED in str(error):
+        return UnsuitableServer(
+            f"{where} shows a certificate that is not trusted: {_way_to_trust(str(error))}"
+        )
     is_inside = any(text in str(error) for text in _DENIED_INSIDE)
     if isinstance(error, theirs.NoPermissionError) or first_word(error) in _DENIED or is_inside:
         return AccessDenied(f"Redis at {where} does not permit {what}: {error}")
@@ -79,6 +97,13 @@ def translate(error: Exception, what: str, where: str) -> MinirqError:
             f"Redis at {where} cannot be reached for {what}: {error or type(error).__name__}"
         )
     return ServerFault(f"Redis at {where} answered {what} with an error: {error}")
+
+
+def _way_to_trust(said: str) -> str:
+    reason = safe_text(said.partition("certificate verify failed: ")[2].partition(" (_ssl.c")[0].rstrip("."))
+    if "mismatch" in reason:
+        return f"{reason}; use a host name in the URL that the certificate has"
+    return f"{reason}; name the file of its CA in the URL, ?ssl_ca_certs=/path/to/ca.crt"
 
 
 @contextmanager

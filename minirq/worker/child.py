@@ -17,7 +17,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from minirq.exceptions import AccessDenied, ConfigError
+from minirq.exceptions import AccessDenied, ConfigError, UnsuitableServer
 from minirq.text import safe_text
 from minirq.worker.board import Board
 from minirq.worker.executor import Executor
@@ -60,7 +60,7 @@ def run_child(
         release()
         sys.path[:0] = [path for path in settings.paths if path not in sys.path]
         code = _run(settings, client, owners, board, share)
-    except (AccessDenied, ConfigError) as error:
+    except (AccessDenied, ConfigError, UnsuitableServer) as error:
         logger.error("%s", error)
         code = EXIT_HOPELESS
     except BaseException:
