@@ -424,3 +424,8 @@ async def spawn_one_that_exits() -> str:
 
 def change_folder(folder: str) -> None:
     os.chdir(folder)
+
+
+def move_to(zone: str) -> None:
+    os.environ["TZ"] = zone
+    time.tzset()

@@ -204,7 +204,7 @@ def test_the_demo_leaves_nothing_running_and_what_it_says_to_type_next_works(
     assert "default" in printed[1]
     assert "SyntaxError" in printed[2]
     assert "Requeued 1 job" in printed[3]
-    assert "1 jobs run, 1 of them failed" in printed[4]
+    assert "1 run, 1 failed" in printed[4]
     assert running(checkout) == []
 
 

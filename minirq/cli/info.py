@@ -61,7 +61,8 @@ def info(
 ) -> None:
     """Show QUEUES, or all queues, and the workers that serve them. It changes nothing.
 
-    OLDEST is how long the job that runs next has waited; BUSY how many jobs run, of how many could. What
+    OLDEST is how long the job that runs next has waited; BUSY how many jobs run, of how many could. DONE
+    counts runs that have ended, FAILED those of them that failed: one job has several if it is retried. What
     workers are busy with is as of their last beat, some seconds ago.
     """
     if only_queues and only_workers:

@@ -7,12 +7,16 @@ A subcommand's module is imported only when it runs: `minirq --help` must not pa
 
 from __future__ import annotations
 
+import errno
 import os
+import sys
+from contextlib import suppress
 from importlib import import_module
 from typing import IO, Any
 
 import click
 
+from minirq.cli import VERSION
 from minirq.exceptions import MinirqError
 from minirq.text import safe_block
 
@@ -50,6 +54,10 @@ SUMMARIES = {
 }
 
 
+#: how a disk says that it takes no more
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
 class _OneLine(click.ClickException):
     def show(self, file: IO[Any] | None = None) -> None:
         click.echo(f"minirq: {self.message}", file=file, err=file is None)
@@ -85,7 +93,7 @@ class LazyGroup(click.Group):
     cls=LazyGroup,
     context_settings={"auto_envvar_prefix": "MINIRQ", "help_option_names": ["-h", "--help"]},
 )
-@click.version_option(package_name="minirq", message="minirq %(version)s")
+@click.version_option(VERSION, message="minirq %(version)s")
 @click.pass_context
 def cli(ctx: click.Context) -> None:
     """A job queue on plain Redis.
@@ -98,4 +106,15 @@ def cli(ctx: click.Context) -> None:
 
 
 def main() -> None:
-    cli(prog_name="minirq")
+    try:
+        cli(prog_name="minirq")
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        with suppress(OSError):
+            click.echo(f"minirq: the output could not be written: {error.strerror}", err=True)
+        # what is left in the buffers must not be tried again at the exit
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (1, 2):
+            os.dup2(nowhere, stream)
+        sys.exit(1)

@@ -7,14 +7,13 @@ import signal
 import sys
 from collections.abc import Mapping
 from contextlib import nullcontext
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import click
 
+from minirq.cli import VERSION
 from minirq.cli.completion import complete_queues
-from minirq.cli.logs import set_up_logs
 from minirq.cli.options import CountType, DurationType, SizeType, config_options_in_full
 from minirq.cli.pidfile import pid_file
 from minirq.cli.reloader import reloading
@@ -23,6 +22,7 @@ from minirq.exceptions import ConfigError, InvalidOption
 from minirq.protocol.serializers import resolve_serializer
 from minirq.text import safe_repr, safe_text
 from minirq.worker import Worker
+from minirq.worker.logs import set_up_logs
 
 logger = logging.getLogger(__name__)
 
@@ -149,7 +149,7 @@ def _run(config: Config, options: Mapping[str, Any]) -> None:
     )
     logger.info(
         "minirq %s listens to %s at %s%s",
-        version("minirq"),
+        VERSION,
         ", ".join(made.queue_names),
         safe_url(client),
         f", configured by {safe_text(str(config.file))}" if config.file else "",

@@ -32,7 +32,7 @@ from minirq.worker.interruption import SIGNAL
 from minirq.worker.journal import Journal
 from minirq.worker.link import Link, boottime
 from minirq.worker.lookout import Lookout
-from minirq.worker.outcome import Finished, Interrupted, Outcome, Released, describe, settlement
+from minirq.worker.outcome import Finished, Interrupted, Missed, Outcome, Released, describe, settlement
 from minirq.worker.pool import Pool
 from minirq.worker.porter import Porter
 from minirq.worker.run import Run, current_run
@@ -264,7 +264,9 @@ class Crew:
         run.is_over = True
         self._runs[run.number] = None
         with self._lock:  # the counts are for all threads
-            self._board.end(failed=not isinstance(outcome, (Finished, Interrupted)), number=run.number)
+            self._board.end(
+                failed=not isinstance(outcome, (Finished, Interrupted, Missed)), number=run.number
+            )
         fault("ended")
         if self._journal.is_told or not isinstance(outcome, Finished):
             self._journal.ended(run.claimed, run.function, outcome, time.monotonic() - run.started)

@@ -178,7 +178,7 @@ class Loop:
             self._journal.started(claimed, function)
         # in a context of its own: what a job sets there ends with it
         outcome = copy_context().run(self._run_task, task) if isinstance(task, Task) else task
-        self._board.end(failed=not isinstance(outcome, (Finished, Interrupted)))
+        self._board.end(failed=not isinstance(outcome, (Finished, Interrupted, Missed)))
         fault("ended")
         # before anything is sent or logged: the job may have closed what that goes over
         self._tidy(function, is_short)

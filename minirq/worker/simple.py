@@ -27,7 +27,7 @@ from minirq.worker.link import Link
 from minirq.worker.loop import LOST, CutOff, Loop, close_quietly
 from minirq.worker.outcome import Interrupted, Outcome
 from minirq.worker.settings import WorkerSettings
-from minirq.worker.stops import Held, log_stopping
+from minirq.worker.stops import Held, log_stopped, log_stopping
 from minirq.worker.timeouts import BaseDeathPenalty
 
 if TYPE_CHECKING:
@@ -86,6 +86,10 @@ class SimpleWork:
 
     def run(self) -> None:
         """Work until the end. Raises AccessDenied, and in a burst ServerUnavailable."""
+        settings = self._settings
+        logger.info(
+            "worker %s started: queues %s, in this process", settings.name, ", ".join(settings.queues)
+        )
         old = self._hear_signals()
         sys.path[:0] = [path for path in self._settings.paths if path not in sys.path]
         thread = threading.Thread(target=self._do_chores, name="minirq-chores", daemon=True)
@@ -102,6 +106,7 @@ class SimpleWork:
             self._chores.close()
             for number, handler in old.items():
                 signal.signal(number, handler)
+            log_stopped(settings, *self.counts)
 
     def _run_as_new_owner(self) -> str:
         owner = self._owner = self._settings.new_owner()

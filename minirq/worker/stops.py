@@ -17,6 +17,7 @@ from minirq.connection.sender import Sender
 from minirq.protocol import operations, reads
 from minirq.protocol.operations import StopRequest
 from minirq.protocol.reads import Shutdown
+from minirq.text import counted
 from minirq.worker.settings import WorkerSettings
 
 logger = logging.getLogger(__name__)
@@ -92,3 +93,8 @@ def log_stopping(settings: WorkerSettings) -> None:
         "stopping: no new jobs are started, running ones %s",
         "may end" if seconds == math.inf else f"have {seconds:g} s to end",
     )
+
+
+def log_stopped(settings: WorkerSettings, done: int, failed: int) -> None:
+    """Say that a worker has stopped, how many runs have ended in it, and how many of them failed."""
+    logger.info("worker %s stopped: %s, %d failed", settings.name, counted(done, "run", "runs"), failed)

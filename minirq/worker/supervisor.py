@@ -35,7 +35,7 @@ from minirq.worker.process import Process, memory_events
 from minirq.worker.requests import Requests
 from minirq.worker.settings import WorkerSettings
 from minirq.worker.signals import Signals
-from minirq.worker.stops import Held, log_stopping
+from minirq.worker.stops import Held, log_stopped, log_stopping
 
 if TYPE_CHECKING:
     import redis
@@ -105,7 +105,7 @@ class Supervisor:
             self._chores.close()
             self._selector.close()
             self._signals.close()
-        logger.info("worker %s stopped: %d jobs run, %d of them failed", settings.name, *self.counts)
+        log_stopped(settings, *self.counts)
         if self._is_hopeless:
             raise AccessDenied("a process of this worker cannot work; the log has the reason")
 

@@ -12,6 +12,7 @@ from minirq.connection.config import load_config
 from minirq.connection.connect import ServerInfo, check_server, connect, safe_url
 from minirq.connection.faults import server_says
 from minirq.exceptions import InvalidOption, ServerUnavailable, UnsuitableServer
+from minirq.worker.logs import set_up_logs_unless_done
 from minirq.worker.patience import Patience
 from minirq.worker.settings import SAFE_SERIALIZERS, WorkerSettings
 from minirq.worker.simple import SimpleWork
@@ -106,7 +107,13 @@ class Worker:
         """The names of its queues, in the order in which they are served."""
         return list(self._options["queues"])
 
-    def work(self, burst: bool = False, max_jobs: int | None = None, with_scheduler: bool = True) -> bool:
+    def work(
+        self,
+        burst: bool = False,
+        max_jobs: int | None = None,
+        with_scheduler: bool = True,
+        logging_level: int | str = "INFO",
+    ) -> bool:
         """Run jobs until a signal or `stop()`; with `burst` until the queues are empty. True if any ran.
 
         The first SIGINT or SIGTERM lets running jobs end, the second cuts them off: they go back to the
@@ -115,6 +122,7 @@ class Worker:
         Raises AccessDenied, UnsuitableServer, InvalidOption.
         """
         settings = WorkerSettings(**self._options, is_burst=burst, max_jobs=max_jobs)
+        set_up_logs_unless_done(logging_level)
         client = connect(self._connection, self._config)
         _check_persistence(
             client, _wait_for(client, Patience(limit=settings.patience)), allow_eviction=self._allow_eviction

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socketserver
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +15,7 @@ import redis as redis_py
 from click.testing import CliRunner
 from workers import Run, minirq
 
+from minirq import Queue
 from minirq.cli.main import cli
 
 IMPATIENT = [("info",), ("requeue", "--all"), ("job", "an-id")]
@@ -197,3 +200,60 @@ def test_a_key_that_holds_something_else(
 ) -> None:
     redis.set("minirq:queues", "x")
     assert "answered" in one_line(minirq(*command, MINIRQ_REDIS_URL=redis_url))
+
+
+# --- where output goes nowhere ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("call", ["info", "info --json", "--help", "--version", "suspend --help"])
+@pytest.mark.usefixtures("redis")
+def test_a_full_disk_is_said_in_one_line(redis_url: str, call: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "minirq", *call.split()],
+            stdout=full, stderr=subprocess.PIPE, text=True, env={**os.environ, "MINIRQ_REDIS_URL": redis_url},
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr == "minirq: the output could not be written: No space left on device\n"
+
+
+def test_a_worker_goes_on_where_its_log_cannot_be_written(redis: redis_py.Redis, redis_url: str) -> None:
+    job = Queue(connection=redis).enqueue("no_such_module.f", failure_ttl=60)
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "minirq", "worker", "-b", "--url", redis_url], stderr=full, timeout=30
+        )
+    assert done.returncode == 0
+    assert job.get_status() == "queued"
+
+
+@pytest.mark.parametrize("call", ["info -i 0.1", "worker -b"])
+@pytest.mark.usefixtures("redis")
+def test_a_closed_pipe_is_no_traceback(redis_url: str, call: str) -> None:
+    ours, theirs = os.pipe()
+    os.close(ours)
+    done = subprocess.run(
+        [sys.executable, "-m", "minirq", *call.split(), "--url", redis_url],
+        stdout=theirs, stderr=theirs if "worker" in call else subprocess.PIPE, text=True, timeout=30,
+    )  # fmt: skip
+    os.close(theirs)
+    assert done.returncode == (0 if "worker" in call else 1)
+    assert not done.stderr
+
+
+@pytest.mark.usefixtures("redis")
+def test_without_the_metadata_of_the_package(redis_url: str) -> None:
+    script = """
+import importlib.metadata, sys
+def gone(name):
+    raise importlib.metadata.PackageNotFoundError(name)
+importlib.metadata.version = importlib.metadata.distribution = gone
+from minirq.cli.main import main
+main()
+"""
+    for call in (["--version"], ["worker", "-b", "--url", redis_url]):
+        done = subprocess.run(
+            [sys.executable, "-c", script, *call], capture_output=True, text=True, timeout=30
+        )
+        assert done.returncode == 0, done.stderr
+        assert "minirq 0.1.0" in done.stdout + done.stderr

@@ -1,29 +1,29 @@
 """How a worker's log looks: lines for people, or objects for machines. On stderr.
 
 Only minirq's own loggers are set up. What the application logs is the application's to set up, and its
-`logging.basicConfig()` works as usual.
+`logging.basicConfig()` works as usual. Times carry their offset from UTC, since a job may change the zone.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from datetime import UTC, datetime
-
-import click
 
 from minirq.text import safe_text
 
 #: what log lines carry beside their message, where it applies
 FIELDS = ("job_id", "queue", "func", "attempt", "worker", "seconds", "exc_type")
 
-_COLORS = {logging.WARNING: "yellow", logging.ERROR: "red", logging.CRITICAL: "red"}
+_YELLOW, _RED, _PLAIN = "\x1b[33m", "\x1b[31m", "\x1b[0m"
+_COLORS = {logging.WARNING: _YELLOW, logging.ERROR: _RED, logging.CRITICAL: _RED}
 #: longest message that is shown, characters
 _LONGEST = 5000
 
 
-def set_up_logs(*, level: int, as_json: bool, may_color: bool) -> None:
+def set_up_logs(*, level: int | str, as_json: bool, may_color: bool) -> None:
     """Send minirq's log to stderr; colours only where it is a terminal."""
     handler = logging.StreamHandler(sys.stderr)
     is_colored = may_color and sys.stderr.isatty()
@@ -32,6 +32,12 @@ def set_up_logs(*, level: int, as_json: bool, may_color: bool) -> None:
     logger.handlers[:] = [handler]
     logger.setLevel(level)
     logger.propagate = False  # the application may set up the root logger too
+
+
+def set_up_logs_unless_done(level: int | str) -> None:
+    """Send minirq's log to stderr unless the application has set up logging."""
+    if not logging.getLogger("minirq").hasHandlers():
+        set_up_logs(level=level, as_json=False, may_color=not os.environ.get("NO_COLOR"))
 
 
 class TextLines(logging.Formatter):
@@ -43,8 +49,8 @@ class TextLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Make one line; what could forge another one is escaped."""
-        time = datetime.fromtimestamp(record.created).strftime("%Y-%m-%d %H:%M:%S")
-        words = [time, safe_text(record.getMessage(), _LONGEST)]
+        time = datetime.fromtimestamp(record.created, UTC).astimezone()
+        words = [time.isoformat(" ", timespec="seconds"), safe_text(record.getMessage(), _LONGEST)]
         if record.levelno != logging.INFO:
             words.insert(1, self._level(record))
         lines = [" ".join(words)]
@@ -54,7 +60,7 @@ class TextLines(logging.Formatter):
 
     def _level(self, record: logging.LogRecord) -> str:
         color = _COLORS.get(record.levelno)
-        return click.style(record.levelname, fg=color) if color and self._is_colored else record.levelname
+        return f"{color}{record.levelname}{_PLAIN}" if color and self._is_colored else record.levelname
 
 
 class JsonLines(logging.Formatter):
