@@ -8,6 +8,7 @@ from typing import Literal
 
 from minirq.durations import span
 from minirq.overview import LATE_BEAT, QueueView
+from minirq.protocol.defaults import MANY_FAILED
 from minirq.store import Store
 from minirq.text import counted, safe_text, shell_word
 from minirq.vitals import Held, Server, Vitals, read_vitals
@@ -176,8 +177,11 @@ def _queue(queue: QueueView, vitals: Vitals) -> Iterator[Finding]:
     if queue.failed:
         trouble = True
         to_do = f"See why with minirq job ID; run them again: minirq requeue --all --queue {word}"
+        mark: Mark = "warn"
+        if queue.failed >= MANY_FAILED:
+            mark, to_do = "bad", f"{to_do}; or delete them: minirq empty {word} --failed"
         yield Finding(
-            subject, "warn", f"{counted(queue.failed, 'failed job is', 'failed jobs are')} kept", to_do
+            subject, mark, f"{counted(queue.failed, 'failed job is', 'failed jobs are')} kept", to_do
         )
     if not trouble:
         yield Finding(subject, "ok", f"{_wait(queue.waiting)}, {queue.running:,} run")

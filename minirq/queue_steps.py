@@ -173,7 +173,7 @@ class QueueSteps(Generic[J]):
         yield from job._cancel_steps()
 
     def _delete_steps(self) -> Steps[None]:
-        for place in ("queue", "scheduled", "deferred", "unknown", *ENDED):
+        for place in ("queue", "scheduled", "deferred", "unknown", *ENDED, "rest"):
             yield from procedures.empty(self._keys, place)
         keys = self._realm.keys
         yield [

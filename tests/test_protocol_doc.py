@@ -106,7 +106,7 @@ def test_the_options_are_those_of_the_payload_with_their_defaults() -> None:
     ("text", "value", "code"),
     [
         (f"{defaults.FAILURE_TTL * 1000} (30 days)", 30 * 24 * 3600, defaults.FAILURE_TTL),
-        ("beyond 100,000", 100_000, defaults.MOST_ENDED),
+        ("the index keeps 100,000", 100_000, defaults.MOST_FINISHED),
         ("above 16 MiB", 16 * 2**20, DEFAULT_MAX_PAYLOAD),
         ("2,000 characters", 2000, failure.MAX_MESSAGE),
         ("the traceback to 16,384", 16_384, failure.MAX_TRACEBACK),

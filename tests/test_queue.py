@@ -251,6 +251,31 @@ def test_a_queue_whose_setting_cannot_be_written_enqueues_nothing(redis: redis_p
     assert redis.keys("minirq:{default}:*") == [b"minirq:{default}:meta"]
 
 
+def test_a_deleted_queue_leaves_nothing(queue: Queue, redis: redis_py.Redis) -> None:
+    for name in ("x", "y"):
+        queue.enqueue(jobs.add, job_id=name)
+    queue.enqueue(jobs.fail, job_id="z", failure_ttl=-1)
+    queue.enqueue_in(60, jobs.add, 1)
+    SimpleWorker(queue).work(burst=True)
+    queue.enqueue(jobs.add, 1)
+    redis.zadd("minirq:{default}:owners", {"dead": -1})
+    queue.pause()
+    queue.delete()
+    assert redis.keys("minirq:*default*") == []
+    assert Queue.all(redis) == []
+    assert not Queue(connection=redis).is_paused
+
+
+def test_errors_of_a_life_before_are_not_shown(queue: Queue, redis: redis_py.Redis) -> None:
+    queue.enqueue(jobs.fail, job_id="x")
+    SimpleWorker(queue).work(burst=True)
+    queue.fetch_job("x").requeue()
+    redis.delete("minirq:{default}:queue", "minirq:{default}:job:x")  # its record has run out
+    job = queue.enqueue(jobs.add, 1, job_id="x")
+    SimpleWorker(queue).work(burst=True)
+    assert (job.get_status(), job.errors, job.exc_info) == (JobStatus.FINISHED, [], None)
+
+
 def test_an_id_that_is_about_to_vanish_is_refused_with_the_reason(queue: Queue) -> None:
     queue.enqueue(jobs.add, 1, job_id="x", ttl=0.001)
     until(lambda: queue.fetch_job("x").get_status() == JobStatus.EXPIRED)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -14,7 +15,7 @@ from minirq.cli.completion import complete_queues
 from minirq.cli.options import CountType, DurationType, config_options
 from minirq.cli.reach import open_store
 from minirq.connection import Config
-from minirq.exceptions import InvalidOption
+from minirq.exceptions import InvalidOption, MinirqError
 from minirq.job import Job
 from minirq.overview import overview
 from minirq.protocol.states import ENDED
@@ -158,6 +159,10 @@ def _lives(queue: Queue, job_id: str) -> bool:
 
 def _next(store: Store, queue: Queue, job: Job[Any]) -> str:
     """What to type next."""
-    if not overview(store, [queue.name]).workers:
+    with suppress(
+        MinirqError
+    ):  # the job is there; that nobody can be looked for must not look like a failure
+        if overview(store, [queue.name]).workers:
+            return f"See how it fares:  minirq job {shell_word(job.id, 'ID')}"
         return f"No worker serves the queue: start one with  minirq worker {shell_word(queue.name, 'QUEUE')}"
     return f"See how it fares:  minirq job {shell_word(job.id, 'ID')}"

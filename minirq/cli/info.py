@@ -21,6 +21,7 @@ from minirq.connection import Config, safe_url
 from minirq.durations import span
 from minirq.exceptions import ServerUnavailable
 from minirq.overview import LATE_BEAT, Overview, QueueView, WorkerView, overview
+from minirq.protocol.defaults import MOST_FINISHED
 from minirq.store import Store
 from minirq.text import safe_text
 
@@ -135,7 +136,8 @@ def _queue_cells(queue: QueueView) -> list[Cell]:
         Cell(queue.name, "yellow" if queue.is_paused else None),
         *(Cell(f"{count:,}") for count in (queue.waiting, queue.running, queue.scheduled)),
         Cell(f"{queue.failed:,}", "red" if queue.failed else None),
-        Cell(f"{queue.finished:,}"),
+        # beyond that only the newest are in the index
+        Cell(f"{queue.finished:,}{'+' if queue.finished >= MOST_FINISHED else ''}"),
         Cell("-" if queue.oldest_seconds is None else span(queue.oldest_seconds)),
     ]
 

@@ -13,8 +13,10 @@ RESULT_TTL = 500
 FAILURE_TTL = 30 * 24 * 3600
 #: a job whose process died is run again this many times; the death after that fails it
 LOSS_LIMIT = 2
-#: entries that each index of ended jobs may keep
-MOST_ENDED = 100_000
+#: entries that the index of finished jobs may keep, without those that are kept for ever
+MOST_FINISHED = 100_000
+#: from here on, workers and the doctor complain of a queue's failed jobs
+MANY_FAILED = 100_000
 
 LUA_CONSTANTS = {
     "DEFAULT_FAILURE_TTL_MS": FAILURE_TTL * 1000,

@@ -259,12 +259,14 @@ class Promoted:
     """How many jobs became due, and seconds until the next one; None if there is none.
 
     `is_more`: another call has more to trim. `is_sweep_due`: a sweep has something to do.
+    `failed` is the number of failed jobs, if it was asked to trim.
     """
 
     moved: int
     next_in: float | None
     is_more: bool = False
     is_sweep_due: bool = False
+    failed: int | None = None
 
 
 def promote(
@@ -275,13 +277,14 @@ def promote(
     `missed` are ids of jobs that are due now, if a worker has parked them because it did not know their
     function, and nobody has run them since.
     """
-    args: list[Argument] = [most, defaults.MOST_ENDED if trim else "", *map(_raw, missed)]
+    args: list[Argument] = [most, defaults.MOST_FINISHED if trim else "", *map(_raw, missed)]
     return _call("promote", [keys], args, _read_promoted)
 
 
 def _read_promoted(reply: Any) -> Promoted:
-    moved, next_ms, _, trim, sweep = reply
-    return Promoted(moved, None if next_ms < 0 else next_ms / 1000, bool(trim), bool(sweep))
+    moved, next_ms, _, trim, sweep, failed = reply
+    next_in = None if next_ms < 0 else next_ms / 1000
+    return Promoted(moved, next_in, bool(trim), bool(sweep), None if failed < 0 else failed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,7 +357,7 @@ def wait(keys: QueueKeys, job_id: str, waiter: str, *, here: bool) -> Call[str]:
 
 
 def empty(keys: QueueKeys, place: str, *, most: int = 500) -> Call[tuple[int, int]]:
-    """Delete a chunk of the jobs in one place; (looked at, deleted)."""
+    """Delete a chunk of the jobs in one place (lua/empty.lua); (looked at, deleted)."""
     return _call("empty", [keys], [place, most], lambda reply: (reply[0], reply[1]))
 
 

@@ -17,6 +17,8 @@ from minirq.connection.connect import derive, open_sockets
 from minirq.connection.sender import Sender
 from minirq.exceptions import MinirqError, QueueFull, ServerFault, ServerUnavailable
 from minirq.protocol import operations, procedures, reads
+from minirq.protocol.defaults import MANY_FAILED
+from minirq.text import safe_text, shell_word
 from minirq.worker import evidence
 from minirq.worker.burials import Burial, Burials, Verdict, log_taken_back
 from minirq.worker.ears import Ears
@@ -67,6 +69,7 @@ class Chores:
         self._trims = dict.fromkeys(settings.queues, 0.0)
         self._next_beat = 0.0
         self._next_sweep = inf
+        self._crowded: set[str] = set()
         self._sign = Sign(settings)
         self._retry_at = 0.0
         self._last_beat = 0.0
@@ -281,6 +284,8 @@ class Chores:
         for name, promoted in self._rounds.make("promote", names, calls):
             if promoted.is_more:
                 self._trims[name] = now + _MORE_PAUSE
+            if promoted.failed is not None:
+                self._count_failed(name, promoted.failed)
             if promoted.next_in is not None:
                 self._due[name] = time.monotonic() + promoted.next_in
 
@@ -291,6 +296,18 @@ class Chores:
         due = [name for name, reply in promoted.items() if reply.is_sweep_due]
         unfinished = self._sweep(due) if due else []
         return unfinished + [name for name, reply in promoted.items() if reply.is_more or reply.next_in == 0]
+
+    def _count_failed(self, queue: str, count: int) -> None:
+        """Complain once when a queue has very many failed jobs."""
+        if count < MANY_FAILED:
+            self._crowded.discard(queue)
+        elif queue not in self._crowded:
+            self._crowded.add(queue)
+            logger.error(
+                "queue %s has %s failed jobs, which are kept until their failure_ttl is over:"
+                " run them again with `minirq requeue`, or delete them with `minirq empty %s --failed`",
+                safe_text(queue), f"{count:,}", shell_word(queue, "QUEUE"),
+            )  # fmt: skip
 
     def held_by(self, owner: str, queue: int, job_id: str) -> tuple[bytes | None, int, int]:
         """Return the payload of a job that an owner holds, its attempts and losses. Raises MinirqError."""

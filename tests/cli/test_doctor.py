@@ -102,6 +102,13 @@ def test_a_queue(queue: QueueView, mark: str, text: str) -> None:
     assert trouble(replace(HEALTHY, overview=seen(queue, WORKER))) == [("queue mail", mark, text)]
 
 
+def test_very_many_failed_jobs_are_bad_and_the_advice_deletes_them() -> None:
+    vitals = replace(HEALTHY, overview=seen(replace(QUEUE, failed=100_000), WORKER))
+    [finding] = [finding for finding in findings(vitals) if finding.mark == "bad"]
+    assert finding.text == "100,000 failed jobs are kept"
+    assert "minirq empty mail --failed" in finding.advice
+
+
 def test_jobs_wait_where_nobody_works() -> None:
     queue = replace(QUEUE, waiting=5)
     elsewhere = replace(WORKER, queues=("default",))

@@ -13,7 +13,7 @@ import pytest
 import redis as redis_py
 from workers import Invoke
 
-from minirq import Queue
+from minirq import Queue, SimpleWorker
 
 
 @pytest.fixture
@@ -44,6 +44,20 @@ def test_all_queues(invoke: Invoke, queues: list[Queue]) -> None:
     assert [queue.count for queue in queues] == [0, 0, 0]
     done = invoke("empty", "--all")
     assert (done.exit_code, done.stdout) == (0, "No jobs wait.\n")
+
+
+def test_failed_jobs_are_deleted_and_no_others(
+    invoke: Invoke, queues: list[Queue], redis: redis_py.Redis
+) -> None:
+    failed = [queues[2].enqueue("jobs.fail") for _ in range(2)]
+    SimpleWorker(queues[2]).work(burst=True)
+    done = invoke("empty", "--all", "--failed")
+    assert (done.exit_code, "this would delete 2 failed jobs of done" in done.stderr) == (2, True)
+    done = invoke("empty", "--all", "--failed", "--yes")
+    assert (done.exit_code, done.stdout) == (0, "Deleted 2 failed jobs of done.\n")
+    assert redis.keys(f"*{failed[0].id}*") == []
+    assert [queue.count for queue in queues] == [3, 1, 0]
+    assert invoke("empty", "--all", "--failed").stdout == "No jobs have failed.\n"
 
 
 def test_without_a_terminal_and_without_yes_it_refuses(invoke: Invoke, queues: list[Queue]) -> None:

@@ -51,7 +51,17 @@ def test_a_key_that_holds_something_else(
     call: tuple[str, ...], redis: redis_py.Redis, invoke: Invoke
 ) -> None:
     redis.set("minirq:queues", "x")
+    if call[0] == "enqueue":  # the list of queues is only written beside
+        redis.set("minirq:{default}:queue", "x")
     assert "answered" in one_line(invoke(*call))
+
+
+def test_an_enqueue_that_went_well_does_not_look_like_a_failure(
+    redis: redis_py.Redis, invoke: Invoke
+) -> None:
+    redis.set("minirq:queues", "x")
+    done = invoke("enqueue", "tasks.add")
+    assert (done.exit_code, redis.llen("minirq:{default}:queue")) == (0, 1)
 
 
 @each_call

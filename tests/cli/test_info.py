@@ -82,6 +82,17 @@ def test_jobs_are_counted_by_where_they_are(queue: Queue, work: Work, run: Run) 
     assert "  1 canceled, 1 expired\n" in text
 
 
+def test_a_number_of_finished_jobs_that_may_be_higher_says_so(
+    queue: Queue, redis: redis_py.Redis, run: Run
+) -> None:
+    queue.enqueue("jobs.add", 1)
+    finished = Keys().of("default").index("finished")
+    redis.zadd(finished, {str(n): "+inf" for n in range(99_999)})
+    assert row(run("info").stdout, "default")[5] == "99,999"
+    redis.zadd(finished, {"one more": "+inf"})
+    assert row(run("info").stdout, "default")[5] == "100,000+"
+
+
 def test_the_oldest_is_the_one_that_runs_next(queue: Queue, redis: redis_py.Redis) -> None:
     first = queue.enqueue("jobs.add", 1, 2)
     queue.enqueue("jobs.add", 1, 2)

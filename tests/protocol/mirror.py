@@ -51,6 +51,7 @@ class MirroredJob:
     lost: int = 0
     loss_limit: int = 2
     died_with: str = ""
+    is_kept: bool = True
     owner: str = ""
     stop: bool = False
     gone: bool = False
@@ -86,8 +87,10 @@ class Mirror:
 
     # --- producing ----------------------------------------------------------------------------
 
-    def enqueue(self, key: Key, payload: bytes, nonce: str, place: str, loss_limit: int) -> int:
-        """Return the code of lua/enqueue.lua."""
+    def enqueue(
+        self, key: Key, payload: bytes, nonce: str, place: str, loss_limit: int, is_kept: bool = True
+    ) -> int:
+        """Return the code of lua/enqueue.lua; `is_kept`: unless it finishes, its record outlasts its end."""
         old = self.jobs.get(key)
         if old and old.nonce == nonce:
             return 2
@@ -96,7 +99,7 @@ class Mirror:
         if old and old.status not in ENDED:
             return 0
         self.lives[key] += 1
-        job = MirroredJob(payload, nonce, self.lives[key], loss_limit=loss_limit)
+        job = MirroredJob(payload, nonce, self.lives[key], loss_limit=loss_limit, is_kept=is_kept)
         if old:
             self.saw["an ended id was replaced"] += 1
             job.run = old.run
@@ -147,13 +150,13 @@ class Mirror:
         job.attempts += verb not in ("release", "miss")
         self.saw[verb] += 1
         if job.stop and verb in ("retry", "release", "miss"):
-            self._end(key, job, "canceled")
+            self._end(key, job, "canceled", is_kept=job.is_kept)
         elif verb in ("finished", "failed"):
             self._end(key, job, verb, is_kept=settlement.seconds != 0)
         elif verb in ("retry", "miss") and settlement.seconds:
             job.status, job.place = "scheduled", PARKED
         elif verb == "miss":  # its time is up
-            self._end(key, job, "failed")
+            self._end(key, job, "failed", is_kept=job.is_kept)
         else:
             job.status, job.place = "queued", QUEUE
 
@@ -253,7 +256,7 @@ class Mirror:
         if self.jobs[key].gone:
             self._delete(key, is_told=False)
         else:
-            self.jobs[key].place = PARKED
+            self.jobs[key].place = PARKED if self.jobs[key].is_kept else NOWHERE
 
     def bury(
         self,
@@ -296,10 +299,10 @@ class Mirror:
             self._delete(key)
             return "deleted"
         if job.stop:
-            self._end(key, job, "canceled")
+            self._end(key, job, "canceled", is_kept=job.is_kept)
         elif is_guilty and job.lost > job.loss_limit:
             self.saw["lost too often"] += 1
-            self._end(key, job, "failed")
+            self._end(key, job, "failed", is_kept=job.is_kept)
         elif is_guilty and job.lost > 1 and pause:
             self.saw["paused after a loss"] += 1
             job.status, job.place = "scheduled", PARKED
@@ -339,7 +342,8 @@ class Mirror:
         elif not keep:
             self._delete(key)
         elif status == "scheduled":
-            self._end(key, job, "canceled")
+            self.saw["nothing kept of a delayed job"] += not job.is_kept
+            self._end(key, job, "canceled", is_kept=job.is_kept)
         return status
 
     def requeue(self, key: Key) -> str:
@@ -417,6 +421,9 @@ class Mirror:
         assert set(seen.payloads) == set(parked), "payloads"
         for job_id, ttl_ms in seen.payloads.items():
             assert (ttl_ms > 0) == (parked[job_id].status in ENDED), job_id
+        for job_id, ttl_ms in seen.errors.items():
+            is_alive = job_id in mine and (mine[job_id].status not in ENDED or mine[job_id].is_tombstone)
+            assert is_alive or ttl_ms > 0, f"the errors of {job_id} have no owner"
         assert seen.indexes == {(job.status, i) for i, job in parked.items()}, "indexes"
         assert seen.mail == {i: count for (q, i), count in self.mail.items() if q == queue and count}, "mail"
 
@@ -428,6 +435,7 @@ class _Dump:
         self.jobs: dict[str, tuple[dict[str, str], int]] = {}
         self.lists: dict[str, list[str]] = defaultdict(list)
         self.payloads: dict[str, int] = {}
+        self.errors: dict[str, int] = {}
         self.owners: set[str] = set()
         self.indexes: set[tuple[str, str]] = set()
         self.mail: dict[str, int] = {}
@@ -451,9 +459,13 @@ class _Dump:
                 self.owners = {owner.decode() for owner in content}
             case "mailbox":
                 self.mail[name] = len(content)
-            case "errors" | "bell" | "meta":
-                pass
+                assert ttl_ms > 0, "a mailbox without a ttl"
+            case "errors":
+                self.errors[name] = ttl_ms
+            case "bell" | "meta":  # one of each, which the queue owns
+                assert name == ""
             case "promoter":
                 assert ttl_ms > 0
             case index:
+                assert index in {*ENDED, "scheduled"}, "a key that nobody owns"
                 self.indexes |= {(index, job_id.decode()) for job_id in content}

@@ -482,7 +482,7 @@ MUTANTS = [
     Mutant("requeue: keeps the ttl", REQUEUE, 'redis.call("PERSIST", job)'),
     Mutant("requeue: acts twice when sent twice", REQUEUE, 'if f[2] == nonce then return "requeued" end'),
     Mutant(
-        "enqueue: does not look at the nonce", ENQUEUE, 'if (old_nonce or "") == nonce then', "if false then"
+        "enqueue: does not look at the nonce", ENQUEUE, 'if (old[2] or "") == nonce then', "if false then"
     ),
     Mutant(
         "enqueue: replaces live jobs",
@@ -517,6 +517,10 @@ MUTANTS = [
     ),
     Mutant("settle: keeps an older payload", FINISH, "if sum and not is_stale(sum, payload)", "if false"),
     Mutant("reclaim: takes an older payload back", RECLAIM, "if is_stale(f[11], payload) then return end"),
+    Mutant("promote: forgets failed jobs", PROMOTE, 'status == "finished" and redis', "redis"),
+    Mutant("promote: forgets what is kept for ever", PROMOTE, '"-inf", "(+inf")', '"-inf", "+inf")'),
+    Mutant("cancel: leaves a payload", CANCEL, "tonumber(f[3]) == 0 and not f[2]", "false"),
+    Mutant("enqueue: shows errors of a life before", ENQUEUE, "if #blemishes > 0 then", "if false then"),
     Mutant("cancel: keeps an older payload", CANCEL, " or is_stale(f[6], payload)"),
     Mutant("enqueue: does not ring", ENQUEUE, " == #waiting then ring(prefix) end", " == 0 then end"),
     Mutant(

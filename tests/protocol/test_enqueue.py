@@ -56,6 +56,21 @@ def test_a_call_sent_again_after_its_job_has_ended_does_not_run_it_again(stage: 
     assert stage.waiting() == []
 
 
+def test_errors_outlast_no_life(stage: Stage) -> None:
+    for record in ("runs out", "runs out", "is kept"):
+        stage.fail("x", nonce=record)
+        stage.requeue("x")
+        assert (stage.errors("x"), stage.ttl_ms(stage.keys.errors("x")) > 0) == (["no"], True)
+        if record == "runs out":
+            stage.client.delete(stage.keys.job("x"), stage.keys.queue)
+    (job,) = stage.claim("a").jobs
+    stage.settle("a", "x", job.run, "retry")
+    assert (len(stage.errors("x")), stage.ttl_ms(stage.keys.errors("x"))) == (2, -1), "the job lives"
+    stage.client.delete(stage.keys.job("x"))  # as with a payload that somebody pushed
+    stage.claim("a")
+    assert stage.errors("x") == []
+
+
 @pytest.mark.parametrize("live", ["queued", "started", "scheduled"])
 def test_a_live_id_is_left_alone(stage: Stage, live: str) -> None:
     stage.enqueue("x", nonce="call-1", blob=b"old", place="delay", ms=60_000 if live == "scheduled" else 0)
@@ -158,8 +173,8 @@ def test_an_older_payload_is_not_kept_for_a_new_one(stage: Stage, order: str) ->
     (job,) = stage.claim("a").jobs
     stage.client.lpush(stage.keys.processing("a"), payload("x", b"old"))
     stage.client.rpush(stage.keys.processing("a"), payload("x", b"old"))
-    assert stage.settle("a", "x", job.run, "retry") == 1
-    assert [job.payload for job in stage.claim("a").jobs] == [NEW]
+    assert stage.settle("a", "x", job.run, "failed") == 1
+    assert stage.client.get(stage.keys.payload("x")) == NEW
 
 
 @ORDERS

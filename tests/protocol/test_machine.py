@@ -90,11 +90,16 @@ class Machine(RuleBasedStateMachine):
     @rule(
         queue=queues, job_id=job_ids, place=st.sampled_from(["queue", "queue", "front", "delay"]),
         loss_limit=st.sampled_from([2, 2, 1, 0]), is_reply_lost=flags,
+        is_kept=st.sampled_from([True, True, False]),
     )  # fmt: skip
-    def enqueue(self, queue: int, job_id: str, place: str, loss_limit: int, is_reply_lost: bool) -> None:
+    def enqueue(
+        self, queue: int, job_id: str, place: str, loss_limit: int, is_reply_lost: bool, is_kept: bool = True
+    ) -> None:
         key, nonce = (queue, job_id), self.fresh("call")
         blob = nonce.encode()
         fields = {} if loss_limit == 2 else {"loss_limit": loss_limit}
+        if not is_kept:
+            fields["failure_ttl_ms"] = 0
 
         def post() -> Any:
             (reply,) = self.stage.enqueue(
@@ -104,7 +109,7 @@ class Machine(RuleBasedStateMachine):
 
         for _ in range(1 + is_reply_lost):
             reply = post()
-            code = self.mirror.enqueue(key, payload(job_id, blob), nonce, place, loss_limit)
+            code = self.mirror.enqueue(key, payload(job_id, blob), nonce, place, loss_limit, is_kept)
             assert (reply.is_new, reply.is_being_cleared) == (code > 0, code < 0)
             if code == 1:
                 self.posted[key] = post
@@ -163,6 +168,14 @@ class Machine(RuleBasedStateMachine):
         self.cancel(*key, keep=keep, is_found=True)
         self.request(owner, (outcome(key, run, verb, seconds),), 1, is_reply_lost)
 
+    @rule(queue=queues, keep=flags, is_kept=flags)
+    def canceled_while_it_is_delayed(self, queue: int, keep: bool, is_kept: bool) -> None:
+        """A debounced call: it is canceled and enqueued anew."""
+        job_id = self.fresh("job")
+        self.enqueue(queue, job_id, "delay", 2, False, is_kept)
+        self.cancel(queue, job_id, keep=keep, is_found=True)
+        self.enqueue(queue, job_id, "delay", 2, False, is_kept)
+
     @rule(n=numbers)
     def late_duplicate(self, n: int) -> None:
         """What was sent over a connection that was cut is served now; nobody hears the answer."""
@@ -179,7 +192,7 @@ class Machine(RuleBasedStateMachine):
     # --- faults -------------------------------------------------------------------------------
 
     @rule(
-        n=numbers, evidence=st.sampled_from(["all", "named", "spared", "none"]), pause=pauses,
+        n=numbers, evidence=st.sampled_from(["all", "named", "spared", "spared", "none"]), pause=pauses,
         guilty=st.integers(0, 3), is_cut_short=flags,
     )  # fmt: skip
     def crash(self, n: int, evidence: str, pause: float, guilty: int, is_cut_short: bool) -> None:
@@ -501,7 +514,8 @@ STORIES = (
     "an ended id was replaced", "an old enqueue", "brought to a buried owner", "claimed alone",
     "claimed with those of the same death", "deleted", "deleted while it ran", "failed", "fenced",
     "finished", "given back by a paused queue", "kept until the process is free", "late duplicate", "lost",
-    "lost too often", "miss", "paused after a loss", "promoted", "redelivered", "release", "reply lost",
+    "lost too often", "miss", "nothing kept of a delayed job", "paused after a loss", "promoted",
+    "redelivered", "release", "reply lost",
     "requeued", "retry", "sent again", "settled", "settled before", "settled by a buried owner",
     "skipped when it was brought", "spared in vain", "taken back without blame", "told", "told to drain",
 )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import inf
 
+import pytest
 from stage import LEASE, Stage, ids
 
 
@@ -75,6 +76,19 @@ def test_trimming_forgets_what_has_been_forgotten(stage: Stage) -> None:
     assert set(stage.index("failed")) == {"gone", "kept"}
     stage.promote(trim=True)
     assert stage.index("failed") == ["kept"]
+
+
+@pytest.mark.parametrize("status", ["failed", "canceled", "stopped", "expired", "finished"])
+def test_only_finished_jobs_with_a_ttl_leave_their_index_by_number(stage: Stage, status: str) -> None:
+    most, index, later_ms = 100_000, stage.keys.index(status), stage.now_ms() + 60_000
+    stage.client.zadd(index, {f"kept-{n}": "+inf" for n in range(most + 1)})
+    stage.client.zadd(index, {f"ttl-{n}": later_ms + n for n in range(most + 2)})
+    reply = stage.promote(trim=True)
+    left = 2 * most + 1 if status == "finished" else 2 * most + 3
+    assert stage.client.zcard(index) == left
+    assert reply.failed == (left if status == "failed" else 0)
+    assert stage.client.zrange(index, 0, 0) == [b"ttl-2" if status == "finished" else b"ttl-0"]
+    assert stage.promote().failed is None
 
 
 def test_one_call_trims_so_many_entries_the_oldest_first(stage: Stage) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 import redis as redis_py
 
 from minirq import Queue
 from minirq.connection.sender import Sender
 from minirq.overview import overview
 from minirq.protocol import operations
+from minirq.protocol.keys import Keys
 from minirq.store import Store
 from minirq.worker import evidence
 from minirq.worker.burials import Burial
@@ -21,6 +23,29 @@ def test_a_worker_that_has_just_come_is_not_taken_for_long_gone(redis: redis_py.
     chores.tick()
     [seen] = overview(Store(redis)).workers
     assert seen.last_beat is not None
+    chores.close()
+
+
+def test_very_many_failed_jobs_are_said_once(redis: redis_py.Redis, caplog: pytest.LogCaptureFixture) -> None:
+    failed = Keys().of("default").index("failed")
+    redis.zadd(failed, {str(n): "+inf" for n in range(100_000)})
+    chores = Chores(redis, WorkerSettings())
+
+    def maintain() -> list[str]:
+        caplog.clear()
+        chores._trims = dict.fromkeys(chores._trims, 0.0)
+        chores.tick()
+        return [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+
+    assert chores.register("owner")
+    [said] = maintain()
+    assert "100,000 failed jobs" in said
+    assert "minirq empty default --failed" in said
+    assert maintain() == []
+    redis.zrem(failed, "0")
+    assert maintain() == []
+    redis.zadd(failed, {"0": "+inf"})
+    assert maintain() == [said]
     chores.close()
 
 

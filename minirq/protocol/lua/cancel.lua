@@ -37,6 +37,7 @@ if status == "scheduled" or status == "deferred" then
   if not keep then delete() return status end
   redis.call("ZREM", prefix .. status, id)
   park_canceled(redis.call("GET", prefix .. "payload:" .. id) or "")
+  if tonumber(f[3]) == 0 and not f[2] then redis.call("DEL", prefix .. "payload:" .. id) end -- nothing is kept
 elseif status == "started" then
   if keep then interrupt(prefix, id, "canceled") else redis.call("HSET", job, "gone", 1) end
 elseif status == "queued" then

@@ -1,7 +1,8 @@
 -- empty: waiting or parked jobs are deleted, a chunk at a time.
 --
 -- KEYS  1 the waiting list
--- ARGV  1 which: "queue" for the waiting ones, or the status of parked ones · 2 most jobs to delete
+-- ARGV  1 which: "queue" for the waiting ones, or the status of parked ones; "rest" for what a queue has beside jobs:
+--       settings, bell, and dead owners that hold nothing · 2 most jobs or owners to look at
 -- Returns { looked at, deleted }; the caller goes on until nothing was looked at
 --#include time keys ids states park room
 
@@ -9,6 +10,15 @@ local prefix = prefix_of(KEYS[1])
 
 local place, most = ARGV[1], tonumber(ARGV[2])
 local ids = {}
+if place == "rest" then
+  local dead = redis.call("ZRANGEBYSCORE", prefix .. "owners", "-inf", now, "LIMIT", 0, most)
+  for _, owner in ipairs(dead) do
+    if redis.call("EXISTS", prefix .. "processing:" .. owner) == 0 then ids[#ids + 1] = owner end
+  end
+  if #ids > 0 then redis.call("ZREM", prefix .. "owners", unpack(ids)) end
+  redis.call("DEL", prefix .. "meta", prefix .. "bell")
+  return { #ids, 0 }
+end
 if place == "queue" then
   for _, payload in ipairs(redis.call("LRANGE", KEYS[1], -most, -1)) do ids[#ids + 1] = id_of(payload) end
 else

@@ -32,6 +32,7 @@ end
 
 local prefix = prefix_of(queue)
 local replies, records, waiting, became, all_enqueued = {}, {}, {}, {}, true
+local blemishes = {} -- errors of a life whose record is gone
 
 -- An ended id starts a new life; run goes on counting, so that no older run fits.
 local function bury(id, job, status, run, fields)
@@ -75,7 +76,8 @@ for i = 1, #jobs, 7 do
   local job = prefix .. "job:" .. id
   if codes[i] == 1 then
     became[id] = "queued"
-    if olds[i][1] then bury(id, job, olds[i][1], olds[i][3], fields) end
+    if olds[i][1] then bury(id, job, olds[i][1], olds[i][3], fields)
+    elseif nonce ~= "" then blemishes[#blemishes + 1] = prefix .. "errors:" .. id end
     local at = #fields
     fields[at + 1], fields[at + 2] = "created_ms", now_text
     if nonce ~= "" then -- an id that may be used anew: no copy of an older payload runs under this record
@@ -105,4 +107,5 @@ end
 -- payloads before records: a call that breaks off in between leaves a job that runs, not one that is lost
 if #waiting > 0 and call("LPUSH", queue, unpack(waiting)) == #waiting then ring(prefix) end
 for i = 1, #records, 2 do call("HSET", records[i], "status", "queued", unpack(records[i + 1])) end
+if #blemishes > 0 then call("DEL", unpack(blemishes)) end
 return all_enqueued and 1 or replies

@@ -1,12 +1,14 @@
 -- promote: delayed jobs whose time has come go to the queue.
 --
 -- KEYS  1 the waiting list
--- ARGV  1 most jobs to move · 2 most entries that an index of ended jobs may keep ("" = do not trim now)
+-- ARGV  1 most jobs to move · 2 most finished jobs with a TTL that their index may keep ("" = do not trim now)
 --        3, … ids that are due now if they wait for nothing but a worker that knows their function
--- Returns { moved, next_ms, now_ms, trim, sweep }: next_ms is the time until the next one, -1 if there is none;
---       trim is 1 if there is more to trim, sweep is 1 if a sweep (reclaim) has something to do
+-- Returns { moved, next_ms, now_ms, trim, sweep, failed }: next_ms is the time until the next one, -1 if there is none;
+--       trim is 1 if there is more to trim, sweep is 1 if a sweep (reclaim) has something to do;
+--       failed is the number of failed jobs if it was to trim, else -1
 --
--- The indexes of ended jobs hold the time until which each record is kept; they are trimmed here.
+-- The indexes of ended jobs hold the time until which each record is kept; they are trimmed here. Only finished jobs
+-- that are not kept for ever also leave their index by number, those first that are kept for the shortest time.
 --#include time keys states park owners room
 
 -- one call takes a few milliseconds at most
@@ -39,7 +41,7 @@ if ARGV[2] ~= "" then
   for status in pairs(ENDED) do
     local index = prefix .. status
     local old = redis.call("ZCOUNT", index, "-inf", now)
-    local surplus = redis.call("ZCARD", index) - tonumber(ARGV[2])
+    local surplus = status == "finished" and redis.call("ZCOUNT", index, "-inf", "(+inf") - tonumber(ARGV[2]) or 0
     local count = math.min(math.max(old, surplus), left)
     if count > 0 then redis.call("ZREMRANGEBYRANK", index, 0, count - 1) end
     left = left - math.max(count, 0)
@@ -48,4 +50,5 @@ end
 
 local first = redis.call("ZRANGE", scheduled, 0, 0, "WITHSCORES")
 local next_ms = first[2] and math.max(0, tonumber(first[2]) - now) or -1
-return { #due, next_ms, now, left == 0 and 1 or 0, sweep_is_due(prefix .. "owners") and 1 or 0 }
+return { #due, next_ms, now, left == 0 and 1 or 0, sweep_is_due(prefix .. "owners") and 1 or 0,
+  ARGV[2] ~= "" and redis.call("ZCARD", prefix .. "failed") or -1 }

@@ -114,6 +114,7 @@ end
 local function start(jobs, number, job, id, payload, run, attempts, lost, is_fresh, owner)
   redis.call("HSET", job, "status", "started", "run", run == 0 and "1" or run + 1, "owner", owner, "started_ms", now_text)
   if lost > 0 then redis.call("HDEL", job, "skipped_ms") end
+  if is_fresh == 1 then redis.call("DEL", string.sub(job, 1, -#id - 5) .. "errors:" .. id) end -- of a life before
   describe(jobs, payload, number, id, run + 1, attempts, lost, is_fresh)
 end
 

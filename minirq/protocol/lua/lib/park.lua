@@ -68,6 +68,7 @@ local function note_error(prefix, id, blob)
   local errors = prefix .. "errors:" .. id
   redis.call("LPUSH", errors, now_text .. " " .. blob)
   redis.call("LTRIM", errors, 0, 9)
+  redis.call("PERSIST", errors) -- a requeue has given them a TTL
 end
 
 -- Delayed: parked until its time. The chores of some worker are told if it is now the earliest.
