@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shlex
 import subprocess
 import sys
 import tomllib
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum, IntEnum
 from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import uuid4
+from zoneinfo import ZoneInfo
 
 import pytest
 import redis as redis_py
 from documents import ROOT, Document, assert_exists, help_of, reader, running_worker
 
 from minirq import Queue
+from minirq.exceptions import SerializationError
+from minirq.protocol.serializers import resolve_serializer
 
 GUIDE = Document("docs/guide.md")
 #: these go on until they are stopped; that they exist with their options is looked at elsewhere
@@ -47,6 +58,64 @@ def test_the_commands_run() -> None:
         assert name == "minirq"
         done = subprocess.run([sys.executable, "-m", "minirq", *words], capture_output=True, text=True)
         assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+
+
+class _Color(Enum):
+    RED = 1
+
+
+class _Level(IntEnum):
+    LOW = 1
+
+
+@dataclass
+class _Point:
+    x: int = 1
+
+
+class _Pair(NamedTuple):
+    x: int = 1
+
+
+#: values of the types that the first words of a row name
+VALUES: dict[str, list[Any]] = {
+    "None": [None, True, 1, 1.5, "text"],
+    "list": [[1]],
+    "dict": [{"a": 1}],
+    "NaN": [math.inf, -math.inf, math.nan],
+    "tuple": [(1,), {1}, frozenset({1})],
+    "bytes": [b"1"],
+    "datetime": [datetime.now(UTC), datetime.now(ZoneInfo("UTC")), date.today(), time(1, 2), timedelta(1)],
+    "Decimal": [Decimal("1.5"), uuid4()],
+    "bytearray": [bytearray(b"1"), memoryview(b"1")],
+    "Path": [Path("x")],
+    "an": [_Color.RED, _Level.LOW],
+    "a": [_Point(), _Pair()],
+    "Counter": [Counter("a"), OrderedDict(a=1), defaultdict(int), type("Text", (str,), {})("x")],
+    "objects": [object(), print, UTC],
+}
+
+
+def is_carried(value: object, serializer: str) -> bool:
+    """Whether a value comes back as it went in."""
+    chosen = resolve_serializer(serializer)
+    try:
+        back = chosen.loads(chosen.dumps(value, "value"))
+    except SerializationError:
+        return False
+    assert type(back) is type(value)
+    assert back == value or back != back  # NaN
+    return True
+
+
+def test_the_table_of_types_is_what_serializers_do() -> None:
+    rows = re.findall(r"^\| (.*) \| (yes|no) \| (yes|no)[^|]* \|.*\|$", GUIDE.text, re.MULTILINE)
+    first_words = [re.findall(r"\w+", types)[0] for types, *_ in rows]
+    assert set(first_words) == VALUES.keys()
+    for first, (types, msgpack, json) in zip(first_words, rows, strict=True):
+        for value in VALUES[first]:
+            carried = [is_carried(value, "msgpack"), is_carried(value, "json")]
+            assert carried == [msgpack == "yes", json == "yes"], (types, value)
 
 
 @pytest.mark.parametrize("line", GUIDE.commands)

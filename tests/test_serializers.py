@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import enum
 import json
 import math
@@ -145,3 +146,10 @@ def test_what_cannot_be_pickled_is_a_serialization_error(value: object) -> None:
 def test_broken_pickle_is_a_deserialization_error(blob: bytes) -> None:
     with pytest.raises(DeserializationError, match="cannot be unpickled"):
         resolve_serializer("pickle").loads(blob)
+
+
+def test_a_refusal_does_not_advise_the_serializer_that_refuses() -> None:
+    with pytest.raises(SerializationError, match=r"pass its text$"):
+        resolve_serializer("msgpack").dumps(datetime.UTC, "value")
+    with pytest.raises(SerializationError, match=r"pass its text, or use serializer='msgpack'$"):
+        resolve_serializer("json").dumps(datetime.UTC, "value")

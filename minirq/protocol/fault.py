@@ -153,5 +153,5 @@ def _way_out(value: object, rules: Rules) -> str:
     if isinstance(value, (tuple, set, frozenset)):
         return "pass a list, or use serializer='msgpack'"
     if type(value).__module__ in ("datetime", "decimal", "uuid") or isinstance(value, bytes):
-        return "pass its text, or use serializer='msgpack'"
+        return "pass its text" + ("" if rules.serializer == "msgpack" else ", or use serializer='msgpack'")
     return "pass plain data, such as an id to load it by, or use serializer='pickle'"

@@ -142,12 +142,13 @@ class Executor:
             if len(blob) <= self._settings.max_payload:
                 return Finished(blob, ttl)
             raise SerializationError(
-                f"the result takes {len(blob):,} bytes, and {self._settings.max_payload:,} are kept at most:"
+                f"it takes {len(blob):,} bytes, and {self._settings.max_payload:,} are kept at most:"
                 " store it elsewhere and return where it is"
             )
         except MinirqError as error:
             # it ran, so it is not run again: only its result cannot be kept
-            return Failed(describe(error, self._worker), task.options.failure_ttl)
+            said = type(error)(f"the job has done its work, but its result cannot be kept: {error}")
+            return Failed(describe(said, self._worker), task.options.failure_ttl)
 
     def _serializer(self, name: str) -> Serializer:
         serializer = resolve_serializer(name)

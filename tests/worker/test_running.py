@@ -72,6 +72,7 @@ def test_a_result_that_cannot_be_kept_fails_the_job_once(queue: Queue) -> None:
     assert job.get_status() == JobStatus.FAILED
     assert job.attempts == 1
     assert "SerializationError" in job.errors[0].exc_type
+    assert "SerializationError: the job has done its work, but its result" in job.errors[0].summary
 
 
 def test_coroutine_functions_are_run(queue: Queue) -> None:
