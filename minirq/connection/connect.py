@@ -198,6 +198,8 @@ def open_url(kind: type[Client], url: str, retry: Any) -> Client:
     }
     if not url.startswith("unix:"):  # a unix socket refuses the option
         options["socket_keepalive"] = True
+    if url.startswith("rediss:") and "ssl_cert_reqs=" not in url:
+        options["ssl_check_hostname"] = True  # redis-py before 6 does not by itself; the URL wins
     try:
         client = kind.from_url(url, **options)
         pool: Any = client.connection_pool
