@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 
 from minirq.connection.config import Config, load_config
+from minirq.durations import Duration, parse_duration
 from minirq.exceptions import DeserializationError
 from minirq.protocol.keys import Keys
 from minirq.protocol.serializers import Serializer, resolve_serializer
@@ -13,7 +14,10 @@ from minirq.protocol.serializers import Serializer, resolve_serializer
 class Realm:
     """What stores have in common; `is_given` says that the connection or its URL was given to it."""
 
-    def __init__(self, is_given: bool, namespace: str | None, serializer: str | None) -> None:
+    def __init__(
+        self, is_given: bool, namespace: str | None, serializer: str | None, patience: Duration | None
+    ) -> None:
+        self._patience = None if patience is None else parse_duration(patience, what="patience")
         self.serializer = resolve_serializer(serializer)
         self._is_given = is_given
         self._namespace = namespace
@@ -30,6 +34,11 @@ class Realm:
                 " pass serializer='pickle' here too if you trust everybody who writes to this Redis"
             )
         return resolve_serializer(name)
+
+    @property
+    def patience(self) -> float | None:
+        """For how long a server that is away is waited for, seconds; None for the default."""
+        return self.config.patience if self._patience is None else self._patience
 
     @cached_property
     def config(self) -> Config:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from minirq.connection.connect import connect, derive
 from minirq.connection.sender import Sender
+from minirq.durations import Duration
 from minirq.protocol.watch import LOOK_EVERY
 from minirq.realm import Realm
 
@@ -29,8 +30,9 @@ class Store(Realm):
         connection: redis.Redis | str | None = None,
         namespace: str | None = None,
         serializer: str | None = None,
+        patience: Duration | None = None,
     ) -> None:
-        super().__init__(connection is not None, namespace, serializer)
+        super().__init__(connection is not None, namespace, serializer, patience)
         self._connection = connection
         self._lock = threading.Lock()
 
@@ -45,7 +47,7 @@ class Store(Realm):
     @cached_property
     def sender(self) -> Sender:
         """Sends calls."""
-        return Sender(self.client)
+        return Sender(self.client, patience=self.patience)
 
     @cached_property
     def blocking(self) -> Sender:

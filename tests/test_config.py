@@ -34,6 +34,20 @@ def test_defaults(tmp_path: Path) -> None:
     assert config.worker_defaults == {}
 
 
+def test_patience_is_a_duration(tmp_path: Path) -> None:
+    assert load(tmp_path).patience is None
+    write_project(tmp_path, '[tool.minirq]\npatience = "30s"\n')
+    assert load(tmp_path).patience == 30
+    assert load(tmp_path, MINIRQ_PATIENCE="0").patience == 0
+    write_project(tmp_path, "[tool.minirq]\npatience = 2.5\n")
+    assert load(tmp_path).patience == 2.5
+    with pytest.raises(ConfigError, match="MINIRQ_PATIENCE: 'soon' is not a duration"):
+        load(tmp_path, MINIRQ_PATIENCE="soon")
+    write_project(tmp_path, "[tool.minirq]\npatience = true\n")
+    with pytest.raises(ConfigError, match=r"tool\.minirq\.patience"):
+        load(tmp_path)
+
+
 def test_each_source_gives_way_to_the_one_before_it(tmp_path: Path) -> None:
     write_project(tmp_path, '[tool.minirq]\nredis_url = "redis://project"\nnamespace = "project"\n')
     assert load(tmp_path).url == "redis://project"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 import uuid
 from datetime import UTC, datetime, timedelta
 
@@ -13,6 +14,7 @@ import redis as redis_py
 from waits import until
 
 from minirq import Job, JobStatus, Queue, Retry, SimpleWorker
+from minirq.connection import persistence
 from minirq.exceptions import (
     ConfigError,
     InvalidJobOperation,
@@ -37,6 +39,31 @@ def test_a_queue_connects_when_it_is_first_used() -> None:
     queue = Queue(connection="redis://127.0.0.1:1")
     with pytest.raises(ServerUnavailable, match=r"127\.0\.0\.1:1"):
         queue.enqueue(jobs.add, 1)
+
+
+def test_a_server_that_is_away_is_waited_for_as_long_as_the_queue_says(
+    monkeypatch: pytest.MonkeyPatch, redis: redis_py.Redis
+) -> None:
+    away = "redis://127.0.0.1:1"
+
+    def waited(patience: float | str | None = None) -> float:
+        began = time.monotonic()
+        with pytest.raises(ServerUnavailable):
+            Queue(connection=away, patience=patience).enqueue(jobs.add, 1)
+        return time.monotonic() - began
+
+    assert waited(0) < 0.2
+    assert 0.2 < waited("500ms") < 1
+    monkeypatch.setattr(persistence, "PATIENCE", 1.5)
+    monkeypatch.setattr(persistence, "PATIENCE_AT_FIRST", 0.3)
+    monkeypatch.setattr(persistence, "_has_worked", False)
+    assert waited() < 0.4
+    assert Queue(connection=redis).count == 0
+    assert 0.6 < waited() < 1.6
+    monkeypatch.setenv("MINIRQ_PATIENCE", "0")
+    assert waited() < 0.2
+    with pytest.raises(InvalidOption, match="patience"):
+        Queue(patience="soon")
 
 
 def test_jobs_wait_in_the_order_in_which_they_came(queue: Queue) -> None:

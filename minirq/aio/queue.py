@@ -58,8 +58,9 @@ class AsyncQueue(QueueSteps[AsyncJob[Any]]):
         namespace: str | None = None,
         on_worker_lost: OnWorkerLost | None = None,
         batch: bool | None = None,
+        patience: Duration | None = None,
     ) -> None:
-        self._store = AsyncStore(connection, namespace, serializer)
+        self._store = AsyncStore(connection, namespace, serializer, patience)
         super().__init__(name, self._store, default_timeout, on_worker_lost, batch)
 
     @property

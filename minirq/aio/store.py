@@ -16,6 +16,7 @@ from minirq.connection.async_connect import (
 )
 from minirq.connection.async_sender import AsyncSender
 from minirq.connection.connect import configured_url
+from minirq.durations import Duration
 from minirq.exceptions import InvalidOption
 from minirq.protocol.watch import LOOK_EVERY
 from minirq.realm import Realm
@@ -29,10 +30,10 @@ T = TypeVar("T")
 class Reach:
     """The connections that are used in one event loop, until they are closed."""
 
-    def __init__(self, client: Redis, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, client: Redis, loop: asyncio.AbstractEventLoop, patience: float | None) -> None:
         self.client = client
         self.loop = loop
-        self.sender = AsyncSender(client)
+        self.sender = AsyncSender(client, patience=patience)
         #: sends what blocks for up to LOOK_EVERY seconds, on connections of their own, once
         self.blocking = AsyncSender(derive_async(client, socket_timeout=LOOK_EVERY + 2), patience=0)
 
@@ -61,10 +62,11 @@ class AsyncStore(Realm):
         connection: Redis | str | None = None,
         namespace: str | None = None,
         serializer: str | None = None,
+        patience: Duration | None = None,
         *,
         is_fleeting: bool = False,
     ) -> None:
-        super().__init__(connection is not None, namespace, serializer)
+        super().__init__(connection is not None, namespace, serializer, patience)
         self._connection = connection
         self._is_clients = not isinstance(connection, str) and connection is not None
         self._client = client_of(connection) if self._is_clients and connection is not None else None
@@ -91,7 +93,7 @@ class AsyncStore(Realm):
             return self._reach
         client = await self._client_for(loop)
         if self._reach is None or self._reach.loop is not loop:  # else another task was faster
-            self._reach = Reach(client, loop)
+            self._reach = Reach(client, loop, self.patience)
         return self._reach
 
     async def send(self, call: Call[T]) -> T:

@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 
 from minirq.calls import Call
 from minirq.connection.exchange import Exchange, all_results, one_result
-from minirq.connection.persistence import PATIENCE, Persistence
+from minirq.connection.persistence import Persistence
 from minirq.connection.wire import Commands, Wire, speak_alone
 
 T = TypeVar("T")
@@ -22,7 +22,7 @@ R = TypeVar("R")
 class AsyncSender:
     """Calls in, replies out, for any number of tasks of one event loop."""
 
-    def __init__(self, client: Redis, *, patience: float = PATIENCE) -> None:
+    def __init__(self, client: Redis, *, patience: float | None = None) -> None:
         self.client = client
         self.patience = patience
         self.wire = Wire(client)
@@ -33,27 +33,25 @@ class AsyncSender:
         Raises ServerUnavailable when the server stays away for `patience` seconds, AccessDenied,
         or QueueFull.
         """
-        deadline = time.monotonic() + self.patience
+        began = time.monotonic()
         try:
             return await self._once(call)
         except (RedisError, OSError) as error:  # seldom: what follows costs more than the first attempt
-            return await self._persist(call.name, lambda: self._once(call), deadline, error)
+            return await self._persist(call.name, lambda: self._once(call), began, error)
 
     async def send_all(self, calls: Sequence[Call[T]]) -> list[T]:
         """Send several calls in one round trip; the replies in order. Raises as `send`."""
         if not calls:
             return []
-        deadline = time.monotonic() + self.patience
+        began = time.monotonic()
         return await self._persist(
-            calls[0].name, lambda: self._drive(all_results(calls, self.client), self.wire.speak), deadline
+            calls[0].name, lambda: self._drive(all_results(calls, self.client), self.wire.speak), began
         )
 
     async def send_alone(self, call: Call[T]) -> T:
         """Send a call that blocks, over a connection of its own. Raises as `send`."""
-        deadline = time.monotonic() + self.patience
-        return await self._persist(
-            call.name, lambda: self._drive(one_result(call), self._speak_alone), deadline
-        )
+        began = time.monotonic()
+        return await self._persist(call.name, lambda: self._drive(one_result(call), self._speak_alone), began)
 
     async def run(self, steps: Generator[Any, Any, T]) -> T:
         """Drive a procedure: send what it yields, hand it the replies, return what it returns."""
@@ -90,11 +88,11 @@ class AsyncSender:
         self,
         name: str,
         attempt: Callable[[], Coroutine[Any, Any, R]],
-        deadline: float,
+        began: float,
         error: RedisError | OSError | None = None,
     ) -> R:
         """Attempt it until it succeeds or the time is up; `error` is that of an attempt made before."""
-        persistence = Persistence(self.client, name, deadline)
+        persistence = Persistence(self.client, name, began, self.patience)
         while True:
             if error is not None:
                 await asyncio.sleep(persistence.pause_after(error))

@@ -13,10 +13,11 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from minirq.connection.trust import is_of_stranger, is_open_to_others
 from minirq.connection.urls import checked_url
+from minirq.durations import parse_duration
 from minirq.exceptions import ConfigError, InvalidOption
 from minirq.sizes import parse_size
 
@@ -33,6 +34,7 @@ class Config:
 
     `url` is None where none is configured: then `embedded` says whether a private server may be used,
     and `home` is its directory. `max_payload` is the largest payload that is enqueued or read, bytes.
+    `patience` is for how long producers wait for a server that is away, seconds; None for the default.
     `worker_defaults` is the table `[tool.minirq.worker]` as it stands there, unchecked: the worker knows
     its own options. `file` is the TOML file that has set something.
     """
@@ -42,6 +44,7 @@ class Config:
     home: Path
     embedded: bool = True
     max_payload: int = DEFAULT_MAX_PAYLOAD
+    patience: float | None = None
     worker_defaults: Mapping[str, object] = field(default_factory=dict, hash=False)
     file: Path | None = None
 
@@ -77,6 +80,7 @@ def load_config(
     embedded = _variable(environ, "MINIRQ_EMBEDDED", _checked_flag)
     if embedded is None:
         embedded = project.flag("embedded")
+    patience = _variable(environ, "MINIRQ_PATIENCE", _checked_duration)
     return Config(
         url=found_url,
         namespace=found_namespace or DEFAULT_NAMESPACE,
@@ -87,6 +91,7 @@ def load_config(
         max_payload=_variable(environ, "MINIRQ_MAX_PAYLOAD", _checked_size)
         or project.text("max_payload", _checked_size)
         or DEFAULT_MAX_PAYLOAD,
+        patience=project.duration("patience") if patience is None else patience,
         worker_defaults=project.table("worker"),
         file=project.used_file,
     )
@@ -117,7 +122,7 @@ def _variable(environ: Mapping[str, str], name: str, check: Callable[[str, str],
 class _Project:
     """The table `[tool.minirq]` of one pyproject.toml; without one, an empty table."""
 
-    _KEYS = ("redis_url", "namespace", "home", "embedded", "max_payload", "worker")
+    _KEYS = ("redis_url", "namespace", "home", "embedded", "max_payload", "patience", "worker")
 
     def __init__(self, file: Path, table: Mapping[str, object]) -> None:
         self._file = file
@@ -171,6 +176,10 @@ class _Project:
         if value is None or isinstance(value, bool):
             return value
         raise ConfigError(f"{self._source(key)} is {_kind(value)}: write true or false, without quotes")
+
+    def duration(self, key: str) -> float | None:
+        value = self._table.get(key)
+        return None if value is None else _checked_duration(value, self._source(key))
 
     def table(self, key: str) -> Mapping[str, object]:
         value = self._table.get(key, {})
@@ -244,6 +253,13 @@ def _checked_flag(value: str, source: str) -> bool:
         case "0" | "false" | "no" | "off":
             return False
     raise ConfigError(f"{source} is {value!r}: write 0 or 1")
+
+
+def _checked_duration(value: Any, source: str) -> float:
+    try:
+        return parse_duration(value, what=source)
+    except InvalidOption as error:
+        raise ConfigError(str(error)) from error
 
 
 def _checked_size(value: str, source: str) -> int:

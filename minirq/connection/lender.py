@@ -17,6 +17,8 @@ from typing import Any
 
 import redis
 
+from minirq.connection.persistence import note_connection
+
 #: a pool with fewer connections may need each of them for somebody else
 _PLENTY = 50
 
@@ -46,7 +48,9 @@ class Lender:
             connection = self._kept.pop()
         except IndexError:
             self._pid = os.getpid()  # what is kept from here on is this process's
-            return self._pool.get_connection(*self._purpose)
+            connection = self._pool.get_connection(*self._purpose)
+            note_connection()
+            return connection
         if self._pid != os.getpid():  # it belongs to the process that this one was forked from
             self._pid = os.getpid()
             return self._pool.get_connection(*self._purpose)

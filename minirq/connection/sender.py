@@ -17,7 +17,7 @@ from minirq.calls import Argument, Call
 from minirq.connection.exchange import Exchange, all_results, each_result, one_result
 from minirq.connection.lender import Lender
 from minirq.connection.packing import pack
-from minirq.connection.persistence import PATIENCE, Persistence
+from minirq.connection.persistence import Persistence
 from minirq.exceptions import QueueFull, ServerFault
 
 T = TypeVar("T")
@@ -27,7 +27,7 @@ R = TypeVar("R")
 class Sender:
     """Calls in, replies out. Thread-safe as far as the client is (redis-py's pools are)."""
 
-    def __init__(self, client: redis.Redis, *, patience: float = PATIENCE) -> None:
+    def __init__(self, client: redis.Redis, *, patience: float | None = None) -> None:
         self.client = client
         self.patience = patience
         self._lender = Lender(client.connection_pool)
@@ -38,25 +38,25 @@ class Sender:
         Raises ServerUnavailable when the server stays away for `patience` seconds, AccessDenied,
         or QueueFull.
         """
-        deadline = time.monotonic() + self.patience
+        began = time.monotonic()
         try:
             return self._once(call)
         except (RedisError, OSError) as error:  # seldom: what follows costs more than the first attempt
-            return self._persist(call.name, lambda: self._once(call), deadline, error)
+            return self._persist(call.name, lambda: self._once(call), began, error)
 
     def send_all(self, calls: Sequence[Call[T]]) -> list[T]:
         """Send several calls in one round trip; the replies in order. Raises as `send`."""
         if not calls:
             return []
-        deadline = time.monotonic() + self.patience
-        return self._persist(calls[0].name, lambda: self._drive(all_results(calls, self.client)), deadline)
+        began = time.monotonic()
+        return self._persist(calls[0].name, lambda: self._drive(all_results(calls, self.client)), began)
 
     def send_each(self, calls: Sequence[Call[T]]) -> list[T | ServerFault | QueueFull]:
         """Send several calls in one round trip; an error that the server answers one with is its reply."""
         if not calls:
             return []
-        deadline = time.monotonic() + self.patience
-        return self._persist(calls[0].name, lambda: self._drive(each_result(calls, self.client)), deadline)
+        began = time.monotonic()
+        return self._persist(calls[0].name, lambda: self._drive(each_result(calls, self.client)), began)
 
     def run(self, steps: Generator[Any, Any, T]) -> T:
         """Drive a procedure: send what it yields, hand it the replies, return what it returns."""
@@ -100,10 +100,10 @@ class Sender:
             return result
 
     def _persist(
-        self, name: str, attempt: Callable[[], R], deadline: float, error: RedisError | OSError | None = None
+        self, name: str, attempt: Callable[[], R], began: float, error: RedisError | OSError | None = None
     ) -> R:
         """Attempt it until it succeeds or the time is up; `error` is that of an attempt made before."""
-        persistence = Persistence(self.client, name, deadline)
+        persistence = Persistence(self.client, name, began, self.patience)
         while True:
             if error is not None:
                 time.sleep(persistence.pause_after(error))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 import jobs
@@ -38,6 +39,13 @@ async def test_a_list_of_queues_that_cannot_be_written_hides_no_success(
         job = await queue.enqueue(jobs.add, 1)
         assert await queue.job_ids() == [job.id]
     assert "WRONGTYPE" in caplog.text
+
+
+async def test_a_server_that_is_away_is_waited_for_as_long_as_the_queue_says() -> None:
+    async with AsyncQueue(connection="redis://127.0.0.1:1", patience="200ms") as queue:
+        async with asyncio.timeout(2):
+            with pytest.raises(ServerUnavailable):
+                await queue.enqueue(jobs.add, 1)
 
 
 async def test_what_either_enqueues_is_seen_by_the_other(redis: redis_py.Redis, redis_url: str) -> None:

@@ -39,7 +39,7 @@ def test_enqueue_is_cut_off(redis: redis_py.Redis, proxy: Proxy, action: str) ->
 
 
 def test_enqueue_finds_nobody(redis: redis_py.Redis, proxy: Proxy) -> None:
-    queue = Queue(connection=proxy.url)
+    queue = Queue(connection=proxy.url, patience="2s")
     proxy.rule("any", "drop_request", times=10**6)
     began = time.monotonic()
     with pytest.raises(ServerUnavailable):

@@ -125,6 +125,17 @@ def test_the_server_ends_during_a_burst_of_a_simple_worker(
     killer.join()
 
 
+def test_a_producer_waits_out_a_failover(own_server: OwnServer, own: Queue) -> None:
+    own.enqueue(jobs.add, 1)
+    own_server.kill()
+    back = threading.Timer(4, own_server.start)
+    back.start()
+    job = own.enqueue(jobs.add, 2)
+    back.join()
+    assert own.job_ids[-1] == job.id
+    assert own.count == 2
+
+
 @pytest.mark.parametrize("event", ["restart", "flush"])
 def test_the_server_loses_its_data(event: str, start: Start, trace: Path) -> None:
     server = OwnServer(fsync=None)
