@@ -169,7 +169,7 @@ def _place(sight: Sight, position: int) -> Reason:
         serving += f" {', '.join(safe_text(name) for name in sorted(others))} may be served first."
     if position == 0:
         return Reason("next", f"It runs next. {serving}", "Wait.")
-    more = f"Wait, or add processes: minirq worker -p {processes + 1} {_queue_word(sight)}"
+    more = f"Wait, or start another worker: minirq worker {_queue_word(sight)}"
     return Reason("behind", f"{counted(position, 'job runs', 'jobs run')} before it. {serving}", more)
 
 
@@ -254,12 +254,12 @@ def _started(sight: Sight) -> Iterator[Reason]:
     elif record.is_asked_to_stop:
         yield Reason(
             "canceled-running",
-            f"It runs on worker {worker} for {ran} and was canceled: it is interrupted, and killed if it"
-            " goes on.",
+            f"It has been running on worker {worker} for {ran} and was canceled: it is interrupted, and"
+            " killed if it goes on.",
             "Wait.",
         )
     else:
-        yield Reason("running", f"It runs on worker {worker} for {ran}.", "Wait.")
+        yield Reason("running", f"It has been running on worker {worker} for {ran}.", "Nothing to do.")
 
 
 def _ended(sight: Sight) -> Reason:

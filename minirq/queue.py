@@ -11,7 +11,7 @@ from minirq.job import Job
 from minirq.protocol import procedures, reads
 from minirq.protocol.operations import NewJob
 from minirq.protocol.procedures import Steps
-from minirq.protocol.submission import Duration, Function, OnWorkerLost, Submission, delayed
+from minirq.protocol.submission import Duration, Function, OnWorkerLost, Submission, at_time, delayed
 from minirq.protocol.watch import Place
 from minirq.queue_steps import QueueSteps, by_place
 from minirq.retry import Retry
@@ -141,7 +141,7 @@ class Queue(QueueSteps[Job[Any]]):
 
     def enqueue_at(self, datetime: datetime, f: Function, *args: Any, **kwargs: Any) -> Job[Any]:
         """Enqueue a call at a time of Redis' clock; a naive datetime is local. Keywords as in `enqueue`."""
-        return self._enqueue(delayed(self._job(Submission.of_call(f, args, kwargs)), datetime))
+        return self._enqueue(at_time(self._job(Submission.of_call(f, args, kwargs)), datetime))
 
     @staticmethod
     def prepare_data(

@@ -14,6 +14,7 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from minirq.connection import Config, check_server, connect, derive, safe_url
+from minirq.connection.faults import translate
 from minirq.exceptions import ConfigError, InvalidOption, UnsuitableServer
 
 
@@ -229,3 +230,10 @@ def test_valkey_is_known_by_its_own_version() -> None:
 )
 def test_safe_url_never_shows_a_password(given: redis_py.Redis | str, shown: str) -> None:
     assert safe_url(given) == shown
+
+
+def test_a_client_that_greets_an_old_server_is_told_which_version_is_needed() -> None:
+    error = redis_py.ResponseError("unknown command `HELLO`, with args beginning with: `3`, ")
+    said = translate(error, "SADD", "redis://old:6379/0")
+    assert isinstance(said, UnsuitableServer)
+    assert str(said) == "redis://old:6379/0 does not know HELLO: minirq needs Redis 6.2 or newer, or Valkey"

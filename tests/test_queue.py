@@ -388,3 +388,18 @@ def test_a_delay_may_be_text_seconds_or_in_the_past(queue: Queue) -> None:
 def test_meta_that_is_no_dict_is_refused(queue: Queue) -> None:
     with pytest.raises(InvalidOption, match="meta"):
         queue.enqueue(jobs.add, 1, meta=3)
+
+
+def test_what_is_mistaken_for_something_else_is_told_what_it_should_be(
+    queue: Queue, redis: redis_py.Redis
+) -> None:
+    with pytest.raises(InvalidOption, match=r"^a queue name is text, not Redis; pass it as connection=$"):
+        Queue(redis)  # type: ignore[arg-type]
+    for when in ("2040-01-01", "10m", 60):
+        with pytest.raises(InvalidOption, match="is not a datetime; for a delay call enqueue_in"):
+            queue.enqueue_at(when, jobs.add, 1)  # type: ignore[arg-type]
+    job = queue.enqueue(jobs.add, 1)
+    for timeout in (-1, float("nan")):
+        with pytest.raises(InvalidOption, match="timeout: "):
+            job.wait(timeout)
+    assert queue.count == 1

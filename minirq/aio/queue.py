@@ -14,7 +14,7 @@ from minirq.aio.waiting import wait_for_ends
 from minirq.protocol import procedures, reads
 from minirq.protocol.operations import NewJob
 from minirq.protocol.procedures import Steps
-from minirq.protocol.submission import Duration, Function, OnWorkerLost, Submission, delayed
+from minirq.protocol.submission import Duration, Function, OnWorkerLost, Submission, at_time, delayed
 from minirq.protocol.watch import Place
 from minirq.queue import EnqueueData, Queue
 from minirq.queue_steps import QueueSteps, by_place
@@ -161,7 +161,7 @@ class AsyncQueue(QueueSteps[AsyncJob[Any]]):
 
     async def enqueue_at(self, datetime: datetime, f: Function, *args: Any, **kwargs: Any) -> AsyncJob[Any]:
         """Enqueue a call at a time of Redis' clock; a naive datetime is local. Keywords as in `enqueue`."""
-        return await self._enqueue(delayed(self._job(Submission.of_call(f, args, kwargs)), datetime))
+        return await self._enqueue(at_time(self._job(Submission.of_call(f, args, kwargs)), datetime))
 
     prepare_data = staticmethod(Queue.prepare_data)
 

@@ -22,7 +22,7 @@ R = TypeVar("R")
 class DurationType(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.5
     """Seconds, or text such as "10m", from `least` on; -1 only with `allow_unlimited`."""
 
-    name = "seconds"
+    name = "duration"
 
     def __init__(self, least: float = 0.0, *, allow_unlimited: bool = False) -> None:
         self._least = least
@@ -72,6 +72,7 @@ def _with_config(command: Callable[Concatenate[Config, P], R], *names: str) -> C
 
     # connection.config reads the environment; click would read MINIRQ_WORKER_URL and the like beside it
     @click.option(
+        "-u",
         "--url",
         metavar="URL",
         allow_from_autoenv=False,
@@ -81,7 +82,7 @@ def _with_config(command: Callable[Concatenate[Config, P], R], *names: str) -> C
         "--namespace",
         metavar="NAME",
         allow_from_autoenv=False,
-        help="Begins every key [env: MINIRQ_NAMESPACE; default: minirq]",
+        help="Prefix of all Redis keys [env: MINIRQ_NAMESPACE; default: minirq]",
     )
     @click.option(
         *names,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 from collections.abc import Mapping
@@ -113,10 +114,13 @@ def worker(ctx: click.Context, config: Config, /, **_: Any) -> None:
     separated by spaces, paths by colons), and in the table [tool.minirq.worker] of pyproject.toml.
     """
     options = {**ctx.params, **_from_project(ctx, config.worker_defaults)}
+    unknown = _unknown_variables(ctx.command)
     if options["verbose"] and options["quiet"]:
         raise click.UsageError("--verbose and --quiet exclude each other")
     level = logging.DEBUG if options["verbose"] else logging.WARNING if options["quiet"] else logging.INFO
     set_up_logs(level=level, as_json=options["log_format"] == "json", may_color=ctx.color is not False)
+    if unknown:
+        logger.warning("%s: the worker has no such option, so it is ignored", ", ".join(unknown))
     _exit_when_told_to()
     paths = [str(Path(path).absolute()) for path in options["path"]]
     with pid_file(options["pid"]), reloading(paths) if options["reload"] else nullcontext():
@@ -175,6 +179,13 @@ def _from_project(ctx: click.Context, table: Mapping[str, object]) -> dict[str, 
             except click.BadParameter as error:
                 raise ConfigError(f"{source}: {error.message}") from None
     return found
+
+
+def _unknown_variables(command: click.Command) -> list[str]:
+    """The variables of the environment that look like options of the worker, and are none."""
+    start = "MINIRQ_WORKER_"
+    known = {f"{start}{param.human_readable_name.upper().replace('-', '_')}" for param in command.params}
+    return [safe_text(name) for name in sorted(os.environ) if name.startswith(start) and name not in known]
 
 
 def _settable(command: click.Command) -> list[click.Parameter]:

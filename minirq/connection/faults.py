@@ -92,10 +92,11 @@ def translate(error: Exception, what: str, where: str) -> MinirqError:
             f"Redis at {where} has reached maxmemory and refused {what}: nothing was enqueued;"
             " wait until workers have drained, or raise maxmemory"
         )
+    if "HELLO" in str(error) and "unknown command" in str(error).lower():
+        return UnsuitableServer(f"{where} does not know HELLO: minirq needs Redis 6.2 or newer, or Valkey")
     if is_passing(error):
-        return ServerUnavailable(
-            f"Redis at {where} cannot be reached for {what}: {error or type(error).__name__}"
-        )
+        reason = str(error).rstrip(".") or type(error).__name__
+        return ServerUnavailable(f"Redis at {where} cannot be reached: {reason}")
     return ServerFault(f"Redis at {where} answered {what} with an error: {error}")
 
 

@@ -18,11 +18,12 @@ from minirq.durations import parse_duration
 from minirq.exceptions import InvalidOption, SerializationError
 from minirq.protocol.function import is_foreign, name_function
 from minirq.protocol.names import check_job_id
-from minirq.protocol.operations import NewJob, Place, milliseconds
+from minirq.protocol.operations import NewJob, milliseconds
 from minirq.protocol.options import DEFAULT_OPTIONS, JobOptions
 from minirq.protocol.payload import Payload
 from minirq.protocol.serializers import Serializer
 from minirq.retry import Retry
+from minirq.text import safe_repr
 
 Function = Callable[..., Any] | str
 Duration = int | float | str | timedelta
@@ -196,15 +197,21 @@ def delayed(job: NewJob, when: Duration | datetime) -> NewJob:
 
     A delay is counted by Redis from the moment it arrives there; a naive datetime is local time.
     """
-    place: Place = "delay"
     if isinstance(when, datetime):
-        place, ms = "at", milliseconds(when.timestamp())
-    elif isinstance(when, timedelta):
+        return at_time(job, when)
+    if isinstance(when, timedelta):
         ms = milliseconds(when.total_seconds())
     else:
         is_past = isinstance(when, (int, float)) and when < 0
         ms = 0 if is_past else milliseconds(parse_duration(when, what="the delay"))
-    return replace(job, place=place, ms=max(ms, 0))
+    return replace(job, place="delay", ms=max(ms, 0))
+
+
+def at_time(job: NewJob, when: datetime) -> NewJob:
+    """The same job, to run at a time; a naive datetime is local time. Raises InvalidOption."""
+    if not isinstance(when, datetime):
+        raise InvalidOption(f"{safe_repr(when)} is not a datetime; for a delay call enqueue_in")
+    return replace(job, place="at", ms=max(milliseconds(when.timestamp()), 0))
 
 
 #: functions that were enqueued, by name: of each it is looked at once whose it is

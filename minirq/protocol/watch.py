@@ -15,6 +15,7 @@ from itertools import chain, islice
 from typing import Any
 
 from minirq.calls import Call
+from minirq.durations import parse_duration
 from minirq.protocol import operations, reads
 from minirq.protocol.keys import Keys
 from minirq.protocol.reads import can_be_key
@@ -77,9 +78,9 @@ class Watch:
         self._all = len(self._pending)
         self._queues = list(dict.fromkeys(queue for queue, _ in self._pending))
         self._waiter = secrets.token_hex(8)
-        self._timeout = timeout
+        self._timeout = None if timeout is None else parse_duration(timeout, what="timeout")
         self._now = now
-        self._deadline = float("inf") if timeout is None else now() + timeout
+        self._deadline = float("inf") if self._timeout is None else now() + self._timeout
 
     def steps(self) -> Generator[Any, Any, None]:
         """Yield what is to be done next, until all jobs have ended.

@@ -148,8 +148,8 @@ def test_wrong_usage(invoke: Invoke, queue: Queue, options: tuple[str, ...], sai
     ("arguments", "said"),
     [
         (("no-function",), "no-function"),
-        (("jobs.add", "--queue", "a b"), "a queue cannot hold spaces"),
-        (("jobs.add", "--job-id", "a b"), "a job id cannot hold spaces"),
+        (("jobs.add", "--queue", "a b"), "a queue name must not contain spaces"),
+        (("jobs.add", "--job-id", "a b"), "a job id must not contain spaces"),
         (("jobs.add", "--timeout", "0"), "job_timeout is 0"),
         (("jobs.add", "%1j"), "complex"),
     ],

@@ -14,9 +14,10 @@ import redis as redis_py
 from waits import until
 from workers import Invoke, StartWorker
 
-from minirq import Queue, Retry
+from minirq import Queue, Retry, SimpleWorker
 from minirq.protocol import operations, reads
 from minirq.protocol.failure import Failure
+from minirq.protocol.keys import Keys
 from minirq.protocol.operations import Settlement
 from minirq.store import Store
 
@@ -104,7 +105,7 @@ def test_others_are_before_it(queue: Queue, store: Store, because: Because) -> N
     pretend_worker(store, "mail", "default", processes=2, busy=1)
     assert because(jobs[2].id) == {
         "behind": "2 jobs run before it. 2 processes serve the queue, 1 of them busy."
-        " mail may be served first. / Wait, or add processes: minirq worker -p 3 default"
+        " mail may be served first. / Wait, or start another worker: minirq worker default"
     }
     pretend_worker(store, processes=2, busy=3, concurrency=10)
     assert "2 processes serve the queue, 3 of 20 places busy." in because(jobs[2].id)["behind"]
@@ -197,7 +198,7 @@ def test_it_runs(queue: Queue, start_worker: StartWorker, folder: Path, because:
     job = queue.enqueue("tasks.wait_for", str(folder / "gate"))
     worker = start_worker("--name", "web")
     until((folder / "gate.started").exists)
-    assert because(job.id) == {"running": "It runs on worker web for 0 s. / Wait."}
+    assert because(job.id) == {"running": "It has been running on worker web for 0 s. / Nothing to do."}
     worker.send_signal(signal.SIGSTOP)  # so that nobody interrupts it
     job.cancel()
     assert list(because(job.id)) == ["canceled-running"]
@@ -229,9 +230,10 @@ def test_it_has_run(queue: Queue, work: Work, because: Because) -> None:
     assert text.endswith(f"minirq requeue {bad.id}")
 
 
-def test_its_function_is_unknown(queue: Queue, work: Work, because: Because) -> None:
+def test_its_function_is_unknown(queue: Queue, because: Because) -> None:
     job = queue.enqueue("gone.away")
-    work()
+    queue.connection.hset(Keys().of("default").job(job.id), "missed", "1 0")  # long ago
+    SimpleWorker([queue]).work(max_jobs=1)
     [(code, text)] = because(job.id).items()
     assert code == "unknown-function"
     assert "gone" in text

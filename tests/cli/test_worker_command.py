@@ -157,7 +157,10 @@ def test_settings_come_from_the_command_line_the_environment_and_pyproject_in_th
 
     assert start_worker().wait() == 0
     assert queue.count == 5
-    assert start_worker(MINIRQ_WORKER_MAX_JOBS="2").wait() == 0
+    worker = start_worker(MINIRQ_WORKER_MAX_JOBS="2", MINIRQ_WORKER_PROCESES="4")
+    assert worker.wait() == 0
+    assert "MINIRQ_WORKER_PROCESES: the worker has no such option" in worker.log
+    assert "MINIRQ_WORKER_MAX_JOBS" not in worker.log
     assert queue.count == 3
     worker = start_worker("--max-jobs", "3", MINIRQ_WORKER_MAX_JOBS="2")
     assert worker.wait() == 0
