@@ -54,7 +54,7 @@ def test_start_status_stop(home: Path) -> None:
     assert json.loads(gone.stdout) == {"running": False, "home": str(home)}
 
 
-@pytest.mark.parametrize("command", [("info",), ("doctor",), ("job", "x"), ("explain", "x")])
+@pytest.mark.parametrize("command", [("info",), ("doctor",), ("job", "x"), ("explain", "x"), ("stop", "x")])
 def test_a_command_that_looks_starts_no_server(home: Path, command: tuple[str, ...]) -> None:
     where = {"MINIRQ_HOME": str(home), "MINIRQ_EMBEDDED": "1"}
     done = minirq(*command, **where)

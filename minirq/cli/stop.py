@@ -34,7 +34,7 @@ def stop(ctx: click.Context, config: Config, workers: tuple[str, ...], now: bool
     workers that have it. Each answers within seconds; one that is cut off from Redis stops when it is back.
     Exits with 1 if one has not answered yet.
     """
-    store = open_store(config)
+    store = open_store(config, starts_server=False)
     found = {worker.id: worker for name in workers for worker in workers_named(store, name)}
     shut_down(store, found.values(), now=now)
     left = _wait(store, found, now)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -37,8 +38,11 @@ def one_line(done: subprocess.CompletedProcess[str]) -> str:
     return lines[0]
 
 
-class _OldServer(socketserver.StreamRequestHandler):
-    """Answers INFO as Redis 5 does, and anything else with OK."""
+class _FakeServer(socketserver.StreamRequestHandler):
+    """Answers INFO with `info`, and anything else with `reply`."""
+
+    info = b"redis_version:5.0.14\r\nredis_mode:standalone\r\n"
+    reply = b"+OK\r\n"
 
     def handle(self) -> None:
         while header := self.rfile.readline():
@@ -46,18 +50,24 @@ class _OldServer(socketserver.StreamRequestHandler):
             for _ in range(int(header[1:])):
                 length = int(self.rfile.readline()[1:])
                 words.append(self.rfile.read(length + 2)[:-2])
-            info = b"redis_version:5.0.14\r\nredis_mode:standalone\r\n"
-            reply = b"$%d\r\n%s\r\n" % (len(info), info) if words[0].upper() == b"INFO" else b"+OK\r\n"
-            self.wfile.write(reply)
+            info = b"$%d\r\n%s\r\n" % (len(self.info), self.info)
+            self.wfile.write(info if words[0].upper() == b"INFO" else self.reply)
 
 
-@pytest.fixture
-def old_server() -> Iterator[str]:
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), _OldServer) as server:
+@contextmanager
+def serving(handler: type[_FakeServer]) -> Iterator[str]:
+    """The URL of a server that answers so."""
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler) as server:
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield f"redis://127.0.0.1:{server.server_address[1]}"
         server.shutdown()
+
+
+@pytest.fixture
+def old_server() -> Iterator[str]:
+    with serving(_FakeServer) as url:
+        yield url
 
 
 @each_command
@@ -65,22 +75,6 @@ def test_a_file_that_is_no_configuration(command: tuple[str, ...], tmp_path: Pat
     (tmp_path / "settings.py").write_text('REDIS_URL = "redis://localhost"\n')
     said = one_line(minirq(*command, "--config", str(tmp_path / "settings.py")))
     assert "settings.py has no table [tool.minirq]" in said
-
-
-class _LyingServer(socketserver.StreamRequestHandler):
-    """Answers INFO as Redis does, and anything else with `reply`."""
-
-    reply = b""
-
-    def handle(self) -> None:
-        while header := self.rfile.readline():
-            words = []
-            for _ in range(int(header[1:])):
-                length = int(self.rfile.readline()[1:])
-                words.append(self.rfile.read(length + 2)[:-2])
-            info = b"redis_version:7.0.15\r\naof_enabled:1\r\n"
-            is_info = words[0].upper() == b"INFO" and self.reply != b"INFO"
-            self.wfile.write(b"$%d\r\n%s\r\n" % (len(info), info) if is_info else self.reply)
 
 
 LIES = {
@@ -103,13 +97,9 @@ LIES = {
     ids=" ".join,
 )
 def test_a_server_that_answers_what_nobody_asked(command: tuple[str, ...], lie: str) -> None:
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), _LyingServer) as server:
-        server.daemon_threads = True
-        server.RequestHandlerClass = type("Liar", (_LyingServer,), {"reply": LIES[lie]})
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        url = f"redis://127.0.0.1:{server.server_address[1]}"
+    modern = b"redis_version:7.0.15\r\naof_enabled:1\r\n"
+    with serving(type("Liar", (_FakeServer,), {"info": modern, "reply": LIES[lie]})) as url:
         done = CliRunner().invoke(cli, [*command, "--url", url])
-        server.shutdown()
     assert done.exception is None or isinstance(done.exception, SystemExit), done.exc_info
     assert done.exit_code in (0, 1)
     assert all(char.isprintable() or char == "\n" for char in done.output)
