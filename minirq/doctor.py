@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from minirq.durations import span
+from minirq.exceptions import ServerFault
 from minirq.overview import LATE_BEAT, QueueView
 from minirq.protocol.defaults import MANY_FAILED
 from minirq.store import Store
@@ -39,7 +40,12 @@ class Finding:
 
 def look(store: Store) -> list[Finding]:
     """Look at the server, the workers and the queues. Changes nothing."""
-    return list(findings(read_vitals(store)))
+    try:
+        vitals = read_vitals(store)
+    except ServerFault as error:
+        text = f"Claims fail: a key of a queue cannot be read: {safe_text(str(error))}"
+        return [Finding("queues", "bad", text, "Delete or rename the key that is of another type.")]
+    return list(findings(vitals))
 
 
 def findings(vitals: Vitals) -> Iterator[Finding]:
@@ -145,6 +151,14 @@ def _workers(vitals: Vitals) -> Iterator[Finding]:
         "workers", "ok", f"{len(seen.workers):,} running, with {counted(processes, 'process', 'processes')}"
     )
     for worker in seen.workers:
+        if worker.failing:
+            yield Finding(
+                "workers",
+                "bad",
+                f"Claims fail in {counted(worker.failing, 'process', 'processes')} of worker"
+                f" {safe_text(seen.name_of(worker))}: Redis answers them with errors",
+                "Its log has the error: mend or delete the key.",
+            )
         silence = worker.silence(vitals.overview.at)
         if silence >= LATE_BEAT:
             text = f"Worker {safe_text(seen.name_of(worker))} has not been heard of for {span(silence)}"
@@ -173,6 +187,15 @@ def _queue(queue: QueueView, vitals: Vitals) -> Iterator[Finding]:
             "bad",
             f"{counted(late, 'delayed job is', 'delayed jobs are')} overdue: no worker moves them",
             to_do,
+        )
+    if queue.unknown:
+        trouble = True
+        ids = " ".join(shell_word(job_id, "ID") for job_id in vitals.aside.get(queue.name, []))
+        yield Finding(
+            subject,
+            "bad",
+            f"{counted(queue.unknown, 'job is', 'jobs are')} set aside: they have keys that cannot be read",
+            f"Mend or delete these keys, as the log of the workers says, then: minirq requeue {ids}",
         )
     if queue.failed:
         trouble = True

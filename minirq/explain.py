@@ -127,6 +127,12 @@ def reasons(sight: Sight) -> Iterator[Reason]:
             yield Reason("deferred", "It waits for other jobs.")
         case status if status in ENDED:
             yield _ended(sight)
+        case "unknown":
+            yield Reason(
+                "set-aside",
+                "One of its keys could not be read, so it was set aside.",
+                f"Mend the key that the log of the workers names, then: minirq requeue {_job_word(sight)}",
+            )
         case status:
             yield Reason(
                 "unknown-status",

@@ -32,7 +32,7 @@ _AHEAD = (JobStatus.SCHEDULED, JobStatus.DEFERRED)
 
 @dataclass(frozen=True, slots=True)
 class QueueView:
-    """The jobs of a queue, counted by where they are.
+    """The jobs of a queue, counted by where they are; `unknown` are those with a key that cannot be read.
 
     `oldest_seconds` is the age of the job that runs next, since it came into the queue; None if nothing
     waits. `paused_until` is None for a queue that is not paused, and for one paused until it is resumed.
@@ -48,6 +48,7 @@ class QueueView:
     canceled: int
     stopped: int
     expired: int
+    unknown: int = 0
     oldest_seconds: float | None = None
     is_paused: bool = False
     paused_until: datetime | None = None
@@ -70,7 +71,7 @@ class WorkerView:
     Workers may share a `name`; `id` is the name and what tells it apart. A worker that was asked to stop at
     `stopping_since` takes no new jobs.
     Each of `processes` runs up to `concurrency` jobs at once. `running` is how many run; those that run
-    longest are in `busy`, up to 100.
+    longest are in `busy`, up to 100. Redis answers `failing` of the processes with errors.
     """
 
     name: str
@@ -86,6 +87,7 @@ class WorkerView:
     busy: tuple[BusyJob, ...]
     done: int
     failed: int
+    failing: int = 0
     stopping_since: datetime | None = None
 
     @property
@@ -169,6 +171,7 @@ def _counts(queue: QueueKeys, now_ms: int) -> list[Any]:
         reads.waiting(queue, -1, -1),
         reads.count(queue),
         reads.paused(queue),
+        reads.index_count(queue, "unknown"),
         *(reads.index_count(queue, status) for status in _AHEAD),
         # what has been forgotten stays in the index until some worker trims it
         *(reads.index_count_from(queue, status, now_ms) for status in ENDED),
@@ -176,12 +179,13 @@ def _counts(queue: QueueKeys, now_ms: int) -> list[Any]:
 
 
 def _queue(name: str, reply: list[Any], running: int, following: Record | None, now_ms: int) -> QueueView:
-    _, _, waiting, paused_ms, *counts = reply
+    _, _, waiting, paused_ms, unknown, *counts = reply
     since = following.enqueued_at if following else None
     return QueueView(
         name=name,
         waiting=waiting,
         running=running,
+        unknown=unknown,
         **dict(zip((*_AHEAD, *ENDED), counts, strict=True)),
         oldest_seconds=max(now_ms / 1000 - since.timestamp(), 0.0) if since else None,
         is_paused=paused_ms == -1 or paused_ms > now_ms,
@@ -206,6 +210,7 @@ def _worker(worker_id: str, beat_ms: float, portrait: dict[str, str], now_ms: in
         busy=busy,
         done=int(_number(portrait.get("done", ""))),
         failed=int(_number(portrait.get("failed", ""))),
+        failing=int(_number(portrait.get("failing", ""))),
         stopping_since=_time(_number(portrait.get("stopping", "")) * 1000),
     )
 

@@ -17,6 +17,8 @@ from minirq.store import Store
 SEARCH_PATIENCE = 5.0
 #: a delayed job is late if it is still parked so long after its time, seconds
 LATE_AFTER = 15.0
+#: jobs of a queue that are set aside and named
+MOST_NAMED = 5
 _PINGS = 5
 
 
@@ -56,13 +58,18 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Vitals:
-    """All that is looked at. `late` says how many delayed jobs of which queue should have come by now."""
+    """All that is looked at.
+
+    `late` says how many delayed jobs of which queue should have come by now, `aside` which jobs of it are
+    set aside: the first ones of them.
+    """
 
     server: Server
     overview: Overview
     held: tuple[Held, ...]
     is_search_complete: bool
     late: dict[str, int]
+    aside: dict[str, list[str]]
 
 
 def read_vitals(store: Store) -> Vitals:
@@ -74,6 +81,10 @@ def read_vitals(store: Store) -> Vitals:
     counts = store.sender.send_all(
         [reads.index_count_until(store.keys.of(name), JobStatus.SCHEDULED, due_ms) for name in names]
     )
+    aside = [queue.name for queue in seen.queues if queue.unknown]
+    ids = store.sender.send_all(
+        [reads.index_ids(store.keys.of(name), "unknown", 0, MOST_NAMED - 1) for name in aside]
+    )
     lists, is_complete = _search(store)
     return Vitals(
         server=_server(store),
@@ -81,6 +92,7 @@ def read_vitals(store: Store) -> Vitals:
         held=tuple(_held(store, lists, now_ms)),
         is_search_complete=is_complete,
         late={name: count for name, count in zip(names, counts, strict=True) if count},
+        aside=dict(zip(aside, ids, strict=True)),
     )
 
 

@@ -154,6 +154,8 @@ def _queue_notes(queue: QueueView) -> Iterator[str]:
         "stopped": queue.stopped,
         "expired": queue.expired,
     }
+    if queue.unknown:
+        yield click.style(f"  {queue.unknown:,} set aside: minirq doctor says which", fg="red")
     if any(others.values()):
         yield "  " + ", ".join(f"{count:,} {state}" for state, count in others.items() if count)
 

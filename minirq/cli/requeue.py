@@ -81,8 +81,11 @@ def _requeue_named(store: Store, ids: tuple[str, ...], queue: str | None) -> _Do
     wanted = list(dict.fromkeys(ids))
     found = store.sender.run(procedures.find(store.keys, wanted, queue))
     places: dict[str, list[str]] = {}
+    names = store.sender.send(reads.queue_names(store.keys)) if queue is None else [queue]
     for job_id, where in zip(wanted, found, strict=True):
-        if where is None:
+        if where is None and (name := _set_aside_in(store, names, job_id)):
+            places.setdefault(name, []).append(job_id)
+        elif where is None:
             done.refused[job_id] = _reason("") + ("" if queue is None else f" in queue {queue}")
         else:
             places.setdefault(where.queue, []).append(job_id)
@@ -93,6 +96,14 @@ def _requeue_named(store: Store, ids: tuple[str, ...], queue: str | None) -> _Do
             else:
                 done.refused[job_id] = _reason(outcome)
     return done
+
+
+def _set_aside_in(store: Store, names: list[str], job_id: str) -> str | None:
+    """The queue in which a job without a record is set aside: its key was broken, and has been deleted."""
+    scores = store.sender.send_all(
+        [reads.index_score(store.keys.of(name), "unknown", job_id) for name in names]
+    )
+    return next((name for name, score in zip(names, scores, strict=True) if score is not None), None)
 
 
 def _requeue_failed(store: Store, queue: str | None) -> _Done:

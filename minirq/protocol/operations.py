@@ -113,6 +113,15 @@ class Settlement:
     place: Literal["queue", "front"] = "queue"
 
 
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """A job with a key that cannot be read, and why."""
+
+    queue: str
+    id: str
+    why: str
+
+
 SETTLED, SETTLED_BEFORE, DELETED, FENCED, MISSED_TOO_LONG = 1, 2, 3, 0, 4
 
 
@@ -122,6 +131,7 @@ class Settled:
 
     codes: list[int]
     claim: Claim
+    aside: Sequence[SetAside] = ()
 
 
 def finish(
@@ -146,14 +156,19 @@ def finish(
 
 
 def _read_settled(reply: bytes) -> Settled:
-    codes, state, jobs, pause_ms, company = msgpack.unpackb(reply, raw=True)
+    codes, state, jobs, pause_ms, company, aside = msgpack.unpackb(reply, raw=True)
     part = iter(jobs)
     claimed = [
         Claimed(number - 1, _text(job_id), payload, run, attempts, lost, not is_fresh)
         for payload, number, job_id, run, attempts, lost, is_fresh in zip(*[part] * 7, strict=True)
     ]
     pause = pause_ms / 1000 if pause_ms > 0 else None
-    return Settled(codes, Claim(state.decode(), claimed, pause, _text(company)))
+    return Settled(codes, Claim(state.decode(), claimed, pause, _text(company)), _set_aside(aside))
+
+
+def _set_aside(flat: Sequence[bytes]) -> list[SetAside]:
+    part = map(_text, flat)
+    return [SetAside(*three) for three in zip(part, part, part, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,12 +203,13 @@ def _read_beat(reply: Any) -> Beat:
 
 @dataclass(frozen=True, slots=True)
 class TakenBack:
-    """A job of a dead owner and its fate: queued, scheduled, failed, canceled or deleted."""
+    """A job of a dead owner and its fate: queued, scheduled, failed, canceled, deleted, unknown (`why`)."""
 
     id: str
     owner: str
     fate: str
     lost: int
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +266,10 @@ def sweep(
 
 def _read_swept(reply: Any) -> Swept:
     state, *jobs = reply
-    taken = [TakenBack(_text(i), _text(owner), _text(fate), lost) for i, owner, fate, lost in jobs]
+    taken = [
+        TakenBack(_text(i), _text(owner), _text(fate), lost, *map(_text, why))
+        for i, owner, fate, lost, *why in jobs
+    ]
     return Swept(taken, state == b"refused", state == b"more")
 
 
@@ -267,6 +286,7 @@ class Promoted:
     is_more: bool = False
     is_sweep_due: bool = False
     failed: int | None = None
+    aside: Sequence[SetAside] = ()
 
 
 def promote(
@@ -282,9 +302,11 @@ def promote(
 
 
 def _read_promoted(reply: Any) -> Promoted:
-    moved, next_ms, _, trim, sweep, failed = reply
+    moved, next_ms, _, trim, sweep, failed, aside = reply
     next_in = None if next_ms < 0 else next_ms / 1000
-    return Promoted(moved, next_in, bool(trim), bool(sweep), None if failed < 0 else failed)
+    return Promoted(
+        moved, next_in, bool(trim), bool(sweep), None if failed < 0 else failed, _set_aside(aside)
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,9 +19,9 @@ from minirq.protocol.payload import MAX_ID_BYTES
 
 STARTING, WAITING, BUSY = 0, 1, 2
 
-# state, stop flag and wait flag, slots ever used, jobs done and failed; then the columns: sequences, stop
+# state, flags (stop, wait, failing), slots ever used, jobs done and failed; then the columns: sequences, stop
 # requests (the sequence at which they aim), deadlines, and what else there is to say about each slot
-_STATE, _STOP, _WAIT = 0, 1, 2
+_STATE, _STOP, _WAIT, _FAILING = 0, 1, 2, 3
 _USED = struct.Struct("<I")
 _USED_AT = 4
 _COUNTS = struct.Struct("<QQ")
@@ -67,6 +67,10 @@ class Board:
     def set_state(self, state: int) -> None:
         """Say whether the child waits for work. A waiting child can be killed without harm."""
         self._memory[_STATE] = state
+
+    def set_failing(self, is_failing: bool) -> None:
+        """Say whether Redis answers what the child sends with errors."""
+        self._memory[_FAILING] = is_failing
 
     def wait_begins(self) -> None:
         """Say that the server may from now on move a job to this child without being asked for one again."""
@@ -124,6 +128,11 @@ class Board:
     def state(self) -> int:
         """STARTING, WAITING or BUSY."""
         return self._memory[_STATE]
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether Redis answers with errors what the child sends."""
+        return self._memory[_FAILING] == 1
 
     @property
     def may_be_served(self) -> bool:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from minirq.connection.sender import Sender
 from minirq.protocol import operations
 from minirq.protocol.failure import Failure
-from minirq.protocol.operations import Settlement, TakenBack
+from minirq.protocol.operations import SetAside, Settlement, TakenBack
 from minirq.text import safe_text
-from minirq.worker.journal import log_death, log_failed
+from minirq.worker.journal import log_death, log_failed, log_set_aside
 from minirq.worker.rounds import Rounds
 from minirq.worker.settings import WorkerSettings
 
@@ -74,6 +74,7 @@ class Burials:
                 case Verdict(owner, settlement):
                     queues = self._settings.queue_keys
                     settled = self._sender.send(operations.finish(queues, owner, [settlement], want=0))
+                    log_set_aside(settled.aside)
                     if settlement.verb == "failed" and settled.codes == [operations.SETTLED]:
                         log_failed(self._settings, settlement)
                 case Burial() as burial:
@@ -106,6 +107,9 @@ def log_taken_back(queue: str, taken: list[TakenBack], evidence: Failure) -> Non
     for job in taken:
         if job.fate == "failed":
             log_death(queue, job.id, evidence, job.owner.rsplit(":", 2)[0])
+            continue
+        if job.fate == "unknown":
+            log_set_aside([SetAside(queue, job.id, job.why)])
             continue
         logger.warning(
             "job %s taken back from %s (queue %s): %s, deaths of its process so far: %d",

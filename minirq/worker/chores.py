@@ -23,6 +23,7 @@ from minirq.worker import evidence
 from minirq.worker.burials import Burial, Burials, Verdict, log_taken_back
 from minirq.worker.ears import Ears
 from minirq.worker.fleet import Fleet
+from minirq.worker.journal import log_set_aside
 from minirq.worker.patience import Patience
 from minirq.worker.rounds import Rounds
 from minirq.worker.settings import WorkerSettings
@@ -282,6 +283,7 @@ class Chores:
         self._trims.update(dict.fromkeys(trimmed, now + TRIM_EVERY))
         calls = [operations.promote(self._keys.of(name), trim=name in trimmed) for name in names]
         for name, promoted in self._rounds.make("promote", names, calls):
+            log_set_aside(promoted.aside)
             if promoted.is_more:
                 self._trims[name] = now + _MORE_PAUSE
             if promoted.failed is not None:
@@ -293,6 +295,8 @@ class Chores:
         """Do for queues of others what is due there. Returns those in which there is more to do."""
         calls = [operations.promote(self._keys.of(name), trim=True) for name in names]
         promoted = dict(self._rounds.make("promote", names, calls))
+        for reply in promoted.values():
+            log_set_aside(reply.aside)
         due = [name for name, reply in promoted.items() if reply.is_sweep_due]
         unfinished = self._sweep(due) if due else []
         return unfinished + [name for name, reply in promoted.items() if reply.is_more or reply.next_in == 0]

@@ -6,11 +6,19 @@ Names and messages come from jobs, so they are escaped. Arguments are never logg
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from minirq.protocol.failure import Failure, decode
-from minirq.protocol.operations import DELETED, FENCED, MISSED_TOO_LONG, SETTLED, Claimed, Settlement
+from minirq.protocol.operations import (
+    DELETED,
+    FENCED,
+    MISSED_TOO_LONG,
+    SETTLED,
+    Claimed,
+    SetAside,
+    Settlement,
+)
 from minirq.protocol.payload import MAX_ID_BYTES
 from minirq.text import safe_text
 from minirq.worker.outcome import Failed, Finished, Interrupted, Missed, Outcome, Retrying
@@ -21,6 +29,16 @@ logger = logging.getLogger("minirq.worker.jobs")
 _REFUSED = "minirq.exceptions.FunctionRefused"
 #: before a job is tried again whose function was missed for the first time (lua/finish.lua), seconds
 _FIRST_PAUSE = 0.5
+
+
+def log_set_aside(aside: Iterable[SetAside]) -> None:
+    """Say which jobs cannot be read, and were set aside."""
+    for job in aside:
+        shown = safe_text(job.id, MAX_ID_BYTES)
+        logger.error(
+            "job %s (queue %s) is set aside: %s. Once that is mended, run it with: minirq requeue %s",
+            shown, safe_text(job.queue), safe_text(job.why), shown,
+        )  # fmt: skip
 
 
 class Journal:

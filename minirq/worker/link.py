@@ -26,6 +26,7 @@ from minirq.protocol.payload import Payload
 from minirq.protocol.submission import record_fields
 from minirq.worker.board import Board
 from minirq.worker.fault_points import fault
+from minirq.worker.journal import log_set_aside
 from minirq.worker.patience import Patience
 from minirq.worker.settings import WorkerSettings
 
@@ -99,6 +100,8 @@ class Link:
             settled = self._persist(call)
             if want:
                 self.claimed_at = self._sent_at
+        if settled.aside:
+            log_set_aside(settled.aside)
         if self._settings.is_burst:
             for settlement in settlements:
                 if settlement.verb == "miss":
@@ -163,7 +166,10 @@ class Link:
             try:
                 reply = self._sender.send(call)
             except (ServerUnavailable, ServerFault) as error:
+                self._board.set_failing(isinstance(error, ServerFault))
                 time.sleep(self._patience.failed(error))
             else:
+                if self._patience.is_tried:
+                    self._board.set_failing(False)
                 self._patience.succeeded()
                 return reply

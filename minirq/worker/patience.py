@@ -7,7 +7,7 @@ import random
 import time
 from math import inf
 
-from minirq.exceptions import MinirqError, ServerUnavailable
+from minirq.exceptions import MinirqError, ServerFault, ServerUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +24,7 @@ class Patience:
     def __init__(self, *, is_quiet: bool = False, limit: float = inf) -> None:
         self._level = logging.DEBUG if is_quiet else logging.WARNING
         self._since: float | None = None
+        self._is_fault_said = False
         self._pause = FIRST
         self._limit = limit
 
@@ -36,7 +37,11 @@ class Patience:
         """Note a failure; return the seconds until the next attempt. At the limit, raise it."""
         if self._since is None:
             self._since = time.monotonic()
-            logger.log(self._level, "%s; waiting for it", error)
+            if not isinstance(error, ServerFault):
+                logger.log(self._level, "%s; waiting for it", error)
+        if isinstance(error, ServerFault) and not self._is_fault_said:  # only who sent this call hears of it
+            self._is_fault_said = True
+            logger.error("%s; it is sent again until that is mended", error)
         if time.monotonic() - self._since >= self._limit and isinstance(error, ServerUnavailable):
             raise ServerUnavailable(f"{error}; a burst waits for {self._limit:g} s") from error
         pause = self._pause
@@ -48,4 +53,5 @@ class Patience:
         if self._since is not None:
             logger.log(self._level, "Redis is back after %.1f s", time.monotonic() - self._since)
             self._since = None
+            self._is_fault_said = False
             self._pause = FIRST

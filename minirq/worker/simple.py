@@ -178,6 +178,7 @@ class SimpleWork:
             "busy": portrait(slots, self._settings.queues),
             "done": done,
             "failed": failed,
+            "failing": int(self._board.is_failing),
             "stopping": self._stopping_since,
         }
 

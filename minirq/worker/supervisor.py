@@ -212,6 +212,7 @@ class Supervisor:
             "busy": portrait(slots, self._settings.queues),
             "done": done,
             "failed": failed,
+            "failing": sum(child.board.is_failing for child in self._children),
             "stopping": self._stopping_since,
         }
 

@@ -31,7 +31,7 @@ SERVER = Server(
 )  # fmt: skip
 QUEUE = QueueView("mail", 0, 0, 0, 0, 0, 0, 0, 0, 0)
 WORKER = WorkerView("w.1", "w.1:a", "host", 1, ("mail",), NOW, NOW, (11, 12), 1, 0, (), 0, 0)
-HEALTHY = Vitals(SERVER, Overview(NOW, (QUEUE,), (WORKER,)), (), True, {})
+HEALTHY = Vitals(SERVER, Overview(NOW, (QUEUE,), (WORKER,)), (), True, {}, {})
 
 
 def seen(queue: QueueView = QUEUE, *workers: WorkerView) -> Overview:
@@ -246,6 +246,28 @@ def test_marks_are_coloured_on_a_terminal_only_and_not_with_no_color(
     plain = on_terminal("doctor", NO_COLOR="1")
     assert "\x1b" not in plain
     assert "ok    server" in plain
+
+
+def test_claims_that_fail_are_told_until_the_key_is_mended(
+    invoke: Invoke, redis: redis_py.Redis, queue: Queue, start_worker: StartWorker
+) -> None:
+    redis.set("minirq:{default}:bell", "text")
+    redis.lpush("minirq:{default}:queue", "no payload", "nor this")
+    worker = start_worker("--lease", "0.5")
+    until(lambda: "Claims fail in 1 process of worker" in invoke("doctor").output)
+    assert worker.log.count("it is sent again until that is mended") == 1
+    redis.delete("minirq:{default}:bell")
+    assert queue.enqueue("tasks.add", 1, 2).wait(10) == 3
+    until(lambda: "Claims fail" not in invoke("doctor").output)
+
+
+def test_an_index_of_another_type_is_told(invoke: Invoke, redis: redis_py.Redis, queue: Queue) -> None:
+    queue.enqueue("tasks.add", 1, 2)
+    redis.set("minirq:{default}:expired", "text")
+    done = invoke("doctor")
+    assert done.exit_code == 1
+    assert "Claims fail: a key of a queue cannot be read" in done.output
+    assert "WRONGTYPE" in done.output
 
 
 def test_it_changes_nothing(invoke: Invoke, queue: Queue, redis: redis_py.Redis) -> None:

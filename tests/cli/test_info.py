@@ -27,11 +27,11 @@ Work = Callable[..., None]
 
 QUEUE_FIELDS = {
     "name", "waiting", "running", "scheduled", "deferred", "failed", "finished", "canceled", "stopped",
-    "expired", "oldest_seconds", "is_paused", "paused_until",
+    "expired", "unknown", "oldest_seconds", "is_paused", "paused_until",
 }  # fmt: skip
 WORKER_FIELDS = {
     "name", "host", "pid", "queues", "started", "last_beat", "processes", "concurrency", "running", "busy",
-    "done", "failed", "id", "stopping_since",
+    "done", "failed", "failing", "id", "stopping_since",
 }  # fmt: skip
 
 

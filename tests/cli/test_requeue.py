@@ -49,6 +49,34 @@ def test_what_cannot_be_requeued_is_named_with_the_reason_and_the_others_are_req
     assert queue.job_ids == ["waits", "good"]
 
 
+def test_a_job_with_a_broken_key_is_shown_and_comes_back_once_the_key_is_gone(
+    queue: Queue, redis: redis_py.Redis, work: Work, run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken, good = queue.enqueue("jobs.add", 1, 2, job_id="broken"), queue.enqueue("jobs.add", 3, 4)
+    record = Keys().of("default").job("broken")
+    redis.delete(record)
+    redis.set(record, "text")
+    work()
+    assert good.result == 7
+    errors = [entry.getMessage() for entry in caplog.records if entry.levelname == "ERROR"]
+    assert errors == [
+        "job broken (queue default) is set aside: one of its keys is of another type (WRONGTYPE)."
+        " Once that is mended, run it with: minirq requeue broken"
+    ]
+    assert "  1 set aside: minirq doctor says which\n" in run("info").stdout
+    done = run("doctor")
+    assert done.returncode == 1
+    assert "1 job is set aside: they have keys that cannot be read" in done.stdout
+    assert "minirq requeue broken" in done.stdout
+
+    redis.delete(record)
+    done = run("requeue", "broken")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "Requeued 1 job.\n", "")
+    work()
+    assert broken.result == 3
+    assert "set aside" not in run("info").stdout
+
+
 def test_all_of_every_queue_or_of_one(redis: redis_py.Redis, work: Work, run: Run) -> None:
     queues = [Queue(name, redis) for name in ("a", "b")]
     for queue in queues:

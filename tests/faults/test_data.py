@@ -118,6 +118,37 @@ def test_a_status_is_not_known(shared: Queue, trace: Path) -> None:
     assert not lines(trace)
 
 
+def hurt(queue: Queue, key: str) -> None:
+    queue.connection.delete(key)
+    queue.connection.set(key, "text")
+
+
+def test_a_record_is_of_another_type_while_the_job_waits(
+    shared: Queue, worker: HurtWorker, trace: Path
+) -> None:
+    shared.connection.hset(KEYS.meta, "paused", -1)
+    before, broken, after = (shared.enqueue(jobs.append, str(trace), line) for line in ("1", "x", "2"))
+    hurt(shared, KEYS.job(broken.id))
+    shared.resume()
+    after.wait(10)
+    assert (before.is_finished, lines(trace)) == (True, ["1", "2"])
+    assert f"job {broken.id} (queue default) is set aside" in worker.log
+    assert shared.connection.zscore(KEYS.index("unknown"), broken.id) is not None
+    shared.connection.delete(KEYS.job(broken.id))
+
+
+def test_the_errors_of_a_job_are_of_another_type_when_it_fails(
+    shared: Queue, worker: HurtWorker, trace: Path
+) -> None:
+    job = shared.enqueue(jobs.fail_slowly, str(trace), 0.5)
+    hurt(shared, KEYS.errors(job.id))
+    until(lambda: job.get_status() == "unknown")
+    assert shared.enqueue(jobs.add, 1).wait(10) == 1
+    assert f"job {job.id} (queue default) is set aside" in worker.log
+    shared.connection.delete(KEYS.errors(job.id))
+    assert job.requeue().wait(10) == "second"
+
+
 def test_an_argument_cannot_be_carried(shared: Queue) -> None:
     before = set(shared.connection.keys("*:{*"))
     for argument in (object(), open, {1: {2: lambda: 0}}, "x" * 20_000_000):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple
-
 import pytest
 from stage import LEASE, LINGER, Stage, ids, payload
 
@@ -11,7 +9,7 @@ DAY_MS = 86_400_000
 
 
 def fates(taken: list) -> list[tuple[str, str, str, int]]:
-    return [astuple(job) for job in taken]
+    return [(job.id, job.owner, job.fate, job.lost) for job in taken]
 
 
 # --- beats ------------------------------------------------------------------------------------

@@ -33,10 +33,11 @@ local function leave_to_claim()
   return "waiting"
 end
 
-if status == "scheduled" or status == "deferred" then
+if status == "scheduled" or status == "deferred" or status == "unknown" then
   if not keep then delete() return status end
+  local kept = redis.call("GET", prefix .. "payload:" .. id) or ""
   redis.call("ZREM", prefix .. status, id)
-  park_canceled(redis.call("GET", prefix .. "payload:" .. id) or "")
+  park_canceled(kept)
   if tonumber(f[3]) == 0 and not f[2] then redis.call("DEL", prefix .. "payload:" .. id) end -- nothing is kept
 elseif status == "started" then
   if keep then interrupt(prefix, id, "canceled") else redis.call("HSET", job, "gone", 1) end

@@ -13,16 +13,18 @@
 --                   the first miss is ms ago; then failed. blob the error. ms -1: never, the delay is 10 s, and
 --                   the time does not count as the first miss; promote brings it back sooner
 --         release   given back unstarted to the front; no attempt is counted
--- Returns a msgpack array { codes, state, jobs, pause_ms, company } (lib/claim.lua), a code for each settlement:
+-- Returns a msgpack array { codes, state, jobs, pause_ms, company, aside } (lib/claim.lua; aside is flat, for each job
+--       that was set aside: queue, id, why), a code for each settlement:
 --       1 settled · 2 this run had been settled already · 3 the job was deleted meanwhile
 --       0 fenced: another run holds the job, or none; the outcome is dropped
 --       4 a miss was settled, and the job has failed · below 0: and it is tried again in so many ms
+--       5 a key of the job cannot be read: it was set aside
 --
 -- A run may settle if the payload is in its owner's processing list and the hash says started, with its run number.
 -- A job that is asked to stop is not run again: a retry or a release ends it as canceled.
 -- Arguments and reply are one string each: packing, and parsing a reply of hundreds of items, is what a client
 -- spends its time on otherwise.
---#include defaults time keys ids states park claim room
+--#include defaults time keys ids states park aside claim room
 
 local FIRST_MISS_MS, GIVEN_BACK_MS = 500, 10000
 local call = redis.call
@@ -42,8 +44,8 @@ local function held_in(number)
       by_id[id] = payload
     end
     for _, payload in ipairs(copies) do
-      local sum = call("HGET", prefix .. "job:" .. id_of(payload), "sum")
-      if sum and not is_stale(sum, payload) then by_id[id_of(payload)] = payload end
+      local sum = redis.pcall("HGET", prefix .. "job:" .. id_of(payload), "sum")
+      if type(sum) == "string" and not is_stale(sum, payload) then by_id[id_of(payload)] = payload end
     end
     queue = { prefix = prefix, by_id = by_id, size = #list, gone = {} }
     held[number] = queue
@@ -88,12 +90,12 @@ local function settle(number, id, run, verb, blob, ms, place)
   local status, waiters, stop = f[1], f[5], f[6]
   -- what BLMOVE has brought and nobody has claimed yet is queued: an old request must not settle that
   if not payload or (status and status ~= "started") then
-    local settled_before = f[2] and tonumber(f[2]) == run and status ~= "started" and call("HGET", job, "owner") == owner
+    local settled_before = f[2] and f[2] + 0 == run and status ~= "started" and call("HGET", job, "owner") == owner
     return settled_before and 2 or 0
   end
-  if status and tonumber(f[2]) ~= run then return 0 end
-  local attempts = tonumber(f[3] or 0)
-  local blemished = attempts > 0 or (f[4] and tonumber(f[4]) > 0)
+  if status and f[2] + 0 ~= run then return 0 end
+  local attempts = (f[3] or 0) + 0
+  local blemished = attempts > 0 or (f[4] and f[4] + 0 > 0)
   queue.gone[#queue.gone + 1] = payload
   queue.by_id[id] = nil
 
@@ -135,8 +137,32 @@ local function settle(number, id, run, verb, blob, ms, place)
   return 1
 end
 
-for i = 1, #settlements, 7 do
-  codes[#codes + 1] = settle(unpack(settlements, i, i + 6))
+local at = 1
+local function settle_rest()
+  while at <= #settlements do
+    codes[#codes + 1] = settle(unpack(settlements, at, at + 6))
+    at = at + 7
+  end
+end
+
+-- The job at which that stopped: its place in the batch is passed over.
+local function set_current_aside(err)
+  local id, queue, why = settlements[at + 1], held_in(settlements[at]), reason_of(err)
+  if queue.by_id[id] then
+    queue.gone[#queue.gone + 1] = queue.by_id[id]
+    queue.by_id[id] = nil
+  end
+  local payload = queue.gone[#queue.gone]
+  local is_held = payload and id_of(payload) == id
+  if is_held then set_aside(queue.prefix, id, payload, why) end
+  codes[#codes + 1] = is_held and 5 or 0
+  at = at + 7
+end
+
+while true do
+  local ok, err = pcall(settle_rest)
+  if ok then break end
+  set_current_aside(err)
 end
 for key, entries in pairs(batched) do call("ZADD", key, unpack(entries)) end
 batched = nil
@@ -151,11 +177,16 @@ for _, queue in pairs(held) do
   end
 end
 
-if want == 0 then return cmsgpack.pack({ codes, "ok", {}, 0, "" }) end
+if want == 0 then return cmsgpack.pack({ codes, "ok", {}, 0, "", aside }) end
 local hand = {}
 for i = 1, #in_hand, 2 do
   local number = in_hand[i]
   hand[number] = hand[number] or {}
   hand[number][in_hand[i + 1]] = true
 end
-return cmsgpack.pack({ codes, claim(KEYS, owner, want, hand, keeps) })
+local ok, state, jobs, pause_ms, with = pcall(claim, KEYS, owner, want, hand, keeps)
+if not ok then -- what it has started by then is handed out by the next one
+  set_broken_aside(KEYS, owner, hand, state)
+  state, jobs, pause_ms, with = "more", {}, 0, keeps
+end
+return cmsgpack.pack({ codes, state, jobs, pause_ms, with, aside })

@@ -3,13 +3,14 @@
 -- KEYS  1 the waiting list
 -- ARGV  1 most jobs to move · 2 most finished jobs with a TTL that their index may keep ("" = do not trim now)
 --        3, … ids that are due now if they wait for nothing but a worker that knows their function
--- Returns { moved, next_ms, now_ms, trim, sweep, failed }: next_ms is the time until the next one, -1 if there is none;
---       trim is 1 if there is more to trim, sweep is 1 if a sweep (reclaim) has something to do;
+-- Returns { moved, next_ms, now_ms, trim, sweep, failed, aside }: next_ms is the time until the next one, -1 if there is
+--       none; trim is 1 if there is more to trim, sweep is 1 if a sweep (reclaim) has something to do;
 --       failed is the number of failed jobs if it was to trim, else -1
+--       aside is flat, for each job with a key that cannot be read, which was set aside: queue, id, why
 --
 -- The indexes of ended jobs hold the time until which each record is kept; they are trimmed here. Only finished jobs
 -- that are not kept for ever also leave their index by number, those first that are kept for the shortest time.
---#include time keys states park owners room
+--#include time keys states park aside owners room
 
 -- one call takes a few milliseconds at most
 local MOST_TRIMMED = 5000
@@ -18,13 +19,13 @@ local prefix = prefix_of(KEYS[1])
 
 local scheduled = prefix .. "scheduled"
 for i = 3, #ARGV do
-  local f = redis.call("HMGET", prefix .. "job:" .. ARGV[i], "missed", "attempts")
+  local f = redis.pcall("HMGET", prefix .. "job:" .. ARGV[i], "missed", "attempts")
   if f[1] and string.match(f[1], " (%d+)$") == (f[2] or "0") then
     redis.call("ZADD", scheduled, "XX", now, ARGV[i])
   end
 end
 local due = redis.call("ZRANGEBYSCORE", scheduled, "-inf", now, "LIMIT", 0, tonumber(ARGV[1]))
-for _, id in ipairs(due) do
+local function bring(id)
   local job = prefix .. "job:" .. id
   local payload = redis.call("GET", prefix .. "payload:" .. id)
   if payload and redis.call("HGET", job, "status") == "scheduled" then
@@ -32,6 +33,10 @@ for _, id in ipairs(due) do
     redis.call("HSET", job, "status", "queued", "enqueued_ms", now)
     redis.call("DEL", prefix .. "payload:" .. id)
   end
+end
+for _, id in ipairs(due) do
+  local ok, err = pcall(bring, id)
+  if not ok then set_aside(prefix, id, nil, reason_of(err)) end
   redis.call("ZREM", scheduled, id)
 end
 if #due > 0 then ring(prefix) end
@@ -51,4 +56,4 @@ end
 local first = redis.call("ZRANGE", scheduled, 0, 0, "WITHSCORES")
 local next_ms = first[2] and math.max(0, tonumber(first[2]) - now) or -1
 return { #due, next_ms, now, left == 0 and 1 or 0, sweep_is_due(prefix .. "owners") and 1 or 0,
-  ARGV[2] ~= "" and redis.call("ZCARD", prefix .. "failed") or -1 }
+  ARGV[2] ~= "" and redis.call("ZCARD", prefix .. "failed") or -1, aside }

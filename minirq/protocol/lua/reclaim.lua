@@ -10,6 +10,7 @@
 --         itself has ended the process ("spared") · the ones that ran when it ended: id, run, …
 -- Returns { "ok" | "more" | "refused", { id, owner, fate, lost }, … }: after "more" a further sweep is due at once
 --       fate: queued, scheduled (the pause), failed, canceled · lost: deaths of this job so far
+--       fate unknown: a key of the job cannot be read, and it was set aside; behind `lost` stands why
 --
 -- The sweep refuses when the caller's reckoning is off: the request was under way for long, the server
 -- stood still, or its clock jumped. Then leases prove nothing until everybody has beaten again.
@@ -18,7 +19,7 @@
 -- blamed. Several that one death is put down to are marked with it (`died_with`), so that they may run together once more
 -- (lib/claim.lua).
 -- A job that must not run again after a death (loss_limit 0) fails also if it ran and was spared.
---#include defaults time keys ids states park owners room
+--#include defaults time keys ids states park aside owners room
 
 -- one sweep takes a few milliseconds at most
 local MOST_OWNERS, MOST_JOBS = 200, 100
@@ -41,11 +42,11 @@ local function take_back(owner, payload)
   local f = redis.call("HMGET", job,
     "status", "run", "owner", "lost", "loss_limit", "failure_ttl_ms", "stop", "waiters", "attempts", "gone", "sum")
   if is_stale(f[11], payload) then return end
-  local status, lost = f[1], tonumber(f[4] or 0)
+  local status, lost = f[1], (f[4] or 0) + 0
   local fate = "queued"
   if status == "started" and f[3] == owner then
-    local failure_ttl_ms = tonumber(f[6] or DEFAULT_FAILURE_TTL_MS)
-    local limit = tonumber(f[5] or DEFAULT_LOSS_LIMIT)
+    local failure_ttl_ms = (f[6] or DEFAULT_FAILURE_TTL_MS) + 0
+    local limit = (f[5] or DEFAULT_LOSS_LIMIT) + 0
     local has_run = blame == "all" or ran[(f[2] or 0) .. " " .. id]
     if has_run then redis.call("HDEL", job, "expires_ms") end -- it has started in time
     local guilty = has_run and (blame ~= "spared" or limit == 0)
@@ -91,7 +92,11 @@ local function empty_hands(owner)
   local processing = prefix .. "processing:" .. owner
   local held = redis.call("LRANGE", processing, 0, -1) -- newest first, so that the oldest ends up in front
   for _, payload in ipairs(held) do
-    take_back(owner, payload)
+    local ok, err = pcall(take_back, owner, payload)
+    if not ok then
+      set_aside(prefix, id_of(payload), payload, reason_of(err))
+      reply[#reply + 1] = { id_of(payload), owner, "unknown", 0, aside[#aside] }
+    end
     redis.call("LREM", processing, 1, payload)
   end
   if #survivors > 1 then -- nobody can say which of them it was; the owners of one process die together

@@ -1,11 +1,12 @@
--- requeue: an ended job runs again, with its attempts and losses forgotten.
+-- requeue: a job that has ended, or was set aside, runs again, with its attempts and losses forgotten.
 --
 -- KEYS  1 the waiting list
 -- ARGV  1 id · 2 place (queue or front) · 3 nonce of this call
 -- Returns "requeued", or the status it has instead of an ended one, "" without a record, "payload" if its
 --       bytes were not kept
 --
--- run is not reset: no earlier run of this job can settle the new one.
+-- run is not reset: no earlier run of this job can settle the new one. A job that was set aside may have no record any
+-- more, because its key was broken and has been deleted.
 --#include defaults time keys states park room
 
 local prefix = prefix_of(KEYS[1])
@@ -14,10 +15,10 @@ local id = ARGV[1]
 local nonce = ARGV[3]
 local job, kept = prefix .. "job:" .. id, prefix .. "payload:" .. id
 local f = redis.call("HMGET", job, "status", "requeued")
-local status = f[1]
+local status = f[1] or (redis.call("ZSCORE", prefix .. "unknown", id) and "unknown")
 if not status then return "" end
 if f[2] == nonce then return "requeued" end -- this very call, sent again
-if not ENDED[status] then return status end
+if not ENDED[status] and status ~= "unknown" then return status end
 local payload = redis.call("GET", kept)
 if not payload then return "payload" end
 

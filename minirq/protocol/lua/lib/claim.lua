@@ -60,7 +60,7 @@ end
 local function is_overdue(prefix, hint)
   local since_ms, id = string.match(hint, "^(%d+) (.*)$")
   if since_ms and now - since_ms < SKIPPED_MS then return false end
-  local f = since_ms and redis.call("HMGET", prefix .. "job:" .. id, "status", "skipped_ms") or {}
+  local f = since_ms and redis.pcall("HMGET", prefix .. "job:" .. id, "status", "skipped_ms") or {}
   if f[1] == "queued" and f[2] == since_ms then return true end
   redis.call("HDEL", prefix .. "meta", "skipped")
   has_hint[prefix] = nil
@@ -76,12 +76,13 @@ local function drains(prefix, owner)
   return true
 end
 
+-- A field that is no number raises: `+ 0` where tonumber would not.
 local function read_job(prefix, id)
   local f = redis.call("HMGET", prefix .. "job:" .. id,
     "status", "run", "attempts", "lost", "expires_ms", "waiters", "failure_ttl_ms", "owner", "gone", "sum")
   return {
-    status = f[1], run = tonumber(f[2] or 0), attempts = tonumber(f[3] or 0), lost = tonumber(f[4] or 0),
-    expires_ms = tonumber(f[5] or 0), waiters = f[6], failure_ttl_ms = tonumber(f[7] or DEFAULT_FAILURE_TTL_MS),
+    status = f[1], run = (f[2] or 0) + 0, attempts = (f[3] or 0) + 0, lost = (f[4] or 0) + 0,
+    expires_ms = (f[5] or 0) + 0, waiters = f[6], failure_ttl_ms = (f[7] or DEFAULT_FAILURE_TTL_MS) + 0,
     owner = f[8], gone = f[9], sum = f[10],
   }
 end
@@ -97,9 +98,8 @@ local function clear_away(prefix, id, payload, job)
     else -- canceled while it waited; now its payload is found
       park(prefix, id, payload, "canceled", job.failure_ttl_ms, job.waiters, blemished)
     end
-  elseif not KNOWN[job.status] then -- written by a newer minirq: left as it is, in sight
-    redis.call("SET", prefix .. "payload:" .. id, payload)
-    redis.call("ZADD", prefix .. "unknown", now, id)
+  elseif not KNOWN[job.status] then
+    set_aside(prefix, id, payload, "this version does not know its status " .. job.status)
   end
 end
 
@@ -188,7 +188,7 @@ local function take(jobs, number, prefix, owner, want, was_free)
       local id = id_of(payload)
       local job = jobs_prefix .. id
       local f = call("HMGET", job, "status", "run", "attempts", "lost", "expires_ms", "sum")
-      local status, lost, expires_ms = f[1], f[4] and tonumber(f[4]) or 0, f[5] and tonumber(f[5]) or 0
+      local status, lost, expires_ms = f[1], f[4] and f[4] + 0 or 0, f[5] and f[5] + 0 or 0
       local stays = false
       if f[6] and is_stale(f[6], payload) then
         ended = ended + 1
@@ -199,7 +199,7 @@ local function take(jobs, number, prefix, owner, want, was_free)
           company = with
           taken[#taken + 1] = payload
           local at = #starts
-          starts[at + 1], starts[at + 2], starts[at + 3] = id, f[2] and tonumber(f[2]) or 0, f[3] and tonumber(f[3]) or 0
+          starts[at + 1], starts[at + 2], starts[at + 3] = id, f[2] and f[2] + 0 or 0, f[3] and f[3] + 0 or 0
           starts[at + 4], starts[at + 5], starts[at + 6] = lost, status and 0 or 1, job
           seen[id] = true
           bytes = bytes + #payload
@@ -305,4 +305,36 @@ local function claim(queues, owner, want, hand, keeps)
     state = "blocked"
   end
   return state, jobs, 0, company
+end
+
+local function examine(prefix, id)
+  local job = read_job(prefix, id)
+  if job.lost > 0 then company_of(prefix .. "job:" .. id, job.lost) end
+end
+
+-- A claim has failed. Sets aside what cannot be read where the claim looked; raises the error if there is nothing.
+local function set_broken_aside(queues, owner, hand, err)
+  local before = #aside
+  reason_of(err)
+  local function is_broken(prefix, payload)
+    local id = id_of(payload)
+    local ok, why = pcall(examine, prefix, id)
+    if not ok then set_aside(prefix, id, payload, reason_of(why)) end
+    return not ok
+  end
+  for number, queue in ipairs(queues) do
+    local prefix, known = prefix_of(queue), hand[number] or {}
+    local processing = prefix .. "processing:" .. owner
+    for _, payload in ipairs(redis.call("LRANGE", processing, 0, -1)) do
+      if not known[id_of(payload)] and is_broken(prefix, payload) then redis.call("LREM", processing, -1, payload) end
+    end
+    local behind, count, size = 0, 0, 0
+    while redis.call("TYPE", queue).ok == "list" and count < MOST_SKIPPED + MOST_ENDED and size < MOST_SKIPPED_BYTES do
+      local payload = redis.call("LINDEX", queue, -behind - 1)
+      if not payload then break end
+      if is_broken(prefix, payload) then redis.call("LREM", queue, -1, payload) else behind = behind + 1 end
+      count, size = count + 1, size + #payload
+    end
+  end
+  if #aside == before then error(err, 0) end
 end

@@ -11,7 +11,7 @@ local WAITED_MS = 60000
 local function tell(prefix, id, waiters)
   if not waiters then return end
   for waiter in string.gmatch(waiters, "%S+") do
-    redis.call("RPUSH", prefix .. "mailbox:" .. waiter, id)
+    redis.pcall("RPUSH", prefix .. "mailbox:" .. waiter, id) -- a hint
     redis.call("PEXPIRE", prefix .. "mailbox:" .. waiter, WAITED_MS)
   end
 end
