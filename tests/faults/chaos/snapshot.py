@@ -30,6 +30,8 @@ local now = redis.call("TIME")
 return {now[1] * 1000 + math.floor(now[2] / 1000), found}
 """
 #: the indexes of jobs that are parked
+#: global keys that workers tend
+_INDEXES = ("workers", "maintenance", "served")
 _LIVING = ("scheduled", "deferred")
 PARKED = (*_LIVING, "finished", "failed", "canceled", "stopped", "expired")
 
@@ -101,7 +103,7 @@ class Snapshot:
     def _add_global(self, name: str, ttl_ms: int, holds: list[Any]) -> None:
         if name == "queues":
             self.queues = {raw.decode() for raw in holds}
-        elif name != "workers" and ttl_ms < 0:
+        elif name not in _INDEXES and ttl_ms < 0:
             self.unknown.append(f"minirq:{name}")
 
     def left(self) -> int:
@@ -164,10 +166,11 @@ class Snapshot:
         for what, ttls in self.beside.items():
             for job, ttl_ms in ttls.items():
                 record = self.records.get(job)
-                if record is None:
-                    found.append(f"{what} {'/'.join(job)}: without a record, {ttl_ms=}")
-                elif record.ttl_ms >= 0 and not 0 <= ttl_ms <= record.ttl_ms + 1000:
-                    found.append(f"{what} {'/'.join(job)}: {ttl_ms=} beside a record of {record.ttl_ms}")
+                # errors from before a requeue have a TTL of their own
+                is_owned = record is not None or (what == "errors" and ttl_ms >= 0)
+                is_bounded = record is None or record.ttl_ms < 0 or ttl_ms >= 0
+                if not is_owned or not is_bounded:
+                    found.append(f"{what} {'/'.join(job)}: {ttl_ms=} beside {record}")
         return found
 
 
