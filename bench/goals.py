@@ -95,6 +95,15 @@ def _cost(f: Figures) -> Iterator[Goal]:
     yield from _at_most(f, "idle worker", "start", "memory", 40, "MB, supervisor and one child", 1)
 
 
+def _fleet(f: Figures) -> Iterator[Goal]:
+    for workers in (1, 10, 20):
+        for queues in (10, 1_000, 10_000):
+            title, most = f"{workers} idle, {queues:,} queues of others", 5 + 0.1 * queues
+            yield from _at_most(f, title, "fleet", f"others_{workers}_{queues}", most, "commands a second", 1)
+        title = f"{workers} idle, own queue"
+        yield from _at_most(f, title, "fleet", f"own_{workers}", 2, "commands a second and worker", 2)
+
+
 def _growth(f: Figures) -> Iterator[Goal]:
     for metric, title, best in (("rate", "drain rate", max), ("enqueue", "enqueue latency", min)):
         base = f.median("growth", "minirq", f"{metric}_1k")
@@ -107,7 +116,15 @@ def _growth(f: Figures) -> Iterator[Goal]:
                 yield Goal(waiting, wanted, f"{times(ratio)} times", is_met)
 
 
-_PARTS: tuple[Callable[[Figures], Iterator[Goal]], ...] = (_drain, _enqueue, _latency, _times, _cost, _growth)
+_PARTS: tuple[Callable[[Figures], Iterator[Goal]], ...] = (
+    _drain,
+    _enqueue,
+    _latency,
+    _times,
+    _cost,
+    _fleet,
+    _growth,
+)
 _WORDS = {"pinned": "pinned", "free": "unpinned"}
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 
 
 class Wire:
-    """Counts from `with` on; `sent` is right once the block is left."""
+    """Counts from `with` on; `sent` is right once the block is left, and `matched`: those with `pattern`."""
 
-    def __init__(self, socket_path: str) -> None:
-        self.sent = 0
+    def __init__(
+        self, socket_path: str, pattern: re.Pattern[bytes] | None = None, but: re.Pattern[bytes] | None = None
+    ) -> None:
+        self.sent = self.matched = 0
+        self._pattern, self._but = pattern, but
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.connect(socket_path)
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -31,3 +35,5 @@ class Wire:
             for line in lines:
                 if line.startswith(b"+") and b"[" in line and b" lua] " not in line[:60]:
                     self.sent += 1
+                    if self._pattern and self._pattern.search(line):
+                        self.matched += not (self._but and self._but.search(line))

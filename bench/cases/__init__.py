@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.cases import crowd, delayed, drain, enqueue, growth, idle, kill, latency, mixed, traffic
+from bench.cases import crowd, delayed, drain, enqueue, fleet, growth, idle, kill, latency, mixed, traffic
 from bench.cases.case import Case, Metric
 
 ALL: tuple[Case, ...] = (
@@ -21,6 +21,7 @@ ALL: tuple[Case, ...] = (
     idle.IDLE,
     kill.CASE,
     growth.CASE,
+    fleet.CASE,
 )
 
 __all__ = ["ALL", "Case", "Metric"]

@@ -17,7 +17,7 @@ class Minirq(RqVocabulary):
     title = "minirq"
     settings = "`minirq worker -q`: status, results, at least once, batches of short jobs"
     speed = 25_000
-    also = frozenset({"crowd", "growth"})
+    also = frozenset({"crowd", "growth", "fleet"})
     options: tuple[str, ...] = ()
 
     def worker_command(self, url: str, processes: int, concurrency: int) -> list[str]:

@@ -42,7 +42,7 @@ TRIM_EVERY = 60.0
 #: a lease is looked at so long after its end, so that the look does not come too early, seconds
 _SWEEP_SLACK = 0.05
 #: pause between the calls of what is too much for one, seconds
-_MORE_PAUSE = 0.2
+_MORE_PAUSE = 0.05
 #: the portrait is drawn again so long after a process was registered, seconds
 _FIRST_LOOK = 0.2
 

@@ -264,7 +264,7 @@ MUTANTS = [
     Mutant("park: keeps all errors", PARK, 'redis.call("LTRIM", errors, 0, 9)'),
     Mutant("beat: does not tell who holds a job", BEAT, "holders[#holders + 1] = owner"),
     Mutant("beat: renews buried owners", BEAT, "if score < 0 then lost = true end"),
-    Mutant("beat: registers everybody", BEAT, "(i - 2 <= new and 0 or -1)", "0"),
+    Mutant("beat: registers everybody", BEAT, "(i - 3 <= new and 0 or -1)", "0"),
     Mutant(
         "reclaim: does not look at the caller's clock",
         RECLAIM,
@@ -343,14 +343,14 @@ MUTANTS = [
     Mutant(
         "reclaim: takes back any number of jobs",
         RECLAIM,
-        "MOST_OWNERS, MOST_JOBS = 200, 100",
+        "MOST_OWNERS, MOST_JOBS = 200, 64",
         "MOST_OWNERS, MOST_JOBS = 200, 1000",
     ),
     Mutant(
         "reclaim: looks at any number of the dead",
         RECLAIM,
-        "MOST_OWNERS, MOST_JOBS = 200, 100",
-        "MOST_OWNERS, MOST_JOBS = 1000, 100",
+        "MOST_OWNERS, MOST_JOBS = 200, 64",
+        "MOST_OWNERS, MOST_JOBS = 1000, 64",
     ),
     Mutant(
         "reclaim: looks at the latest dead first",
@@ -439,7 +439,7 @@ MUTANTS = [
     Mutant(
         "promote: trims any number at once",
         PROMOTE,
-        "local MOST_TRIMMED = 5000",
+        "local MOST_TRIMMED = 1000",
         "local MOST_TRIMMED = 10000",
     ),
     Mutant(

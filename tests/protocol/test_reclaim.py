@@ -308,9 +308,9 @@ def test_one_sweep_takes_back_so_many_jobs_and_the_next_the_rest(stage: Stage) -
             stage.bring(owner)
         stage.let_lease_run_out(owner)
     first = stage.sweep()
-    assert (len(first.taken), first.is_more) == (100, True)
+    assert (len(first.taken), first.is_more) == (65, True)
     second = stage.sweep()
-    assert (len(second.taken), second.is_more) == (25, False)
+    assert (len(second.taken), second.is_more) == (60, False)
     assert len(stage.waiting()) == 125
 
 

@@ -13,7 +13,7 @@
 --#include time keys states park aside owners room
 
 -- one call takes a few milliseconds at most
-local MOST_TRIMMED = 5000
+local MOST_TRIMMED = 1000
 
 local prefix = prefix_of(KEYS[1])
 

@@ -22,7 +22,7 @@
 --#include defaults time keys ids states park aside owners room
 
 -- one sweep takes a few milliseconds at most
-local MOST_OWNERS, MOST_JOBS = 200, 100
+local MOST_OWNERS, MOST_JOBS = 200, 64
 local prefix = prefix_of(KEYS[1])
 local owners = prefix .. "owners"
 
