@@ -36,7 +36,7 @@ class JobSteps(Facts, Generic[T]):
         """A dict of the application's own, as it was when the record was read."""
         if self._meta is None:
             raw = self._known.meta
-            value = self._store.serializer_named(self._known.serializer).loads(raw) if raw else {}
+            value = self._store.loads(self._known.serializer, raw, "meta") if raw else {}
             self._meta = value if isinstance(value, dict) else {}
         return self._meta
 
@@ -113,7 +113,7 @@ class JobSteps(Facts, Generic[T]):
     def _call_steps(self) -> Steps[tuple[tuple[Any, ...], dict[str, Any]]]:
         if self._arguments is None:
             envelope = yield from self._envelope_steps()
-            call = self._store.serializer_named(envelope.serializer).loads(envelope.blob)
+            call = self._store.loads(envelope.serializer, envelope.blob, "the arguments")
             if not isinstance(call, (tuple, list)) or len(call) != 3:
                 raise DeserializationError(f"the arguments of job {safe_text(self.id)} cannot be read")
             self._arguments = (tuple(call[1]), dict(call[2]))
@@ -125,7 +125,7 @@ class JobSteps(Facts, Generic[T]):
         record = yield from self._record_steps(refresh)
         if record.result is None:
             return None
-        value: T = self._store.serializer_named(record.serializer).loads(record.result)  # type: ignore[assignment]
+        value: T = self._store.loads(record.serializer, record.result, "the result")  # type: ignore[assignment]
         return value
 
     def _error_steps(self) -> Steps[list[Failure]]:
@@ -165,7 +165,7 @@ class JobSteps(Facts, Generic[T]):
 
     def _save_meta_steps(self) -> Steps[None]:
         record = yield from self._record_steps()
-        blob = self._store.serializer_named(record.serializer).dumps(self.meta, "meta")
+        blob = self._store.dumps(record.serializer, self.meta, "meta")
         if not (yield operations.note(self._keys, self.id, {"meta": blob})):
             raise NoSuchJobError(f"job {safe_text(self.id)} has no record any more")
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from typing import Any
 
 import jobs
 import pytest
@@ -10,7 +12,12 @@ import redis as redis_py
 
 from minirq import Job, JobStatus, Queue, SimpleWorker, cancel_job, requeue_job
 from minirq.connection.sender import Sender
-from minirq.exceptions import InvalidJobOperation, NoSuchJobError
+from minirq.exceptions import (
+    DeserializationError,
+    InvalidJobOperation,
+    NoSuchJobError,
+    SerializationError,
+)
 from minirq.protocol import operations
 from minirq.protocol.keys import Keys
 
@@ -171,3 +178,50 @@ def test_a_canceled_job_that_was_not_found_in_the_list_is_cleared_by_the_claim_t
     job.requeue()
     run_all(queue)
     assert job.result == 1
+
+
+# --- what is too large to be read -------------------------------------------------------------
+
+
+LARGE = 100_000
+
+
+@pytest.fixture
+def large(redis: redis_py.Redis, monkeypatch: pytest.MonkeyPatch) -> Job[Any]:
+    """A finished job whose arguments, result and meta this process may not read any more."""
+    queue = Queue(connection=redis)
+    job = queue.enqueue("jobs.echo", "x" * LARGE, meta={"notes": "y" * LARGE})
+    SimpleWorker([queue]).work(burst=True)
+    assert len(job.result[0][0]) == LARGE
+    monkeypatch.setenv("MINIRQ_MAX_PAYLOAD", "64K")
+    return Job.fetch(job.id, redis)
+
+
+@pytest.mark.parametrize(
+    ("read", "what"),
+    [
+        (lambda job: job.return_value(), "the result: "),
+        (lambda job: job.result, "the result: "),
+        (lambda job: job.wait(5), "the result: "),
+        (lambda job: job.meta, "meta: "),
+        (lambda job: job.args, "the arguments: "),
+    ],
+)
+def test_what_is_larger_than_the_limit_is_not_read(
+    large: Job[Any], read: Callable[[Job[Any]], Any], what: str
+) -> None:
+    with pytest.raises(DeserializationError, match=f"^{what}10.,... bytes, and 65,536 are read at most"):
+        read(large)
+
+
+def test_meta_beyond_the_limit_is_not_written(redis: redis_py.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINIRQ_MAX_PAYLOAD", "64K")
+    queue = Queue(connection=redis)
+    with pytest.raises(SerializationError, match=r"^meta of jobs\.echo: 100,... bytes, and 65,536"):
+        queue.enqueue("jobs.echo", 1, meta={"notes": "y" * LARGE})
+    assert queue.count == 0
+    job = queue.enqueue("jobs.echo", 1, meta={"notes": "short"})
+    job.meta["notes"] = "y" * LARGE
+    with pytest.raises(SerializationError, match=r"^meta: 100,... bytes, and 65,536 are written at most"):
+        job.save_meta()
+    assert Job.fetch(job.id, redis).meta == {"notes": "short"}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import enum
 import json
 import math
 import pickle
+import time
+import tracemalloc
 from collections import OrderedDict
 from typing import Any
 
@@ -15,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minirq.exceptions import DeserializationError, InvalidOption, SerializationError
+from minirq.protocol import codec
 from minirq.protocol.serializers import resolve_serializer
 
 CALL = ("instance", "args", "kwargs")
@@ -153,3 +157,44 @@ def test_a_refusal_does_not_advise_the_serializer_that_refuses() -> None:
         resolve_serializer("msgpack").dumps(datetime.UTC, "value")
     with pytest.raises(SerializationError, match=r"pass its text, or use serializer='msgpack'$"):
         resolve_serializer("json").dumps(datetime.UTC, "value")
+
+
+HALF = 1 << 19
+
+
+@pytest.mark.parametrize(
+    "blob",
+    [
+        b"[" + b"{}," * (HALF // 3) + b"1]",
+        b"[" + b"[]," * (HALF // 3) + b"1]",
+        b"[" + b'{"":0},' * (HALF // 7) + b"1]",
+        b"[" + b"0," * (HALF // 2) + b"1]",
+        b"[" + b'"\xf0\x9f\x98\x80",' * (HALF // 7) + b"1]",
+        b"[" * HALF,
+        b'{"":' * 60 + b"[" + b"{}," * (HALF // 3) + b"1]" + b"}" * 60,
+        b"[" + b"1" * HALF + b"]",
+        b"[" + (b"1" * 4300 + b",") * (HALF // 4301) + b"1]",
+        b"[1." + b"0" * HALF + b"1]",
+        b"[1e" + b"9" * HALF + b"]",
+        b'"' + b"\\u0000" * (HALF // 6) + b'"',
+    ],
+    ids=range(12),
+)
+def test_a_bomb_of_json_costs_little_memory_and_time(blob: bytes) -> None:
+    started = time.process_time()
+    with contextlib.suppress(DeserializationError):
+        resolve_serializer("json").loads(blob)
+    assert time.process_time() - started < 0.02 + len(blob) / 2**20
+    tracemalloc.start()
+    with contextlib.suppress(DeserializationError):
+        resolve_serializer("json").loads(blob)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 128 * len(blob) + 65536
+
+
+def test_json_is_read_up_to_a_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(codec, "DEFAULT", codec.Limits(size=10))
+    assert resolve_serializer("json").loads(b"[1,2,3,44]") == [1, 2, 3, 44]
+    with pytest.raises(DeserializationError, match="limit of 10"):
+        resolve_serializer("json").loads(b"[1,2,3,444]")

@@ -6,25 +6,30 @@ an enum member, a named tuple, a path, a bytearray are refused: msgpack alone wo
 them into something else. The extension types are described in `extension`.
 
 Bytes are read with suspicion. Nothing is imported, named or called on their behalf, and reading
-costs at most 128 bytes of memory per byte (the worst are maps of one item) and a few seconds of
-CPU per MiB. What that takes:
+costs at most 128 bytes of memory per byte (the worst are maps of one item) and a second of CPU
+per MiB. What that takes:
 
 - An array header may announce more items than follow, and the C decoder allocates for the
   announcement, at each of 1,024 levels. Blobs long enough for that to hurt are first read through
   without building anything.
 - The depth cannot exceed the number of bytes that may be headers of containers. Only where that
   bound is not good enough is the decoded value walked; the C decoder itself does not recurse.
-- Hashes of text and bytes are seeded, those of numbers can be made to collide. Sets, and dicts
-  with keys other than text and bytes, are filled within a budget of CPU time.
-- Big integers are binary: parsing decimal digits takes quadratic time.
+- Hashes of text and bytes are seeded, those of numbers, and of tuples and frozensets of them, can be
+  made to collide. Where hashes are equal, sets and keys are filled in one by one, within a budget of
+  CPU time that all of them share. An element costs at most what those before it have cost: comparing
+  two sets takes about as long as filling one did, and that was paid for.
+- Big integers are binary: parsing decimal digits takes quadratic time. So does comparing them with a
+  Decimal, which only happens if their hashes are equal: then they are refused.
 """
 
 from __future__ import annotations
 
+import re
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from itertools import islice
+from functools import cached_property
 from typing import Any, Final
 
 from msgpack import Unpacker, unpackb
@@ -63,6 +68,13 @@ _NO_MARKS: Final = bytes(byte for byte in range(256) if byte not in _MARKS)
 
 # Below this even 1,024 arrays that each announce as many items as there are bytes cost little.
 _HARMLESS: Final = 4096
+
+# Less than half of what reading may take in all; few honest keys have equal hashes, such as -1 and -2.
+_LEAST_SECONDS: Final = 0.005
+_SECONDS_PER_BYTE: Final = 0.4 / (1024 * 1024)
+_LONG_INT_BITS: Final = 1024
+# Headers of such ints, or of other things: where there are none, no int has to be looked at.
+_LONG_INT: Final = re.compile(rb"\xc7[\x80-\xff]\n|\xc8..\n|\xc9....\n", re.DOTALL)
 
 _packers: Final = Packers(strict_types=True, default=to_extension)
 
@@ -111,16 +123,17 @@ def decode(blob: bytes, *, limits: Limits = DEFAULT) -> object:
 
 
 def _unpack(blob: bytes, extended: bool) -> object:
+    reader = _Reader(blob)
     try:
         if not extended:
             return unpackb(blob)
-        return unpackb(blob, ext_hook=from_extension, list_hook=_revive, timestamp=3)
+        return unpackb(blob, ext_hook=from_extension, list_hook=reader.revive, timestamp=3)
     except ValueError:  # broken, or a map with keys that are neither text nor bytes
         return unpackb(
             blob,
             ext_hook=from_extension,
-            list_hook=_revive,
-            object_pairs_hook=_map,
+            list_hook=reader.revive,
+            object_pairs_hook=reader.make_map,
             strict_map_key=False,
             timestamp=3,
         )
@@ -132,33 +145,73 @@ def _check_complete(blob: bytes) -> None:
     unpacker.skip()
 
 
-def _revive(items: list[Any]) -> object:
-    if not items or type(items[0]) is not Marker:
-        return items
-    kind = items[0].kind
-    if kind is tuple:
-        return tuple(items[1:])
-    filled: set[Any] = set()
-    _fill(filled.update, islice(items, 1, None), len(items))
-    return filled if kind is set else frozenset(filled)
+class _Collision(Exception):
+    """Keys that somebody has made to collide."""
 
 
-def _map(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
-    filled: dict[Any, Any] = {}
-    _fill(filled.update, iter(pairs), len(pairs))
-    return filled
+class _Reader:
+    """Makes tuples, sets and maps of what was read, within the time that so many bytes may take."""
+
+    def __init__(self, blob: bytes) -> None:
+        self._blob = blob
+        self._seconds_left = _LEAST_SECONDS + len(blob) * _SECONDS_PER_BYTE
+
+    def revive(self, items: list[Any]) -> object:
+        """Make what a marker in front says; without one, a list."""
+        if not items or type(items[0]) is not Marker:
+            return items
+        kind = items.pop(0).kind
+        if kind is tuple:
+            return tuple(items)
+        filled: set[Any] = set()
+        if len(items) < 2:
+            filled.update(items)
+        else:
+            self._fill(filled.update, items, items)
+        return filled if kind is set else frozenset(filled)
+
+    def make_map(self, pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+        """Make a dict."""
+        if len(pairs) < 2:
+            return dict(pairs)
+        filled: dict[Any, Any] = {}
+        self._fill(filled.update, pairs, [key for key, _ in pairs])
+        return filled
+
+    def _fill(self, update: Callable[[Iterable[Any]], None], items: list[Any], keys: list[Any]) -> None:
+        collisions = len(keys) - len(set(map(hash, keys)))
+        # without any, no key is compared with another; -1 and -2 have the same hash
+        if not collisions or (collisions == 1 and -1 in keys and -2 in keys):
+            return update(items)
+        counts = Counter(map(hash, keys))
+        start = time.thread_time()
+        for item, key in zip(items, keys, strict=True):
+            count = counts[hash(key)]
+            if count > 1 and self._may_hold_long_ints and _holds_long_int(key):
+                raise _Collision("a long int and another number are made to collide")
+            update((item,))
+            # two of a kind cost twice what was paid for making them: that is looked at in the end
+            if count > 2 and time.thread_time() - start > self._seconds_left:
+                break
+        self._seconds_left -= time.thread_time() - start
+        if self._seconds_left < 0:
+            raise _Collision("keys made to collide")
+        return None
+
+    @cached_property
+    def _may_hold_long_ints(self) -> bool:
+        return _LONG_INT.search(self._blob) is not None
 
 
-def _fill(update: Callable[[Iterable[Any]], None], items: Iterable[Any], count: int) -> None:
-    if count <= 256:
-        return update(items)
-    start = time.thread_time()
-    for done in range(0, count, 64):
-        update(islice(items, 64))
-        # honest keys take a hundredth of this
-        if time.thread_time() - start > 0.1 + done * 20e-6:
-            raise ValueError("keys made to collide")
-    return None
+def _holds_long_int(key: object) -> bool:
+    inside = [key]
+    while inside:
+        item = inside.pop()
+        if type(item) is int and item.bit_length() > _LONG_INT_BITS:
+            return True
+        if isinstance(item, (tuple, frozenset)):
+            inside.extend(item)
+    return False
 
 
 def _check(value: object) -> str | None:

@@ -26,6 +26,7 @@ import struct
 from collections.abc import Callable
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Context, Decimal, InvalidOperation
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, cast
 from uuid import UUID, SafeUUID
 
@@ -128,6 +129,8 @@ def _unpack_zone(data: bytes) -> tzinfo | None:
     raise ValueError("unknown form of time zone")
 
 
+# ZoneInfo keeps eight that nobody uses; to read all 600 again and again would take a second for 20 KiB
+@lru_cache(maxsize=2048)
 def _find_zone(key: str) -> ZoneInfo:
     if not _ZONE_KEY.fullmatch(key):
         raise ValueError(f"no time zone has the key {safe_repr(key)}")

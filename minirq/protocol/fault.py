@@ -10,6 +10,7 @@ import enum
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from minirq.exceptions import SerializationError
@@ -51,11 +52,8 @@ def fits(value: object, types: frozenset[type], depth: int) -> bool:
         return False
     level: list[Any] = [value] if type(value) in _CONTAINERS else []
     for _ in range(depth):
-        inside: list[object] = []
-        for container in level:
-            inside.extend(container)
-            if type(container) is dict:
-                inside.extend(container.values())
+        inside: list[object] = list(chain.from_iterable(level))
+        inside.extend(chain.from_iterable(item.values() for item in level if type(item) is dict))
         kinds = set(map(type, inside))
         if not kinds <= types:
             return False

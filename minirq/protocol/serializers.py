@@ -80,6 +80,8 @@ def _listed(value: object, where: Where) -> object:
 
 
 def _json_loads(blob: bytes) -> object:
+    if len(blob) > codec.DEFAULT.size:
+        raise DeserializationError(f"{len(blob):,} bytes are more than the limit of {codec.DEFAULT.size:,}")
     try:
         value: object = json.loads(blob.decode(), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:

@@ -132,18 +132,23 @@ class Submission:
             blob=serializer.dumps([instance, list(self.args), dict(self.kwargs)], _ITEMS),
             options=options,
         ).encode()
-        if len(payload) > max_payload:
+        meta = serializer.dumps(dict(self.meta), "meta") if self.meta else b""
+        if len(payload) > max_payload or len(meta) > max_payload:
+            what, size = ("meta", len(meta)) if len(meta) > max_payload else ("the arguments", len(payload))
             raise SerializationError(
-                f"the arguments of {name} take {len(payload):,} bytes, and {max_payload:,} are allowed:"
-                f" store the data elsewhere and pass where it is (or set MINIRQ_MAX_PAYLOAD)"
+                f"{what} of {name}: {size:,} bytes, and {max_payload:,} are allowed:"
+                " store the data elsewhere and pass where it is (or set MINIRQ_MAX_PAYLOAD)"
             )
+        fields = record_fields(name, serializer.name, options)
+        if meta:
+            fields["meta"] = meta
         return NewJob(
             id=job_id,
             payload=payload,
             nonce="" if self.job_id is None else secrets.token_hex(6),
             place="front" if self.at_front else "queue",
             ttl_ms=None if self.ttl is None else milliseconds(_positive(self.ttl, "ttl")),
-            fields=self._fields(name, serializer, options),
+            fields=fields,
         )
 
     def _options(self, default_timeout: Duration | None, on_worker_lost: OnWorkerLost | None) -> JobOptions:
@@ -167,12 +172,6 @@ class Submission:
             retry=self.retry,
             loss_limit=DEFAULT_OPTIONS.loss_limit if on_worker_lost is None else loss_limit(on_worker_lost),
         )
-
-    def _fields(self, name: str, serializer: Serializer, options: JobOptions) -> dict[str, Argument]:
-        fields = record_fields(name, serializer.name, options)
-        if self.meta:
-            fields["meta"] = serializer.dumps(dict(self.meta), "meta")
-        return fields
 
 
 def record_fields(function: str, serializer: str, options: JobOptions) -> dict[str, Argument]:
