@@ -94,9 +94,8 @@ def _binary(path: Path) -> Binary:
         done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return Binary(path, "")
-    said = re.search(
-        r"\bv=(\S+)", done.stdout
-    )  # Redis server v=7.0.15 sha=..., Valkey server v=9.1.2 sha=...
+    # Redis server v=7.0.15 sha=..., Valkey server v=9.1.2 sha=...
+    said = re.search(r"\bv=(\S+)", done.stdout)
     product = "valkey" if done.stdout.startswith("Valkey") else "redis"
     return Binary(path, said[1] if said else "", product)
 
