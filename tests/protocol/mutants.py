@@ -74,7 +74,7 @@ MUTANTS = [
         'if consumed > 0 then call("LTRIM", queue, 0, -consumed - 1) end',
     ),
     Mutant("claim: counts no run", CLAIM, 'run == 0 and "1" or run + 1, "owner"', 'run, "owner"'),
-    Mutant("claim: does not adopt", CLAIM, "adopt(jobs, number, prefix, owner, hand[number] or {}, paused)"),
+    Mutant("claim: does not adopt", CLAIM, "adopt(this, number, prefix, owner, hand[number] or {}, paused)"),
     Mutant(
         "claim: keeps stale copies in hand",
         CLAIM,
@@ -97,18 +97,18 @@ MUTANTS = [
     Mutant(
         "company: anybody joins anybody",
         CLAIM,
-        'return company == "" or',
-        "return true or",
+        'return with, keeps == "" or',
+        "return with, true or",
     ),
     Mutant(
         "company: all lost jobs keep each other's",
         CLAIM,
-        "return again and f[1] or ALONE, f[3]",
+        'return again and f[1] or "alone", f[3]',
         'return "", f[3]',
     ),
     Mutant("company: a second death separates nobody", CLAIM, "lost == 1 and f[1]", "f[1]"),
     Mutant("company: knows no loss limit", CLAIM, " and tonumber(f[2] or DEFAULT_LOSS_LIMIT) > 1"),
-    Mutant("company: is not asked for", FINISH, "hand, keeps) })", 'hand, "") })'),
+    Mutant("company: is not asked for", FINISH, "want, hand, keeps)", 'want, hand, "")'),
     Mutant("company: one that died alone has fellows", RECLAIM, "if #survivors > 1", "if #survivors > 0"),
     Mutant("company: deaths are not told apart", RECLAIM, '"died_with", death', '"died_with", "x"'),
     Mutant("company: owners of one process die apart", RECLAIM, 'string.gsub(owner, "%+%d+$", "")', "owner"),
@@ -122,17 +122,26 @@ MUTANTS = [
     Mutant(
         "company: takes more beside what an old request claimed",
         CLAIM,
-        "once the process is free\n          must_drain = true",
+        "once the process is free\n          this.must_drain = true",
         "once the process is free",
     ),
-    Mutant("skip: never", CLAIM, "elseif was_free and company == OTHERS then", "elseif true then"),
-    Mutant("skip: at once", CLAIM, "elseif was_free and company == OTHERS then", "elseif false then"),
+    Mutant(
+        "skip: never", CLAIM, 'elseif this.was_free and this.company == "others" then', "elseif true then"
+    ),
+    Mutant(
+        "skip: at once", CLAIM, 'elseif this.was_free and this.company == "others" then', "elseif false then"
+    ),
     Mutant(
         "skip: leaves copies",
         CLAIM,
         'for _, payload in ipairs(picked) do call("LREM", queue, -1, payload) end',
     ),
-    Mutant("skip: says nothing of it", CLAIM, "elseif skipped > 0 or company", "elseif company"),
+    Mutant(
+        "skip: says nothing of it",
+        CLAIM,
+        "elseif this.rules and this.skipped > 0 or this.company",
+        "elseif this.company",
+    ),
     Mutant("skip: any number", CLAIM, "MOST_SKIPPED_BYTES = 500,", "MOST_SKIPPED_BYTES = 2^50,"),
     Mutant("skip: any number of bytes", CLAIM, ", 4194304", ", 2^50"),
     Mutant("skip: for ever", CLAIM, "local SKIPPED_MS = 10000", "local SKIPPED_MS = 2^50"),
@@ -144,15 +153,13 @@ MUTANTS = [
     ),
     Mutant("skip: whoever is gone is waited for", CLAIM, 'f[1] == "queued" and f[2] == since_ms', "true"),
     Mutant("skip: a paused queue is waited for", CLAIM, "hint and not paused and", "hint and"),
-    Mutant("skip: who is free keeps the order", CLAIM, "company = ANY_LOST\n", "\n"),
+    Mutant("skip: who is free keeps the order", CLAIM, 'this.company = "lost"\n', "\n"),
     Mutant("skip: every process drains", CLAIM, "> now then return false end", "> now then end"),
     Mutant("skip: the dead drain", CLAIM, "drained_by) or -1) > now", "drained_by) or 1) > 0"),
     Mutant(
         "skip: a new one drains each time", CLAIM, '"meta", "skipped")', '"meta", "skipped", "drained_by")'
     ),
-    Mutant(
-        "skip: remembers who drained", CLAIM, 'redis.call("HDEL", prefix_of(queue) .. "meta", "drained_by")'
-    ),
+    Mutant("skip: remembers who drained", CLAIM, 'call("HDEL", prefix .. "meta", "drained_by")'),
     Mutant(
         "claim: does not look at the ttl",
         CLAIM,
@@ -170,15 +177,15 @@ MUTANTS = [
         CLAIM,
         'park(prefix, id, payload, "canceled", job.failure_ttl_ms, job.waiters, blemished)',
     ),
-    Mutant("claim: runs two copies", CLAIM, "seen[id] = true\n          bytes", "bytes"),
+    Mutant("claim: runs two copies", CLAIM, "seen[id] = true\n          this", "this"),
     Mutant(
         "claim: takes any number of bytes", CLAIM, "local MOST_BYTES = 1048576", "local MOST_BYTES = 2^50"
     ),
     Mutant(
         "claim: counts bytes for each queue alone",
         CLAIM,
-        "local call, queue, jobs_prefix, behind =",
-        "bytes = 0 local call, queue, jobs_prefix, behind =",
+        "local call, queue, jobs_prefix, jobs, behind =",
+        "this.bytes = 0 local call, queue, jobs_prefix, jobs, behind =",
     ),
     Mutant("claim: does not know pauses", CLAIM, "until_ms == -1 or until_ms > now", "false"),
     Mutant(
@@ -190,7 +197,7 @@ MUTANTS = [
     Mutant(
         "claim: does not ring again",
         CLAIM,
-        'if open[number] and redis.call("EXISTS", queue) == 1 then ring(prefix_of(queue)) end',
+        "if left > 0 then ring(prefix_of(queue)) end",
     ),
     Mutant(
         "claim: keeps the bell it may not follow",

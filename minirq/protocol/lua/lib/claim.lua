@@ -20,60 +20,72 @@ local SLICE = 16
 local SHORT_LIST = 256
 -- how many payloads, and bytes, one call may skip
 local MOST_SKIPPED, MOST_SKIPPED_BYTES = 500, 4194304
--- how long a job may be skipped in all
-local SKIPPED_MS = 10000
-
-local OTHERS, ALONE = "others", "alone"
--- what a free process takes while a job has been skipped for too long
-local ANY_LOST = "lost"
-
--- of this call: whose company the process keeps ("" while it is free), what has been cleared away, taken and skipped
-local company, ended, bytes, skipped, skipped_bytes, must_drain = "", 0, 0, 0, 0, false
--- prefix -> meta says already which job has been skipped
-local has_hint = {}
 
 -- The company of a job that has been lost, and since when it has been skipped.
 local function company_of(job, lost)
   local f = redis.call("HMGET", job, "died_with", "loss_limit", "skipped_ms")
   local again = lost == 1 and f[1] and tonumber(f[2] or DEFAULT_LOSS_LIMIT) > 1
-  return again and f[1] or ALONE, f[3]
+  return again and f[1] or "alone", f[3]
 end
 
-local function fits(with)
-  return company == "" or (company == with and with ~= ALONE) or (company == ANY_LOST and with ~= OTHERS)
-end
+-- What only jobs with a death on record need. A script pays for each of its functions at every call, so these are made
+-- when a call meets the first such job. `this` is the table of the call, see `claim` below.
+local function lost_rules(this)
+  if this.rules then return this.rules end
+  -- how long a job may be skipped in all
+  local SKIPPED_MS = 10000
+  local call, rules, has_hint = redis.call, {}, {}
+  this.rules, this.skipped, this.skipped_bytes = rules, 0, 0
 
-local function skip(prefix, id, payload, with, skipped_ms)
-  skipped, skipped_bytes = skipped + 1, skipped_bytes + #payload
-  if with == OTHERS then return end
-  if not skipped_ms then
-    skipped_ms = now_text
-    redis.call("HSET", prefix .. "job:" .. id, "skipped_ms", skipped_ms)
+  -- The company of a job, whether it may run beside what the process runs, and since when it has been skipped.
+  function rules.judge(job, lost)
+    local with, skipped_ms, keeps = "others", nil, this.company
+    if lost > 0 then with, skipped_ms = company_of(job, lost) end
+    return with, keeps == "" or (keeps == with and with ~= "alone") or (keeps == "lost" and with ~= "others"), skipped_ms
   end
-  if not has_hint[prefix] then
-    has_hint[prefix] = true
-    redis.call("HSET", prefix .. "meta", "skipped", skipped_ms .. " " .. id)
+
+  function rules.skip(prefix, id, payload, with, skipped_ms)
+    this.skipped, this.skipped_bytes = this.skipped + 1, this.skipped_bytes + #payload
+    if this.skipped >= MOST_SKIPPED or this.skipped_bytes >= MOST_SKIPPED_BYTES then this.stops = true end
+    if with == "others" then return end
+    if not skipped_ms then
+      skipped_ms = now_text
+      call("HSET", prefix .. "job:" .. id, "skipped_ms", skipped_ms)
+    end
+    if not has_hint[prefix] then
+      has_hint[prefix] = true
+      call("HSET", prefix .. "meta", "skipped", skipped_ms .. " " .. id)
+    end
   end
-end
 
--- Whether the job that meta names has been skipped for too long. Once it waits no more, the next one may be named.
-local function is_overdue(prefix, hint)
-  local since_ms, id = string.match(hint, "^(%d+) (.*)$")
-  if since_ms and now - since_ms < SKIPPED_MS then return false end
-  local f = since_ms and redis.pcall("HMGET", prefix .. "job:" .. id, "status", "skipped_ms") or {}
-  if f[1] == "queued" and f[2] == since_ms then return true end
-  redis.call("HDEL", prefix .. "meta", "skipped")
-  has_hint[prefix] = nil
-  return false
-end
+  function rules.note_hint(prefix) has_hint[prefix] = true end
 
--- Whether this owner's process is the one that drains, because no other one does that lives.
-local function drains(prefix, owner)
-  local drained_by = redis.call("HGET", prefix .. "meta", "drained_by")
-  if drained_by and drained_by ~= owner
-    and tonumber(redis.call("ZSCORE", prefix .. "owners", drained_by) or -1) > now then return false end
-  redis.call("HSET", prefix .. "meta", "drained_by", owner)
-  return true
+  -- Whether the job that meta names has been skipped for too long. Once it waits no more, the next one may be named.
+  function rules.is_overdue(prefix, hint)
+    local since_ms, id = string.match(hint, "^(%d+) (.*)$")
+    if since_ms and now - since_ms < SKIPPED_MS then return false end
+    local f = since_ms and redis.pcall("HMGET", prefix .. "job:" .. id, "status", "skipped_ms") or {}
+    if f[1] == "queued" and f[2] == since_ms then return true end
+    call("HDEL", prefix .. "meta", "skipped")
+    has_hint[prefix] = nil
+    return false
+  end
+
+  -- Whether this owner's process is the one that drains, because no other one does that lives.
+  function rules.drains(prefix, owner)
+    local drained_by = call("HGET", prefix .. "meta", "drained_by")
+    if drained_by and drained_by ~= owner
+      and tonumber(call("ZSCORE", prefix .. "owners", drained_by) or -1) > now then return false end
+    call("HSET", prefix .. "meta", "drained_by", owner)
+    return true
+  end
+
+  -- When no job is named any more, nobody drains.
+  function rules.end_of_drain(prefix)
+    if not has_hint[prefix] then call("HDEL", prefix .. "meta", "drained_by") end
+  end
+
+  return rules
 end
 
 -- A field that is no number raises: `+ 0` where tonumber would not.
@@ -118,37 +130,37 @@ local function start(jobs, number, job, id, payload, run, attempts, lost, is_fre
   describe(jobs, payload, number, id, run + 1, attempts, lost, is_fresh)
 end
 
-local function adopt(jobs, number, prefix, owner, known, paused)
-  local back = {}
+local function adopt(this, number, prefix, owner, known, paused)
+  local jobs, back = this.jobs, {}
   local processing = prefix .. "processing:" .. owner
   local held = redis.call("LRANGE", processing, 0, -1)
   for i = #held, 1, -1 do
     local payload = held[i]
     local id = id_of(payload)
     if not known[id] then
-      local job = read_job(prefix, id)
-      local key, with, skipped_ms = prefix .. "job:" .. id, OTHERS, nil
-      if job.lost > 0 then with, skipped_ms = company_of(key, job.lost) end
+      local job, key = read_job(prefix, id), prefix .. "job:" .. id
+      local with, fits, skipped_ms = "others", this.company == "" or this.company == "others", nil
+      if job.lost > 0 or not fits then with, fits, skipped_ms = lost_rules(this).judge(key, job.lost) end
       local runnable = not job.status or job.status == "queued"
       local stale = is_stale(job.sum, payload)
       if stale then
         redis.call("LREM", processing, -1, payload)
       elseif job.status == "started" and job.owner == owner then
-        if fits(with) then
-          company = with
+        if fits then
+          this.company = with
           local is_known = redis.call("HEXISTS", key, "func")
           describe(jobs, payload, number, id, job.run, job.attempts, job.lost, 1 - is_known)
         else -- a request that was served late has claimed it: it is handed out once the process is free
-          must_drain = true
+          this.must_drain = true
         end
       elseif runnable and paused then
         back[#back + 1] = payload
       elseif runnable and not (job.expires_ms > 0 and job.expires_ms <= now) then
-        if fits(with) then
-          company = with
+        if fits then
+          this.company = with
           start(jobs, number, key, id, payload, job.run, job.attempts, job.lost, job.status and 0 or 1, owner)
         else
-          skip(prefix, id, payload, with, skipped_ms)
+          this.rules.skip(prefix, id, payload, with, skipped_ms)
           back[#back + 1] = payload
         end
       else
@@ -166,57 +178,60 @@ end
 
 -- The payloads that run next behind those that are skipped, the first one last. Redis 6.2 looks for the end of a range
 -- from the head on, which takes 10 ms in a list of a million; single ones it finds from the end.
-local function next_ones(queue, behind, count)
-  local is_found_fast = redis.REDIS_VERSION_NUM or redis.call("LLEN", queue) <= SHORT_LIST -- 7.0 has the constant
+local function next_ones(queue, length, behind, count)
+  local is_found_fast = redis.REDIS_VERSION_NUM or length <= SHORT_LIST -- 7.0 has the constant
   if is_found_fast then return redis.call("LRANGE", queue, -behind - count, -behind - 1) end
   local slice = {}
   for i = 1, count do slice[count + 1 - i] = redis.call("LINDEX", queue, -behind - i) end
   return slice
 end
 
--- Returns whether it stopped early: a process that was free has taken what it may, and asks for the rest as a busy one.
-local function take(jobs, number, prefix, owner, want, was_free)
-  local call, queue, jobs_prefix, behind = redis.call, prefix .. "queue", prefix .. "job:", 0
-  while #jobs < want * PARTS and bytes < MOST_BYTES and ended < MOST_ENDED and company ~= ALONE
-    and skipped < MOST_SKIPPED and skipped_bytes < MOST_SKIPPED_BYTES do
+-- Returns how many payloads are left in the queue.
+local function take(this, number, prefix, owner, want, length)
+  local call, queue, jobs_prefix, jobs, behind = redis.call, prefix .. "queue", prefix .. "job:", this.jobs, 0
+  while #jobs < want * PARTS and this.bytes < MOST_BYTES and this.ended < MOST_ENDED and not this.stops do
     local room = want - #jobs / PARTS
     local asked = behind > 0 and SLICE or math.min(room, SLICE)
-    local slice = next_ones(queue, behind, asked)
-    local taken, starts, seen, consumed, picked, stops_early = {}, {}, {}, 0, {}, false
+    local slice = next_ones(queue, length, behind, asked)
+    local taken, starts, seen, consumed, picked = {}, {}, {}, 0, nil
     for i = #slice, 1, -1 do
       local payload = slice[i]
       local id = id_of(payload)
       local job = jobs_prefix .. id
       local f = call("HMGET", job, "status", "run", "attempts", "lost", "expires_ms", "sum")
       local status, lost, expires_ms = f[1], f[4] and f[4] + 0 or 0, f[5] and f[5] + 0 or 0
-      local stays = false
+      local leaves = true
       if f[6] and is_stale(f[6], payload) then
-        ended = ended + 1
+        this.ended = this.ended + 1
       elseif (not status or status == "queued") and not seen[id] and not (expires_ms > 0 and expires_ms <= now) then
-        local with, skipped_ms = OTHERS, nil
-        if lost > 0 then with, skipped_ms = company_of(job, lost) end
-        if company == with or fits(with) then -- none is alone here
-          company = with
+        local with, fits, skipped_ms = "others", this.company == "others" or this.company == "", nil
+        if lost > 0 or not fits then with, fits, skipped_ms = lost_rules(this).judge(job, lost) end
+        if fits then
+          this.company = with
+          if with == "alone" then this.stops = true end
           taken[#taken + 1] = payload
           local at = #starts
           starts[at + 1], starts[at + 2], starts[at + 3] = id, f[2] and f[2] + 0 or 0, f[3] and f[3] + 0 or 0
           starts[at + 4], starts[at + 5], starts[at + 6] = lost, status and 0 or 1, job
           seen[id] = true
-          bytes = bytes + #payload
-        elseif was_free and company == OTHERS then
-          stops_early = true
-          break
+          this.bytes = this.bytes + #payload
+        elseif this.was_free and this.company == "others" then -- it has taken what it may, and asks for the rest as a busy one
+          this.is_early, this.stops, leaves = true, true, false
         else
-          skip(prefix, id, payload, with, skipped_ms)
-          behind, stays = behind + 1, true
-          if skipped >= MOST_SKIPPED or skipped_bytes >= MOST_SKIPPED_BYTES then break end
+          this.rules.skip(prefix, id, payload, with, skipped_ms)
+          behind, leaves = behind + 1, false
         end
       elseif not seen[id] then
         clear_away(prefix, id, payload, read_job(prefix, id))
-        ended = ended + 1
+        this.ended = this.ended + 1
       end
-      if behind == 0 then consumed = consumed + 1 elseif not stays then picked[#picked + 1] = payload end
-      if #taken >= room or company == ALONE or bytes >= MOST_BYTES or ended >= MOST_ENDED then break end
+      if leaves and behind == 0 then
+        consumed = consumed + 1
+      elseif leaves then
+        picked = picked or {}
+        picked[#picked + 1] = payload
+      end
+      if #taken >= room or this.stops or this.bytes >= MOST_BYTES or this.ended >= MOST_ENDED then break end
     end
     if #taken > 0 then call("LPUSH", prefix .. "processing:" .. owner, unpack(taken)) end
     for i, payload in ipairs(taken) do
@@ -224,9 +239,14 @@ local function take(jobs, number, prefix, owner, want, was_free)
       start(jobs, number, starts[at + 6], starts[at + 1], payload, starts[at + 2], starts[at + 3], starts[at + 4], starts[at + 5], owner)
     end
     if consumed > 0 then call("LTRIM", queue, 0, -consumed - 1) end
-    for _, payload in ipairs(picked) do call("LREM", queue, -1, payload) end
-    if stops_early or #slice < asked then return stops_early end
+    length = length - consumed
+    if picked then
+      for _, payload in ipairs(picked) do call("LREM", queue, -1, payload) end
+      length = length - #picked
+    end
+    if #slice < asked then break end
   end
+  return length
 end
 
 -- `hand`: number of the queue -> { id -> true } of what the owner knows that it holds. `keeps`: the company of what its
@@ -254,68 +274,84 @@ local function claim(queues, owner, want, hand, keeps)
     return lost and "lost" or "late", {}, 0, ""
   end
 
-  local jobs, all_paused, pause_ms, is_early = {}, true, -1, false
-  local open, most, hints, overdue = {}, {}, {}, {}
-  company = keeps
+  -- what has been taken and cleared away so far, and whose company the process keeps. In time also: `stops`, nothing more
+  -- is taken; `is_early` and `must_drain`, see above; `rules` and how much was skipped
+  local this = { jobs = {}, company = keeps, was_free = keeps == "", ended = 0, bytes = 0 }
+  local jobs, all_paused, pause_ms = this.jobs, true, -1
+  local lengths, most, hints, overdue = {}, {}, nil, nil
   for number, queue in ipairs(queues) do
     local prefix = prefix_of(queue)
     local meta = redis.call("HMGET", prefix .. "meta", "paused", "batch", "skipped")
     local until_ms, hint = tonumber(meta[1] or 0), meta[3]
-    hints[number] = hint
     local paused = until_ms == -1 or until_ms > now
     most[number] = meta[2] == "0" and 1 or want
-    -- a key of another type keeps neither the other queues from being served nor their bell ringing
-    open[number] = not paused and redis.call("TYPE", queue).ok == "list"
     if not paused then
       all_paused = false
     elseif until_ms > 0 and (pause_ms == -1 or until_ms - now < pause_ms) then
       pause_ms = until_ms - now
     end
-    if hint then has_hint[prefix] = true end
-    adopt(jobs, number, prefix, owner, hand[number] or {}, paused)
-    if hint and not paused and is_overdue(prefix, hint) then overdue[#overdue + 1] = number end
-  end
-
-  local function serve(number)
-    if open[number] and #jobs < want * PARTS and not must_drain and not is_early then
-      local upto = math.min(want, #jobs / PARTS + most[number])
-      is_early = take(jobs, number, prefix_of(queues[number]), owner, upto, keeps == "")
+    if hint then
+      hints = hints or {}
+      hints[number] = hint
+      lost_rules(this).note_hint(prefix)
+    end
+    adopt(this, number, prefix, owner, hand[number] or {}, paused)
+    local length = paused and 0 or redis.pcall("LLEN", queue)
+    -- a key of another type keeps neither the other queues from being served nor their bell ringing
+    lengths[number] = type(length) == "number" and length or 0
+    if hint and not paused and this.rules.is_overdue(prefix, hint) then
+      overdue = overdue or {}
+      overdue[number] = true
     end
   end
-  if #overdue > 0 and company == "" then
-    company = ANY_LOST
-    for _, number in ipairs(overdue) do serve(number) end
-    if company == ANY_LOST then company, skipped, skipped_bytes = "", 0, 0 end -- it is out of sight
-  else
-    for _, number in ipairs(overdue) do must_drain = drains(prefix_of(queues[number]), owner) or must_drain end
+
+  -- what was skipped for too long: who is free takes it in a first round, others may have to drain
+  local is_first = overdue and this.company == ""
+  if is_first then
+    this.company = "lost"
+  elseif overdue then
+    for number in pairs(overdue) do
+      if this.rules.drains(prefix_of(queues[number]), owner) then this.must_drain = true end
+    end
   end
-  for number, queue in ipairs(queues) do
-    serve(number)
-    if open[number] and redis.call("EXISTS", queue) == 1 then ring(prefix_of(queue)) end
-    if hints[number] and not has_hint[prefix_of(queue)] then redis.call("HDEL", prefix_of(queue) .. "meta", "drained_by") end
+  if this.must_drain or this.company == "alone" then this.stops = true end
+  for round = is_first and 1 or 2, 2 do
+    for number, queue in ipairs(queues) do
+      local left = lengths[number]
+      if left > 0 and (round == 2 or overdue[number]) and not this.stops and #jobs < want * PARTS then
+        left = take(this, number, prefix_of(queue), owner, math.min(want, #jobs / PARTS + most[number]), left)
+        lengths[number] = left
+      end
+      if left > 0 then ring(prefix_of(queue)) end
+    end
+    if this.company == "lost" then -- it is out of sight
+      this.company, this.stops, this.skipped, this.skipped_bytes = "", false, 0, 0
+    end
+  end
+  if hints then
+    for number in pairs(hints) do this.rules.end_of_drain(prefix_of(queues[number])) end
   end
 
   if all_paused and #jobs == 0 then return "paused", {}, pause_ms, "" end
   local state = "ok"
-  if must_drain then
+  if this.must_drain then
     state = "drain"
-  elseif is_early or ended >= MOST_ENDED and #jobs == 0 then
+  elseif this.is_early or this.ended >= MOST_ENDED and #jobs == 0 then
     state = "more"
-  elseif skipped > 0 or company ~= "" and company ~= OTHERS then
+  elseif this.rules and this.skipped > 0 or this.company ~= "" and this.company ~= "others" then
     state = "blocked"
   end
-  return state, jobs, 0, company
-end
-
-local function examine(prefix, id)
-  local job = read_job(prefix, id)
-  if job.lost > 0 then company_of(prefix .. "job:" .. id, job.lost) end
+  return state, jobs, 0, this.company
 end
 
 -- A claim has failed. Sets aside what cannot be read where the claim looked; raises the error if there is nothing.
 local function set_broken_aside(queues, owner, hand, err)
   local before = #aside
   reason_of(err)
+  local function examine(prefix, id)
+    local job = read_job(prefix, id)
+    if job.lost > 0 then company_of(prefix .. "job:" .. id, job.lost) end
+  end
   local function is_broken(prefix, payload)
     local id = id_of(payload)
     local ok, why = pcall(examine, prefix, id)
