@@ -44,12 +44,12 @@ SUMMARIES = {
     "job": "Show what is known of a job.",
     "explain": "Say why a job does not run.",
     "requeue": "Run failed jobs again.",
-    "cancel": "See to it that jobs do not run.",
+    "cancel": "Cancel jobs.",
     "empty": "Delete the jobs that wait.",
-    "suspend": "Have queues hand out no jobs.",
-    "resume": "Have them hand out jobs again.",
+    "suspend": "Pause queues.",
+    "resume": "Resume queues.",
     "stop": "Stop workers.",
-    "doctor": "Look for what is wrong.",
+    "doctor": "Check Redis, workers and queues.",
     "server": "Start, stop or show the embedded Redis server.",
 }
 
