@@ -27,6 +27,7 @@ NOUNS = (
     "promote",
     "maintain",
     "cancel",
+    "aside",
     "keys",
     "payload",
     "machine",
@@ -39,6 +40,7 @@ CLAIM, FINISH, RECLAIM = f"{LUA}/lib/claim.lua", f"{LUA}/finish.lua", f"{LUA}/re
 PARK, BEAT, PROMOTE = f"{LUA}/lib/park.lua", f"{LUA}/beat.lua", f"{LUA}/promote.lua"
 CANCEL, REQUEUE, ENQUEUE = f"{LUA}/cancel.lua", f"{LUA}/requeue.lua", f"{LUA}/enqueue.lua"
 MAINTAIN = f"{LUA}/maintain.lua"
+ASIDE, EMPTY = f"{LUA}/lib/aside.lua", f"{LUA}/empty.lua"
 STOP, INTERRUPT = f"{LUA}/stop.lua", f"{LUA}/lib/interrupt.lua"
 
 
@@ -91,8 +93,8 @@ MUTANTS = [
     Mutant(
         "claim: takes an id in hand for that of another queue",
         FINISH,
-        "hand[number] = hand[number] or {}",
-        "hand[number] = hand[1] or {}",
+        "local number = in_hand[i]",
+        "local number = 1",
     ),
     Mutant(
         "company: anybody joins anybody",
@@ -269,6 +271,70 @@ MUTANTS = [
     ),
     Mutant("park: needs the right to publish", PARK, 'redis.pcall("PUBLISH"', 'redis.call("PUBLISH"'),
     Mutant("park: keeps all errors", PARK, 'redis.call("LTRIM", errors, 0, 9)'),
+    Mutant("aside: takes every error for a broken key", ASIDE, "error(err, 0)", 'return "?"'),
+    Mutant("aside: knows no numbers", ASIDE, '"attempt to"', '"never"'),
+    Mutant("aside: knows no types", ASIDE, '"WRONGTYPE", 1', '"never", 1'),
+    Mutant(
+        "aside: keeps no payload", ASIDE, 'redis.call("SET", prefix .. "payload:" .. id, payload)', "id = id"
+    ),
+    Mutant(
+        "aside: does not list what it sets aside", ASIDE, 'redis.call("ZADD", prefix .. "unknown", now, id)'
+    ),
+    Mutant("aside: leaves the status", ASIDE, 'redis.call("HSET", job, "status", "unknown")'),
+    Mutant(
+        "claim: takes a broken number for 0",
+        CLAIM,
+        "f[1], f[4] and f[4] + 0 or 0",
+        "f[1], f[4] and tonumber(f[4]) or 0",
+    ),
+    Mutant(
+        "claim: leaves what is broken in the queue",
+        CLAIM,
+        'redis.call("LREM", queue, -1, payload) else behind',
+        "behind = behind + 1 else behind",
+    ),
+    Mutant(
+        "claim: leaves what is broken in hand",
+        CLAIM,
+        'is_broken(prefix, payload) then redis.call("LREM", processing, -1, payload) end',
+        "is_broken(prefix, payload) then end",
+    ),
+    Mutant("claim: hides errors that it cannot mend", CLAIM, "if #aside == before then error(err, 0) end"),
+    Mutant("finish: stops at a broken job", FINISH, "  set_current_aside(err)\n", "  error(err, 0)\n"),
+    Mutant(
+        "finish: leaves a broken job in hand",
+        FINISH,
+        "queue.gone[#queue.gone + 1] = queue.by_id[id]",
+        "id = id",
+    ),
+    Mutant(
+        "finish: sets aside what another holds",
+        FINISH,
+        "if is_held then set_aside(queue.prefix, id, payload, why) end",
+        "set_aside(queue.prefix, id, payload, why)",
+    ),
+    Mutant(
+        "reclaim: stops at a broken job",
+        RECLAIM,
+        "local ok, err = pcall(take_back, owner, payload)",
+        "local ok, err = true, take_back(owner, payload)",
+    ),
+    Mutant(
+        "promote: stops at a broken job",
+        PROMOTE,
+        "local ok, err = pcall(bring, id)",
+        "local ok, err = true, bring(id)",
+    ),
+    Mutant(
+        "requeue: needs a record",
+        REQUEUE,
+        ' or (redis.call("ZSCORE", prefix .. "unknown", id) and "unknown")',
+    ),
+    Mutant("cancel: does not know what is set aside", CANCEL, ' or status == "unknown" then', " then"),
+    Mutant("empty: stops at a broken job", EMPTY, 'redis.pcall("HMGET"', 'redis.call("HMGET"'),
+    Mutant(
+        "park: stops at a mailbox that cannot be written", PARK, 'redis.pcall("RPUSH"', 'redis.call("RPUSH"'
+    ),
     Mutant("beat: does not tell who holds a job", BEAT, "holders[#holders + 1] = owner"),
     Mutant("beat: renews buried owners", BEAT, "if score < 0 then lost = true end"),
     Mutant("beat: registers everybody", BEAT, "(i - 3 <= new and 0 or -1)", "0"),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from stage import Stage, ids, settlement
 
-from minirq.exceptions import ServerFault
+from minirq.connection import connect
+from minirq.exceptions import AccessDenied, ServerFault
 from minirq.protocol import operations
 
 WRONGTYPE = "one of its keys is of another type (WRONGTYPE)"
@@ -216,3 +217,18 @@ def test_an_error_that_is_not_about_a_job_is_raised(stage: Stage) -> None:
     with pytest.raises(ServerFault, match="WRONGTYPE"):
         stage.claim("a")
     assert (stage.waiting(), stage.index("unknown")) == (["x"], [])
+
+
+def test_a_right_that_the_user_lacks_sets_nothing_aside(stage: Stage, redis_url: str) -> None:
+    stage.enqueue("x")
+    stage.claim("a")
+    stage.client.execute_command(
+        "ACL", "SETUSER", "no-lpush", "reset", "on", ">pw", "~*", "&*", "+@all", "-lpush"
+    )
+    try:
+        url = f"unix://no-lpush:pw@{redis_url.removeprefix('unix://')}"
+        with connect(url) as client, pytest.raises(AccessDenied):
+            Stage(client, "q").settle("a", "x", 1, "failed")
+        assert (stage.held("a"), stage.index("unknown")) == (["x"], [])
+    finally:
+        stage.client.execute_command("ACL", "DELUSER", "no-lpush")
