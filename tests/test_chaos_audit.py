@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import redis as redis_py
 from faults.chaos.audit import Audit
-from faults.chaos.calls import ACCEPTED, REFUSED, Call, Ledger, Told
+from faults.chaos.calls import ACCEPTED, REFUSED, Attempt, Call, Ledger
 from faults.chaos.faults import Window
 from faults.chaos.load import Second
 from faults.chaos.report import Report
@@ -20,9 +20,9 @@ TOKEN = "high/a/1"
 JOB = ("high", "a")
 
 
-def told(token: str = TOKEN, answer: str = ACCEPTED, began: float = 9, **options: object) -> Told:
+def accepted(token: str = TOKEN, answer: str = ACCEPTED, began: float = 9, **options: object) -> Attempt:
     kept = {"result_ttl": -1, "failure_ttl": -1, **options}
-    return Told(Call(token, "work", 0, kept), answer, began, began + 0.1)
+    return Attempt(Call(token, "work", 0, kept), answer, began, began + 0.1)
 
 
 def finished(token: str = TOKEN, ended: float = 12) -> Record:
@@ -32,7 +32,7 @@ def finished(token: str = TOKEN, ended: float = 12) -> Record:
 def audited(
     tmp_path: Path,
     trace: str,
-    *calls: Told,
+    *calls: Attempt,
     records: dict[tuple[str, str], Record] | None = None,
     windows: tuple[Window, ...] = (),
     ended: dict[tuple[str, str], list[float]] | None = None,
@@ -56,52 +56,52 @@ def run(number: int, started: float, ended: float | None, token: str = TOKEN, pi
 
 
 def test_a_job_that_ran_once_breaks_no_rule(tmp_path: Path) -> None:
-    assert audited(tmp_path, run(1, 10, 11), told()) == {}
+    assert audited(tmp_path, run(1, 10, 11), accepted()) == {}
 
 
 def test_an_accepted_job_that_never_ran_is_lost(tmp_path: Path) -> None:
-    assert list(audited(tmp_path, "", told(), records={})) == ["lost"]
+    assert list(audited(tmp_path, "", accepted(), records={})) == ["lost"]
     # a run that ended before the call is no answer to it
-    assert list(audited(tmp_path, run(1, 1, 2, "high/a/0"), told(), records={})) == ["lost"]
+    assert list(audited(tmp_path, run(1, 1, 2, "high/a/0"), accepted(), records={})) == ["lost"]
 
 
 def test_a_job_that_has_run_and_left_no_record_is_lost(tmp_path: Path) -> None:
-    assert list(audited(tmp_path, run(1, 10, None), told(), records={})) == ["lost"]
-    assert audited(tmp_path, run(1, 10, None), told(failure_ttl=1), records={}) == {}
+    assert list(audited(tmp_path, run(1, 10, None), accepted(), records={})) == ["lost"]
+    assert audited(tmp_path, run(1, 10, None), accepted(failure_ttl=1), records={}) == {}
 
 
 def test_who_canceled_a_job_before_the_call_has_not_ended_that_one(tmp_path: Path) -> None:
-    assert audited(tmp_path, "", told(), records={}, ended={JOB: [9.5]}) == {}
-    assert list(audited(tmp_path, "", told(), records={}, ended={JOB: [8.0]})) == ["lost"]
+    assert audited(tmp_path, "", accepted(), records={}, ended={JOB: [9.5]}) == {}
+    assert list(audited(tmp_path, "", accepted(), records={}, ended={JOB: [8.0]})) == ["lost"]
 
 
 def test_a_refused_call_must_not_run(tmp_path: Path) -> None:
-    assert list(audited(tmp_path, run(1, 10, 11), told(answer=REFUSED))) == ["refused, and run"]
+    assert list(audited(tmp_path, run(1, 10, 11), accepted(answer=REFUSED))) == ["refused, and run"]
 
 
 def test_two_runs_at_once_are_seen_unless_a_fault_explains_them(tmp_path: Path) -> None:
     trace = run(1, 10, 12) + run(2, 11, 11.5, pid=8)
-    assert list(audited(tmp_path, trace, told())) == ["overlapping"]
+    assert list(audited(tmp_path, trace, accepted())) == ["overlapping"]
     frozen = Window("frozen", frozenset({7}), 10.2, 11.9)
-    assert audited(tmp_path, trace, told(), windows=(frozen,)) == {}
+    assert audited(tmp_path, trace, accepted(), windows=(frozen,)) == {}
     another = Window("frozen", frozenset({8}), 10.2, 11.9)
-    assert list(audited(tmp_path, trace, told(), windows=(another,))) == ["overlapping"]
+    assert list(audited(tmp_path, trace, accepted(), windows=(another,))) == ["overlapping"]
     too_early = Window("frozen", frozenset({7}), 1, 2)
-    assert list(audited(tmp_path, trace, told(), windows=(too_early,))) == ["overlapping"]
+    assert list(audited(tmp_path, trace, accepted(), windows=(too_early,))) == ["overlapping"]
 
 
 def test_two_starts_with_one_number_are_seen(tmp_path: Path) -> None:
-    assert list(audited(tmp_path, run(1, 10, 10.5) + run(1, 11, 12, pid=8), told())) == [
+    assert list(audited(tmp_path, run(1, 10, 10.5) + run(1, 11, 12, pid=8), accepted())) == [
         "one run number twice"
     ]
 
 
 def test_a_start_after_the_recorded_end_is_seen(tmp_path: Path) -> None:
-    assert list(audited(tmp_path, run(2, 10, 11) + run(1, 13, 14), told())) == ["started after the end"]
+    assert list(audited(tmp_path, run(2, 10, 11) + run(1, 13, 14), accepted())) == ["started after the end"]
 
 
 def test_what_a_job_was_told_wrong_is_seen(tmp_path: Path) -> None:
-    assert list(audited(tmp_path, run(1, 10, 11) + "wrong it is b\n", told())) == ["told wrong"]
+    assert list(audited(tmp_path, run(1, 10, 11) + "wrong it is b\n", accepted())) == ["told wrong"]
 
 
 def test_more_script_calls_than_jobs_explain_are_too_many() -> None:

@@ -12,17 +12,17 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-from faults.chaos.calls import ACCEPTED, REFUSED, Ledger, Told
+from faults.chaos.calls import ACCEPTED, REFUSED, Attempt, Ledger
 from faults.chaos.faults import Window
 from faults.chaos.fleet import LEASE
 from faults.chaos.report import Report
 from faults.chaos.snapshot import Snapshot
-from faults.chaos.trace import Known, Run, Trace
+from faults.chaos.trace import JobKey, Run, Trace
 
 #: clocks of jobs and of the server are one, but a line is written a little after the claim, seconds
 _SLACK = 0.02
 #: what goes on after its timeout in these may meet its own second run
-_DEAF = ("swallow", "overrun")
+_OVERRUNNING = ("swallow", "overrun")
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Audit:
 
     def _count(self, report: Report) -> None:
         records, runs = self.snapshot.records, self.trace.by_job
-        report.enqueued = sum(told.answer == ACCEPTED for told in self.ledger.told)
+        report.enqueued = sum(attempt.answer == ACCEPTED for attempt in self.ledger.attempts)
         report.runs = len(self.trace.runs)
         report.run_again = sum(len(of_one) > 1 for of_one in self.trace.by_token.values())
         for record in records.values():
@@ -72,20 +72,20 @@ class Audit:
 
     def _lost(self) -> Iterator[str]:
         """Calls that were accepted and came to nothing."""
-        by_job: dict[Known, list[Told]] = defaultdict(list)
-        for told in self.ledger.told:
-            by_job[told.call.job].append(told)
+        by_job: dict[JobKey, list[Attempt]] = defaultdict(list)
+        for attempt in self.ledger.attempts:
+            by_job[attempt.call.job].append(attempt)
         for job, calls in by_job.items():
-            for told in calls:
-                why = "" if told.answer != ACCEPTED else self._what_became_of(told, calls)
+            for attempt in calls:
+                why = "" if attempt.answer != ACCEPTED else self._what_became_of(attempt, calls)
                 if why:
-                    yield f"{told.call.token} ({told.call.kind}): {why}"
+                    yield f"{attempt.call.token} ({attempt.call.kind}): {why}"
             if len(calls) == 1:
                 yield from self._without_a_record(job, calls[0])
 
-    def _what_became_of(self, told: Told, calls: list[Told]) -> str:
+    def _what_became_of(self, attempt: Attempt, calls: list[Attempt]) -> str:
         """Nothing, if there is a reason for that it is gone, or else what is known of it."""
-        job, since = told.call.job, told.began - _SLACK
+        job, since = attempt.call.job, attempt.began - _SLACK
         if any(run.ended is None or run.ended >= since for run in self.trace.by_job.get(job, ())):
             return ""  # it has run, or the job was still running that the call answered with
         record = self.snapshot.records.get(job)
@@ -96,25 +96,25 @@ class Audit:
         # it may have expired, or the call answered with a job that did
         for other in calls:
             ttl = other.call.options.get("ttl")
-            if ttl and other.began <= told.over and other.over + other.call.delay + ttl >= since:
+            if ttl and other.began <= attempt.over and other.over + other.call.delay + ttl >= since:
                 return ""
-        if told.call.options["failure_ttl"] in (0, 1):
+        if attempt.call.options["failure_ttl"] in (0, 1):
             return ""  # its process may have died three times before the first line
         return f"was accepted and has not run, {record=}"
 
-    def _without_a_record(self, job: Known, told: Told) -> Iterator[str]:
+    def _without_a_record(self, job: JobKey, attempt: Attempt) -> Iterator[str]:
         """Of what nobody has touched, whose record is kept, and which has ended, the end is on record."""
-        call, record = told.call, self.snapshot.records.get(job)
-        if told.answer != ACCEPTED or not call.is_kept or not call.is_unique or job in self.ledger.meddled:
+        call, record = attempt.call, self.snapshot.records.get(job)
+        if attempt.answer != ACCEPTED or not call.is_kept or not call.is_unique or job in self.ledger.meddled:
             return
         has_run = job in self.trace.by_job
         if record is None or (record.status == "finished" and not has_run):
             yield f"{call.token} ({call.kind}): {record=}, {has_run=}"
 
     def _refused_and_run(self) -> Iterator[str]:
-        for told in self.ledger.told:
-            if told.answer == REFUSED and told.call.token in self.trace.by_token:
-                yield told.call.token
+        for attempt in self.ledger.attempts:
+            if attempt.answer == REFUSED and attempt.call.token in self.trace.by_token:
+                yield attempt.call.token
 
     # --- runs ---------------------------------------------------------------------------------
 
@@ -127,9 +127,9 @@ class Audit:
 
     def _overlapping(self) -> Iterator[str]:
         """Two runs at once, the first of which was neither frozen nor cut off."""
-        kinds = {told.call.token: told.call.kind for told in self.ledger.told}
+        kinds = {attempt.call.token: attempt.call.kind for attempt in self.ledger.attempts}
         for token, runs in self.trace.by_token.items():
-            if kinds.get(token) in _DEAF:
+            if kinds.get(token) in _OVERRUNNING:
                 continue
             for first, second in pairwise(runs):
                 if (

@@ -1,4 +1,4 @@
-"""Calls: what producers and meddlers have asked for, and what they were told."""
+"""Calls: what producers and meddlers have asked for, and what they were attempt."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from faults.chaos.trace import Known, job_of
+from faults.chaos.trace import JobKey, job_of
 
 from minirq import Queue, Retry
 from minirq.exceptions import MinirqError, ServerUnavailable
@@ -36,7 +36,7 @@ class Call:
     delay: float = 0.0
 
     @property
-    def job(self) -> Known:
+    def job(self) -> JobKey:
         return job_of(self.token)
 
     @property
@@ -50,7 +50,7 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Told:
+class Attempt:
     """What came of a call, and when it began and was over."""
 
     call: Call
@@ -63,11 +63,11 @@ class Told:
 class Ledger:
     """All calls, and everything else that was done to jobs. Shared by threads."""
 
-    told: list[Told] = field(default_factory=list)
+    attempts: list[Attempt] = field(default_factory=list)
     #: for each job the ends of all calls that may have ended it: cancel, delete, stop
-    ended: dict[Known, list[float]] = field(default_factory=lambda: defaultdict(list))
+    ended: dict[JobKey, list[float]] = field(default_factory=lambda: defaultdict(list))
     #: jobs that were requeued
-    requeued: set[Known] = field(default_factory=set)
+    requeued: set[JobKey] = field(default_factory=set)
     #: those that were enqueued last: there is something to be done to them
     recent: deque[tuple[Call, Job[Any]]] = field(default_factory=lambda: deque(maxlen=300))
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -79,19 +79,19 @@ class Ledger:
             self._count += 1
             return f"{queue}/{job_id}/{self._count}"
 
-    def note(self, told: Told, job: Job[Any] | None = None) -> None:
+    def note(self, attempt: Attempt, job: Job[Any] | None = None) -> None:
         with self.lock:
-            self.told.append(told)
+            self.attempts.append(attempt)
             if job is not None:
-                self.recent.append((told.call, job))
+                self.recent.append((attempt.call, job))
 
     @property
-    def meddled(self) -> set[Known]:
+    def meddled(self) -> set[JobKey]:
         return self.requeued | set(self.ended)
 
 
 @dataclass(frozen=True)
-class Dice:
+class RandomCalls:
     """Throws calls: `again` is how often an id is one of a few, which are used again in each queue."""
 
     random: random.Random
@@ -141,7 +141,7 @@ class Dice:
 
 
 @dataclass(frozen=True)
-class Desk:
+class Application:
     """Where calls are made: the server's URL and the file that jobs write to."""
 
     url: str
@@ -156,7 +156,7 @@ class Desk:
         options = {**call.options, "job_id": call.job[1], "meta": {"token": call.token}}
         return (str(self.trace), call.token, call.seconds), options
 
-    def enqueue(self, queue: Queue, call: Call) -> Told:
+    def enqueue(self, queue: Queue, call: Call) -> Attempt:
         """Make the call, and keep what came of it."""
         args, options = self.arguments(call)
         name = f"faults.chaos.jobs.{call.kind}"
@@ -170,6 +170,6 @@ class Desk:
             answer = UNKNOWN
         except MinirqError:
             answer = REFUSED
-        told = Told(call, answer, began, time.time())
-        self.ledger.note(told, job)
-        return told
+        attempt = Attempt(call, answer, began, time.time())
+        self.ledger.note(attempt, job)
+        return attempt

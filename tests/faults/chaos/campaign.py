@@ -17,7 +17,7 @@ from pathlib import Path
 
 import redis as redis_py
 from faults.chaos.audit import Audit
-from faults.chaos.calls import QUEUES, Desk, Ledger
+from faults.chaos.calls import QUEUES, Application, Ledger
 from faults.chaos.faults import Faults
 from faults.chaos.fleet import LEASE, Member, roles
 from faults.chaos.load import Load
@@ -85,14 +85,17 @@ class Campaign:
         if self.report.is_good:
             shutil.rmtree(self._folder)
         else:
-            self.report.notes.append(f"the workers' logs and the trace are in {self._folder}")
+            (self._folder / "windows").write_text("".join(f"{window}\n" for window in self._faults.windows))
+            self.report.notes.append(f"the workers' logs, the trace and the faults are in {self._folder}")
         return self.report
 
     def _run(self) -> None:
         plan = self._plan
-        desk = Desk(self._server.url, self._trace, self._ledger)
-        producers = [Producer(n, desk, plan.rate / 2, plan.again, self._over) for n in range(2)]
-        meddlers = [Meddler(n, desk, plan.meddling / 2, self._over) for n in range(2 if plan.meddling else 0)]
+        application = Application(self._server.url, self._trace, self._ledger)
+        producers = [Producer(n, application, plan.rate / 2, plan.again, self._over) for n in range(2)]
+        meddlers = [
+            Meddler(n, application, plan.meddling / 2, self._over) for n in range(2 if plan.meddling else 0)
+        ]
         load = Load(self._server.url, self._trace, self._over)
         for thread in (*producers, *meddlers, load):
             thread.start()
@@ -107,7 +110,7 @@ class Campaign:
         self._heal()
         with connect(self._server.url) as client:
             for name in QUEUES:
-                desk.queue(name).resume()
+                application.queue(name).resume()
             self._wait_for_the_end(client)
             load.join()
             self._sample()

@@ -22,7 +22,7 @@ from minirq.exceptions import NoSuchJobError, ServerUnavailable
 
 
 @contextmanager
-def _run(path: str, token: str, seconds: float) -> Iterator[None]:
+def _run(path: str, token: str) -> Iterator[None]:
     told = running.get()
     number = told.run if told else 0
     about = f"{os.getpid()} {os.getppid()} {number} {token}"
@@ -32,30 +32,28 @@ def _run(path: str, token: str, seconds: float) -> Iterator[None]:
         job = get_current_job()
         if told is None or job is None or {told.id, job.id} != {job_id} or told.queue != queue:
             append(path, f"{WRONG} {token} is told that it is {told and (told.queue, told.id)}")
-        if seconds:  # without a call in between the others stay short enough for batches
-            _look_at_meta(path, token)
         yield
     finally:
         append(path, f"{END} {time.time()} {about}")
 
 
 def work(path: str, token: str, seconds: float) -> str:
-    with _run(path, token, seconds):
-        time.sleep(seconds)
+    with _run(path, token):
+        _work(path, token, seconds)
     return token
 
 
 def fail_at_times(path: str, token: str, seconds: float) -> str:
-    with _run(path, token, seconds):
-        time.sleep(seconds)
+    with _run(path, token):
+        _work(path, token, seconds)
         if random.random() < 0.5:
             raise ConnectionError("at times")
     return token
 
 
 def die_at_times(path: str, token: str, seconds: float) -> str:
-    with _run(path, token, seconds):
-        time.sleep(seconds)
+    with _run(path, token):
+        _work(path, token, seconds)
         if random.random() < 0.2:
             os.kill(os.getpid(), signal.SIGKILL)
     return token
@@ -63,22 +61,22 @@ def die_at_times(path: str, token: str, seconds: float) -> str:
 
 def remember(path: str, token: str, seconds: float) -> str:
     """Write down something about this job."""
-    with _run(path, token, seconds):
+    with _run(path, token):
         _write_meta(token)
-        time.sleep(seconds)
+        _work(path, token, seconds)
     return token
 
 
 def overrun(path: str, token: str, seconds: float) -> str:
     """Go on for longer than the timeout allows."""
-    with _run(path, token, seconds):
-        time.sleep(10 + seconds)
+    with _run(path, token):
+        _work(path, token, 10 + seconds)
     return token
 
 
 def swallow(path: str, token: str, seconds: float) -> str:
     """The same, and nothing that is raised ends it."""
-    with _run(path, token, seconds):
+    with _run(path, token):
         until = time.monotonic() + 10 + seconds
         while time.monotonic() < until:
             with suppress(BaseException):
@@ -87,24 +85,37 @@ def swallow(path: str, token: str, seconds: float) -> str:
 
 
 async def await_work(path: str, token: str, seconds: float) -> str:
-    with _run(path, token, seconds):
-        await asyncio.sleep(seconds)
+    with _run(path, token):
+        await _await_work(path, token, seconds)
     return token
 
 
 async def await_remember(path: str, token: str, seconds: float) -> str:
-    with _run(path, token, seconds):
-        await asyncio.sleep(seconds)
-        _write_meta(token)
+    with _run(path, token):
+        await _await_work(path, token, seconds)
+        await asyncio.to_thread(_write_meta, token)
     return token
 
 
 async def fail_at_times_and_await(path: str, token: str, seconds: float) -> str:
-    with _run(path, token, seconds):
-        await asyncio.sleep(seconds)
+    with _run(path, token):
+        await _await_work(path, token, seconds)
         if random.random() < 0.5:
             raise ConnectionError("at times")
     return token
+
+
+def _work(path: str, token: str, seconds: float) -> None:
+    if seconds:  # those that do nothing make no call either, and stay short enough for batches
+        _look_at_meta(path, token)
+        time.sleep(seconds)
+
+
+async def _await_work(path: str, token: str, seconds: float) -> None:
+    if seconds:
+        # in a thread: where the network is cut, it would hold up the other coroutines of the process
+        await asyncio.to_thread(_look_at_meta, path, token)
+        await asyncio.sleep(seconds)
 
 
 def _look_at_meta(path: str, token: str) -> None:

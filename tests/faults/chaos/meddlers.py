@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from faults.chaos.calls import ACCEPTED, CALM, QUEUES, UNKNOWN, Call, Desk, Dice, Told
+from faults.chaos.calls import ACCEPTED, CALM, QUEUES, UNKNOWN, Application, Attempt, Call, RandomCalls
 from faults.chaos.trace import job_of
 
 from minirq import Queue
@@ -35,36 +35,38 @@ _EXPECTED = (
 class Producer(threading.Thread):
     """Enqueues at most `rate` jobs a second. A call of which nothing is known is made again."""
 
-    def __init__(self, number: int, desk: Desk, rate: float, again: float, over: threading.Event) -> None:
+    def __init__(
+        self, number: int, application: Application, rate: float, again: float, over: threading.Event
+    ) -> None:
         super().__init__(name=f"producer-{number}", daemon=True)
-        self._dice = Dice(random.Random(number), desk.ledger, again)
-        self._desk = desk
+        self._dice = RandomCalls(random.Random(number), application.ledger, again)
+        self._application = application
         self._rate = rate
         self._over = over
 
     def run(self) -> None:
-        queues = [self._desk.queue(name) for name in (CALM, *QUEUES * 3)]
+        queues = [self._application.queue(name) for name in (CALM, *QUEUES * 3)]
         dice = self._dice.random
         while not self._over.is_set():
             queue = dice.choice(queues)
             call = self._dice.call(queue.name)
-            while self._desk.enqueue(queue, call).answer == UNKNOWN and not self._over.is_set():
-                call = replace(call, token=self._desk.ledger.token(*call.job))
+            while self._application.enqueue(queue, call).answer == UNKNOWN and not self._over.is_set():
+                call = replace(call, token=self._application.ledger.token(*call.job))
             time.sleep(dice.expovariate(self._rate))
 
 
 class Meddler(threading.Thread):
     """Does to jobs and queues what their owners may do, `rate` times a second."""
 
-    def __init__(self, number: int, desk: Desk, rate: float, over: threading.Event) -> None:
+    def __init__(self, number: int, application: Application, rate: float, over: threading.Event) -> None:
         super().__init__(name=f"meddler-{number}", daemon=True)
         self._random = random.Random(100 + number)
-        self._dice = Dice(self._random, desk.ledger, again=0.3)
-        self._desk = desk
-        self._ledger = desk.ledger
+        self._dice = RandomCalls(self._random, application.ledger, again=0.3)
+        self._application = application
+        self._ledger = application.ledger
         self._rate = rate
         self._over = over
-        self._queues = {name: desk.queue(name) for name in (CALM, *QUEUES)}
+        self._queues = {name: application.queue(name) for name in (CALM, *QUEUES)}
         self.acts: Counter[str] = Counter()
         #: what went otherwise than it may
         self.surprises: list[str] = []
@@ -119,7 +121,7 @@ class Meddler(threading.Thread):
     def _stop_a_run(self) -> None:
         call, _ = self._any()
         with self._ending(call):
-            send_stop_job_command(self._desk.url, call.job[1])
+            send_stop_job_command(self._application.url, call.job[1])
 
     def _requeue(self) -> None:
         call, job = self._any()
@@ -133,7 +135,7 @@ class Meddler(threading.Thread):
         queue, job_id = call.job
         with self._ending(call):
             self._random.choice([job.cancel, job.delete])()
-        self._desk.enqueue(
+        self._application.enqueue(
             self._queues[queue], replace(self._dice.call(queue), token=self._ledger.token(queue, job_id))
         )
 
@@ -161,13 +163,13 @@ class Meddler(threading.Thread):
         calls = list({call.job: call for call in calls}.values())
         began, jobs, answer = time.time(), [], ACCEPTED
         try:
-            jobs = queue.enqueue_many(_prepared(self._desk, call) for call in calls)
+            jobs = queue.enqueue_many(_prepared(self._application, call) for call in calls)
         except ServerUnavailable:
             answer = UNKNOWN
         except MinirqError:
             answer = UNKNOWN  # those before the refused batch may be there
         for at, call in enumerate(calls):
-            self._ledger.note(Told(call, answer, began, time.time()), jobs[at] if jobs else None)
+            self._ledger.note(Attempt(call, answer, began, time.time()), jobs[at] if jobs else None)
 
     # --- waiting ------------------------------------------------------------------------------
 
@@ -203,7 +205,7 @@ class Meddler(threading.Thread):
             self.surprises.append(f"{call.token} was told the result of {result}")
 
 
-def _prepared(desk: Desk, call: Call) -> Any:
-    args, options = desk.arguments(call)
+def _prepared(application: Application, call: Call) -> Any:
+    args, options = application.arguments(call)
     timeout = options.pop("job_timeout", None)
     return Queue.prepare_data(f"faults.chaos.jobs.{call.kind}", args, timeout=timeout, **options)

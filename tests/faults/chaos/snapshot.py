@@ -9,7 +9,7 @@ from typing import Any
 
 import msgpack
 import redis as redis_py
-from faults.chaos.trace import Known
+from faults.chaos.trace import JobKey
 
 from minirq.protocol.payload import id_of
 
@@ -52,12 +52,12 @@ class Snapshot:
     """What is where. `unknown` are keys of no kind that minirq has without a TTL."""
 
     now_ms: int = 0
-    records: dict[Known, Record] = field(default_factory=dict)
-    waiting: dict[Known, int] = field(default_factory=lambda: defaultdict(int))
-    held: dict[Known, list[str]] = field(default_factory=lambda: defaultdict(list))
-    parked: dict[Known, dict[str, float]] = field(default_factory=lambda: defaultdict(dict))
+    records: dict[JobKey, Record] = field(default_factory=dict)
+    waiting: dict[JobKey, int] = field(default_factory=lambda: defaultdict(int))
+    held: dict[JobKey, list[str]] = field(default_factory=lambda: defaultdict(list))
+    parked: dict[JobKey, dict[str, float]] = field(default_factory=lambda: defaultdict(dict))
     #: TTLs of payload:<id> and errors:<id>, ms
-    beside: dict[str, dict[Known, int]] = field(default_factory=lambda: defaultdict(dict))
+    beside: dict[str, dict[JobKey, int]] = field(default_factory=lambda: defaultdict(dict))
     unknown: list[str] = field(default_factory=list)
     queues: set[str] = field(default_factory=set)
     #: queues that have any key
@@ -94,7 +94,7 @@ class Snapshot:
         elif what not in ("owners", "meta", "bell") and ttl_ms < 0:
             self.unknown.append(key)
 
-    def _add_payload(self, job: Known, owner: str) -> None:
+    def _add_payload(self, job: JobKey, owner: str) -> None:
         if owner:
             self.held[job].append(owner)
         else:
@@ -122,7 +122,7 @@ class Snapshot:
                 found.append(f"{'/'.join(job)}: {why}")
         return found
 
-    def _what_is_wrong_with(self, job: Known) -> str:
+    def _what_is_wrong_with(self, job: JobKey) -> str:
         record, held, waiting = self.records.get(job), len(self.held.get(job, ())), self.waiting.get(job, 0)
         entries = self.parked.get(job, {})
         # an entry whose time is over is trimmed later

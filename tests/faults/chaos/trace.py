@@ -9,7 +9,7 @@ from pathlib import Path
 START, END, WRONG = "start", "end", "wrong"
 
 #: a queue and an id
-Known = tuple[str, str]
+JobKey = tuple[str, str]
 
 
 @dataclass
@@ -24,11 +24,11 @@ class Run:
     ended: float | None = None
 
     @property
-    def job(self) -> Known:
+    def job(self) -> JobKey:
         return job_of(self.token)
 
 
-def job_of(token: str) -> Known:
+def job_of(token: str) -> JobKey:
     """The queue and the id of a call."""
     queue, job_id, _ = token.split("/")
     return queue, job_id
@@ -41,7 +41,7 @@ class Trace:
     runs: list[Run] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     by_token: dict[str, list[Run]] = field(default_factory=lambda: defaultdict(list))
-    by_job: dict[Known, list[Run]] = field(default_factory=lambda: defaultdict(list))
+    by_job: dict[JobKey, list[Run]] = field(default_factory=lambda: defaultdict(list))
 
     @classmethod
     def read(cls, path: Path) -> Trace:
