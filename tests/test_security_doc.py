@@ -12,7 +12,7 @@ import jobs
 import pytest
 import redis as redis_py
 from click.testing import CliRunner, Result
-from documents import Document, assert_exists
+from documents import ROOT, Document, assert_exists
 from faults.server import OwnServer
 from waits import until
 from workers import StartWorker, folder, start_worker
@@ -139,6 +139,8 @@ def test_a_worker_runs_jobs_of_all_kinds(
     mailed = mail.enqueue(jobs.add, 1, 3, result_ttl=0)
     until(lambda: mailed.get_status() == JobStatus.FINISHED)
     assert queue.enqueue_in(0.1, jobs.add, 1, 4).wait(10) == 5
+    with connect(url_of(server, "worker")) as of_a_job:
+        assert Queue(connection=of_a_job).enqueue(jobs.nap, 0.1).wait(10) == 0.1
     for retry in (Retry(max=1), Retry(max=1, interval=0.1)):
         job = queue.enqueue(jobs.fail, "no", retry=retry)
         until(lambda job=job: job.get_status() == JobStatus.FAILED)
@@ -242,3 +244,11 @@ def test_a_filter_keeps_messages_out_of_the_log(
 @pytest.mark.parametrize("line", DOC.commands)
 def test_the_commands_of_the_page_exist(line: str) -> None:
     assert_exists(line)
+
+
+def test_workers_may_run_every_command_of_the_scripts() -> None:
+    scripts = "".join(file.read_text() for file in (ROOT / "minirq/protocol/lua").rglob("*.lua"))
+    commands = {name.lower() for name in re.findall(r'call\("([A-Z]+)"', scripts)}
+    assert len(commands) > 30
+    permitted = set(re.findall(r" \+(\S+)", USERS["worker"]))
+    assert sorted(commands - permitted) == []
