@@ -13,8 +13,8 @@ from pathlib import Path
 import jobs
 import pytest
 import redis as redis_py
+from faults.conftest import HurtWorker, Start, lines
 from waits import until
-from worker.conftest import RunningWorker, StartWorker, lines
 
 from minirq import Job, JobStatus, Queue
 
@@ -27,7 +27,7 @@ def trace(tmp_path: Path) -> Path:
     return tmp_path / "trace"
 
 
-def kill_child(worker: RunningWorker) -> None:
+def kill_child(worker: HurtWorker) -> None:
     [child] = worker.children
     os.kill(child, signal.SIGKILL)
 
@@ -86,10 +86,8 @@ def constant_load(queue: Queue, trace: Path) -> Iterator[None]:
         thread.join()
 
 
-def test_jobs_of_a_dead_process_run_together_once_more(
-    queue: Queue, start_worker: StartWorker, trace: Path
-) -> None:
-    worker = start_worker(concurrency=20)
+def test_jobs_of_a_dead_process_run_together_once_more(queue: Queue, start: Start, trace: Path) -> None:
+    worker = start(concurrency=20)
     queue.enqueue(jobs.nothing).wait(10)
     began = time.monotonic()
     naps = [enqueue(queue, trace, f"{'async-' * (n % 2)}{n}", 2) for n in range(20)]
@@ -106,13 +104,11 @@ def test_jobs_of_a_dead_process_run_together_once_more(
     assert at_once(trace, "behind") == set()  # never beside others
 
 
-def test_those_behind_start_at_once_in_other_processes_and_in_this_one_as_soon_as_the_lost_have_run(
-    queue: Queue, start_worker: StartWorker, trace: Path
-) -> None:
-    first = start_worker(concurrency=4)
+def test_those_behind_start_at_once_in_other_processes(queue: Queue, start: Start, trace: Path) -> None:
+    first = start(concurrency=4)
     lost = [enqueue(queue, trace, f"lost-{n}", 4) for n in range(4)]
     until(lambda: len(lines(trace)) == 4)
-    start_worker(concurrency=4)
+    start(concurrency=4)
     enqueue(queue, trace, "long", 8)
     until(lambda: runs(trace, "long"))
     kill_child(first)
@@ -138,11 +134,11 @@ def fresh(job: Job) -> Job:
 def test_a_process_looks_past_lost_jobs_and_sends_little_meanwhile(
     queue: Queue,
     redis: redis_py.Redis,
-    start_worker: StartWorker,
+    start: Start,
     trace: Path,
     queues: tuple[str, ...],
 ) -> None:
-    start_worker(*queues, concurrency=4)
+    start(*queues, concurrency=4)
     long = enqueue(queue, trace, "long", 6)
     until(lambda: runs(trace, "long"))
     lost = [enqueue_lost(queue, trace, f"lost-{n}") for n in range(3)]
@@ -169,9 +165,9 @@ def sent_in(redis: redis_py.Redis, what: Callable[[], object]) -> int:
 
 
 def test_a_process_under_constant_load_runs_a_lost_job_within_fifteen_seconds(
-    queue: Queue, redis: redis_py.Redis, start_worker: StartWorker, trace: Path
+    queue: Queue, redis: redis_py.Redis, start: Start, trace: Path
 ) -> None:
-    start_worker(concurrency=4)
+    start(concurrency=4)
     with constant_load(queue, trace):
         until(lambda: len(lines(trace)) > 8)
         lost = enqueue_lost(queue, trace, "lost")
@@ -185,9 +181,9 @@ def test_a_process_under_constant_load_runs_a_lost_job_within_fifteen_seconds(
 
 
 def test_an_innocent_job_that_bears_one_death_outlives_a_job_that_kills_each_time(
-    queue: Queue, start_worker: StartWorker, trace: Path
+    queue: Queue, start: Start, trace: Path
 ) -> None:
-    start_worker(concurrency=6, loss_pause=0.1)
+    start(concurrency=6, loss_pause=0.1)
     innocent = enqueue(queue, trace, "innocent", 0.5, on_worker_lost=1)
     naps = [enqueue(queue, trace, f"nap-{n}", 0.5) for n in range(3)]
     until(lambda: len(lines(trace)) == 4)
@@ -204,9 +200,9 @@ def test_an_innocent_job_that_bears_one_death_outlives_a_job_that_kills_each_tim
 
 @pytest.mark.parametrize("function", [jobs.die_once, jobs.die_once_and_await])
 def test_what_ran_beside_a_job_that_killed_once_runs_again_beside_it(
-    queue: Queue, start_worker: StartWorker, trace: Path, function: object
+    queue: Queue, start: Start, trace: Path, function: object
 ) -> None:
-    start_worker(concurrency=6)
+    start(concurrency=6)
     naps = [enqueue(queue, trace, f"nap-{n}", 0.5) for n in range(4)]
     until(lambda: len(lines(trace)) == 4)
     killer = queue.enqueue(function, str(trace) + ".killer")  # type: ignore[call-overload]
@@ -219,9 +215,9 @@ def test_what_ran_beside_a_job_that_killed_once_runs_again_beside_it(
 
 
 def test_what_has_taken_a_process_down_waits_until_nothing_else_runs(
-    queue: Queue, redis: redis_py.Redis, start_worker: StartWorker, trace: Path
+    queue: Queue, redis: redis_py.Redis, start: Start, trace: Path
 ) -> None:
-    start_worker(concurrency=4)
+    start(concurrency=4)
     queue.enqueue(jobs.add, 1).wait(10)
     dangerous = queue.enqueue_in(0.3, jobs.begin_and_end, str(trace), "dangerous", 0.1)
     redis.hset(f"minirq:{{default}}:job:{dangerous.id}", "lost", 1)
