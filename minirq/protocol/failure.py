@@ -10,6 +10,8 @@ import msgpack
 #: longest traceback that is kept, characters: the head and, more telling, the tail
 MAX_TRACEBACK = 16 * 1024
 MAX_MESSAGE = 2000
+#: an entry of a job's errors that is read, bytes; the longest that is written takes a tenth of it
+MAX_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,8 @@ def decode(raw: bytes) -> Failure:
     """Read one entry of a job's errors: "ms blob". What cannot be read is shown as what it is."""
     stamp, _, blob = raw.partition(b" ")
     try:
+        if len(blob) > MAX_BYTES:
+            raise ValueError("nobody has written that")
         at = datetime.fromtimestamp(int(stamp) / 1000, UTC)
         exc_type, message, traceback, worker, kind = msgpack.unpackb(blob, max_array_len=16, max_ext_len=0)
     except Exception:  # foreign or damaged bytes must not hide the job

@@ -28,6 +28,7 @@ _COUNTS = struct.Struct("<QQ")
 _COUNTS_AT = 8
 _COLUMNS_AT = 32
 _SLOT = struct.Struct(f"<QdHH{MAX_ID_BYTES}s")
+_STARTED, _STARTED_AT = struct.Struct("<d"), 8
 _READ_TRIES = 1000
 #: in place of a deadline: nothing has run in this slot; the run has ended, and its outcome may not have been
 #: sent; the run has no deadline
@@ -85,7 +86,7 @@ class Board:
     def start(
         self, job_id: str, run: int, queue: int, started: float, deadline: float, number: int = 0
     ) -> None:
-        """Say what runs in a slot from now on; a `deadline` of 0 is none."""
+        """Say what is read, and then runs, in a slot from now on; a `deadline` of 0 is none."""
         raw = job_id.encode("utf-8", "surrogateescape")
         # an odd sequence number says that the slot is being written
         sequence = self._sequences[number] + 1
@@ -97,6 +98,15 @@ class Board:
         if number >= self._used:
             self._used = number + 1
             _USED.pack_into(self._memory, _USED_AT, self._used)
+
+    def hold(self, number: int = 0) -> None:
+        """Say that the job in a slot was read and has not begun: it is neither timed nor blamed."""
+        self._deadlines[number] = _UNUSED
+
+    def begin(self, started: float, deadline: float, number: int = 0) -> None:
+        """Say that the job that was read begins; a `deadline` of 0 is none."""
+        _STARTED.pack_into(self._memory, self._slots_at + number * _SLOT.size + _STARTED_AT, started)
+        self._deadlines[number] = deadline or _NO_DEADLINE
 
     def end(self, *, failed: bool, number: int = 0) -> None:
         """Say that nothing runs in a slot any more, and count what did."""

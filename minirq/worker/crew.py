@@ -121,7 +121,11 @@ class Crew:
             self._hygiene.look()
         awaited = []
         for claimed, number in jobs:
+            # reading it is on the job's account too: whoever can write to Redis chooses the bytes
+            started = time.monotonic()
+            self._board.start(claimed.id, claimed.run, claimed.queue, started, started + JOB_TIMEOUT, number)
             run = Run(claimed, self._workbench.read(claimed), number, self._link.claimed_at)
+            self._board.hold(number)
             if not claimed.has_record and isinstance(run.envelope, Payload):
                 self._link.introduce(claimed, run.envelope)
             if self._is_known(run):
@@ -150,15 +154,15 @@ class Crew:
 
         False: it is given back instead. The host slept, and another worker may have run it.
         """
-        claimed, age = run.claimed, boottime() - run.claimed_at
+        age = boottime() - run.claimed_at
         if age > self._settings.most_age:
-            self._journal.outdated(claimed, age)
-            self._porter.ended(settlement(claimed, Released()), run.number)
+            self._journal.outdated(run.claimed, age)
+            self._porter.ended(settlement(run.claimed, Released()), run.number)
             return False
         timeout = run.envelope.options.timeout if isinstance(run.envelope, Payload) else JOB_TIMEOUT
         run.started = time.monotonic()
         run.deadline = 0.0 if timeout == -1 else run.started + timeout
-        self._board.start(claimed.id, claimed.run, claimed.queue, run.started, run.deadline, run.number)
+        self._board.begin(run.started, run.deadline, run.number)
         self._runs[run.number] = run
         self._lookout.expect(run.deadline)
         return True

@@ -139,12 +139,18 @@ class Loop:
                 self._batch.give_back(claimed)
                 return
             started = time.monotonic()
+            # reading it is on the job's account too: whoever can write to Redis chooses the bytes
+            self._board.start(claimed.id, claimed.run, claimed.queue, started, started + JOB_TIMEOUT)
             envelope = self._executor.read(claimed)
             function = envelope.function if isinstance(envelope, Payload) else ""
             # what must not run again is settled alone and at once: no other's death may find it unsettled
             is_once = isinstance(envelope, Payload) and envelope.options.loss_limit == 0
             is_short = self._pace.is_short(function) and not is_once
+            if not is_short:
+                self._board.hold()  # to send what is unsent is neither its time nor its doing
             self._batch.starts(started, is_short=is_short)
+            if not is_short:
+                started = time.monotonic()
             outcome = self._run_one(claimed, envelope, function, started, is_short)
             ended = time.monotonic()
             self._batch.ended(settlement(claimed, outcome), ended)
@@ -171,8 +177,8 @@ class Loop:
             self._hygiene.look()
         # from here on the job may take the process down: preparing it may import its module
         timeout = envelope.options.timeout if isinstance(envelope, Payload) else JOB_TIMEOUT
-        deadline = 0.0 if timeout == -1 else started + timeout
-        self._board.start(claimed.id, claimed.run, claimed.queue, started, deadline)
+        if not is_short or timeout != JOB_TIMEOUT:
+            self._board.begin(started, 0.0 if timeout == -1 else started + timeout)
         task = self._executor.prepare(claimed, envelope) if isinstance(envelope, Payload) else envelope
         if self._journal.is_told and not isinstance(task, Missed):
             self._journal.started(claimed, function)

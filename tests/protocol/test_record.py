@@ -90,7 +90,12 @@ def test_a_failure_comes_back_with_its_time() -> None:
 
 
 @pytest.mark.parametrize(
-    "raw", [b"", b"x", b"12 \xc1", b"\xff\xff 12", b"99999999999999999999 " + Failure("E", "").encode()]
+    "raw",
+    [
+        *(b"", b"x", b"12 \xc1", b"\xff\xff 12", b"99999999999999999999 " + Failure("E", "").encode()),
+        b"12 " + Failure("E" * 2**20, "").encode(),
+    ],
+    ids=range(6),
 )
 def test_an_unreadable_failure_does_not_hide_the_job(raw: bytes) -> None:
     assert failure.decode(raw).exc_type == "Unreadable"
