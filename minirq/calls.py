@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from typing import Any, Generic, TypeVar
 
 from minirq.exceptions import MinirqError, ServerFault
@@ -34,6 +35,8 @@ class Call(Generic[T]):
     args: tuple[Argument, ...]
     read: Callable[[Any], T]
     script: Script | None = None
+    #: a call that may have acted is recognised for so many seconds, and not sent again after that
+    known_for: float = inf
 
     @property
     def command(self) -> tuple[Argument, ...]:

@@ -5,6 +5,9 @@ The names that RQ has are RQ's. This module knows nothing of Redis, jobs or work
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 __all__ = [
     "AccessDenied",
     "ConfigError",
@@ -50,7 +53,27 @@ class EmbeddedServerError(MinirqError):
 
 
 class ServerUnavailable(MinirqError, ConnectionError):
-    """Redis does not answer, or answers that it cannot serve for now (loading, read only, cut off)."""
+    """Redis does not answer, or answers that it cannot serve for now (loading, read only, cut off).
+
+    `may_have_acted` is False if the call never got to Redis.
+    """
+
+    may_have_acted = True
+    _began = 0.0  # when the call was first sent, monotonic
+    _again: Callable[[], Any] | None = None
+
+    def again(self) -> Any:
+        """Send the enqueue that raised this once more, and return what it returns (AsyncQueue: await it).
+
+        The call acts once, however often it is sent. Raises what an enqueue raises, and InvalidJobOperation
+        where nobody can say any more whether its job has run.
+        """
+        if self._again is None:
+            raise InvalidJobOperation("this was not raised by an enqueue: only that can be sent again")
+        return self._again()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self.args  # without the call
 
 
 class AccessDenied(MinirqError, PermissionError):

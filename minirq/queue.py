@@ -7,13 +7,14 @@ from contextlib import closing
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from minirq.exceptions import ServerUnavailable
 from minirq.job import Job
 from minirq.protocol import procedures, reads
 from minirq.protocol.operations import NewJob
 from minirq.protocol.procedures import Steps
 from minirq.protocol.submission import Duration, Function, OnWorkerLost, Submission, at_time, delayed
 from minirq.protocol.watch import Place
-from minirq.queue_steps import QueueSteps, by_place
+from minirq.queue_steps import EnqueueCall, QueueSteps, by_place
 from minirq.retry import Retry
 from minirq.store import Store
 from minirq.waiting import wait_for_ends
@@ -94,7 +95,8 @@ class Queue(QueueSteps[Job[Any]]):
             and returned; one that has ended starts anew.
 
             Raises UnnamedFunction, SerializationError, InvalidOption (nothing was sent), QueueFull,
-            ServerUnavailable (the job may or may not be there: with a `job_id` you may call again).
+            ServerUnavailable (the job may or may not be there: `error.again()` sends the same call again, and
+            it acts once), InvalidJobOperation (the job of this `job_id` is about to end or to vanish).
             """
             return self._enqueue(self._job(Submission.of_call(f, args, kwargs)))
 
@@ -181,10 +183,23 @@ class Queue(QueueSteps[Job[Any]]):
 
         One script call for up to 1,000 jobs or 4 MiB: each such batch is enqueued whole or not at all.
         """
-        return self._run(self._enqueue_many_steps(job_datas))
+        jobs: list[Job[Any]] = self._send(self._enqueue_all(job_datas))
+        return jobs
 
     def _enqueue(self, job: NewJob) -> Job[Any]:
-        return self._run(self._enqueue_steps([job]))[0]
+        try:
+            return self._run(self._enqueue_steps([job]))[0]
+        except ServerUnavailable as error:
+            call = EnqueueCall(self, [[job]], is_single=True)
+            call.note(error, lambda: self._send(call))
+            raise
+
+    def _send(self, call: EnqueueCall[Job[Any]]) -> Any:
+        try:
+            return self._run(call.steps())
+        except ServerUnavailable as error:
+            call.note(error, lambda: self._send(call))
+            raise
 
     # --- looking at it ------------------------------------------------------------------------
 

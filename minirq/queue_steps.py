@@ -7,11 +7,17 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar, Generic, TypeVar
 
 from minirq.durations import parse_duration
-from minirq.exceptions import InvalidJobOperation, InvalidOption, MinirqError, NoSuchJobError
+from minirq.exceptions import (
+    InvalidJobOperation,
+    InvalidOption,
+    MinirqError,
+    NoSuchJobError,
+    ServerUnavailable,
+)
 from minirq.job_steps import JobSteps
 from minirq.protocol import operations, procedures, reads
 from minirq.protocol.names import check_queue_name
@@ -86,8 +92,8 @@ class QueueSteps(Generic[J]):
             on_worker_lost=self._on_worker_lost,
         )
 
-    def _enqueue_steps(self, batch: list[NewJob]) -> Steps[list[J]]:
-        call = operations.enqueue(self._keys, batch)
+    def _enqueue_steps(self, batch: list[NewJob], age: float = 0) -> Steps[list[J]]:
+        call = operations.enqueue(self._keys, batch, age=age)
         if time.monotonic() < self._listed_until:
             outcomes = yield call
         else:
@@ -102,19 +108,21 @@ class QueueSteps(Generic[J]):
         jobs = []
         for job, outcome in zip(batch, outcomes, strict=True):
             if outcome.is_being_cleared:
-                why = _REFUSALS.get(outcome.status, "is about to end")
+                if outcome.status not in _REFUSALS:
+                    raise InvalidJobOperation(
+                        f"job {job.id} may have run since this call was first sent, and have been forgotten:"
+                        " nothing was enqueued now; enqueue it anew if it may run twice"
+                    )
                 raise InvalidJobOperation(
-                    f"job {job.id} {why}: call again after that, or use another job_id; nothing was enqueued"
+                    f"job {job.id} {_REFUSALS[outcome.status]}: call again after that, or use another job_id;"
+                    " nothing was enqueued"
                 )
             raw = job.payload if outcome.is_new else None
             jobs.append(self._job_class(job.id, self._realm, self.name, raw=raw))
         return jobs
 
-    def _enqueue_many_steps(self, submissions: Iterable[Submission]) -> Steps[list[J]]:
-        jobs: list[J] = []
-        for batch in _batches(map(self._job, submissions)):
-            jobs += yield from self._enqueue_steps(batch)
-        return jobs
+    def _enqueue_all(self, submissions: Iterable[Submission]) -> EnqueueCall[J]:
+        return EnqueueCall(self, _batches(map(self._job, submissions)))
 
     # --- looking at it ------------------------------------------------------------------------
 
@@ -182,6 +190,38 @@ class QueueSteps(Generic[J]):
             reads.forget_served(keys, [self.name]),
         ]
         self._listed_until = 0.0
+
+
+class EnqueueCall(Generic[J]):
+    """The jobs of one enqueue in batches, and how far it got: sent again, it enqueues each job once.
+
+    With `is_single` it is about one job, and not about a list of them.
+    """
+
+    def __init__(
+        self, queue: QueueSteps[J], batches: Iterable[list[NewJob]], *, is_single: bool = False
+    ) -> None:
+        self._is_single = is_single
+        self._queue = queue
+        self._batches = iter(batches)
+        self._batch = next(self._batches, [])
+        self._jobs: list[J] = []
+        self._doubtful_since: float | None = None
+
+    def steps(self) -> Steps[Any]:
+        """Enqueue what is left of it; return the job, or all jobs."""
+        while self._batch:
+            since = self._doubtful_since
+            age = 0.0 if since is None else time.monotonic() - since
+            self._jobs += yield from self._queue._enqueue_steps(self._batch, age)
+            self._batch, self._doubtful_since = next(self._batches, []), None
+        return self._jobs[0] if self._is_single else self._jobs
+
+    def note(self, error: ServerUnavailable, again: Callable[[], Any]) -> None:
+        """Note that no answer came, and have `error.again()` call `again`."""
+        if error.may_have_acted and self._doubtful_since is None:
+            self._doubtful_since = error._began
+        error._again = again
 
 
 #: why an id cannot be used for now, and for how long, by the status of its job

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from minirq.aio.job import AsyncJob
 from minirq.aio.store import AsyncStore
 from minirq.aio.waiting import wait_for_ends
+from minirq.exceptions import ServerUnavailable
 from minirq.protocol import procedures, reads
 from minirq.protocol.operations import NewJob
 from minirq.protocol.procedures import Steps
 from minirq.protocol.submission import Duration, Function, OnWorkerLost, Submission, at_time, delayed
 from minirq.protocol.watch import Place
 from minirq.queue import EnqueueData, Queue
-from minirq.queue_steps import QueueSteps, by_place
+from minirq.queue_steps import EnqueueCall, QueueSteps, by_place
 from minirq.retry import Retry
 
 if TYPE_CHECKING:
@@ -112,7 +113,8 @@ class AsyncQueue(QueueSteps[AsyncJob[Any]]):
             and returned; one that has ended starts anew.
 
             Raises UnnamedFunction, SerializationError, InvalidOption (nothing was sent), QueueFull,
-            ServerUnavailable (the job may or may not be there: with a `job_id` you may call again).
+            ServerUnavailable (the job may or may not be there: `error.again()` sends the same call again, and
+            it acts once), InvalidJobOperation (the job of this `job_id` is about to end or to vanish).
             """
             return await self._enqueue(self._job(Submission.of_call(f, args, kwargs)))
 
@@ -170,10 +172,23 @@ class AsyncQueue(QueueSteps[AsyncJob[Any]]):
 
         One script call for up to 1,000 jobs or 4 MiB: each such batch is enqueued whole or not at all.
         """
-        return await self._run(self._enqueue_many_steps(job_datas))
+        jobs: list[AsyncJob[Any]] = await self._send(self._enqueue_all(job_datas))
+        return jobs
 
     async def _enqueue(self, job: NewJob) -> AsyncJob[Any]:
-        return (await self._run(self._enqueue_steps([job])))[0]
+        try:
+            return (await self._run(self._enqueue_steps([job])))[0]
+        except ServerUnavailable as error:
+            call = EnqueueCall(self, [[job]], is_single=True)
+            call.note(error, lambda: self._send(call))
+            raise
+
+    async def _send(self, call: EnqueueCall[AsyncJob[Any]]) -> Any:
+        try:
+            return await self._run(call.steps())
+        except ServerUnavailable as error:
+            call.note(error, lambda: self._send(call))
+            raise
 
     # --- looking at it ------------------------------------------------------------------------
 

@@ -37,7 +37,7 @@ class AsyncSender:
         try:
             return await self._once(call)
         except (RedisError, OSError) as error:  # seldom: what follows costs more than the first attempt
-            return await self._persist(call.name, lambda: self._once(call), began, error)
+            return await self._persist(call, lambda: self._once(call), began, error)
 
     async def send_all(self, calls: Sequence[Call[T]]) -> list[T]:
         """Send several calls in one round trip; the replies in order. Raises as `send`."""
@@ -45,13 +45,13 @@ class AsyncSender:
             return []
         began = time.monotonic()
         return await self._persist(
-            calls[0].name, lambda: self._drive(all_results(calls, self.client), self.wire.speak), began
+            calls[0], lambda: self._drive(all_results(calls, self.client), self.wire.speak), began
         )
 
     async def send_alone(self, call: Call[T]) -> T:
         """Send a call that blocks, over a connection of its own. Raises as `send`."""
         began = time.monotonic()
-        return await self._persist(call.name, lambda: self._drive(one_result(call), self._speak_alone), began)
+        return await self._persist(call, lambda: self._drive(one_result(call), self._speak_alone), began)
 
     async def run(self, steps: Generator[Any, Any, T]) -> T:
         """Drive a procedure: send what it yields, hand it the replies, return what it returns."""
@@ -86,13 +86,13 @@ class AsyncSender:
 
     async def _persist(
         self,
-        name: str,
+        call: Call[Any],
         attempt: Callable[[], Coroutine[Any, Any, R]],
         began: float,
         error: RedisError | OSError | None = None,
     ) -> R:
         """Attempt it until it succeeds or the time is up; `error` is that of an attempt made before."""
-        persistence = Persistence(self.client, name, began, self.patience)
+        persistence = Persistence(self.client, call.name, began, self.patience, call.known_for)
         while True:
             if error is not None:
                 await asyncio.sleep(persistence.pause_after(error))

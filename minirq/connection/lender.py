@@ -17,7 +17,7 @@ from typing import Any
 
 import redis
 
-from minirq.connection.persistence import note_connection
+from minirq.connection.persistence import note_connection, nothing_sent
 
 #: a pool with fewer connections may need each of them for somebody else
 _PLENTY = 50
@@ -47,15 +47,19 @@ class Lender:
         try:
             connection = self._kept.pop()
         except IndexError:
-            self._pid = os.getpid()  # what is kept from here on is this process's
-            connection = self._pool.get_connection(*self._purpose)
-            note_connection()
-            return connection
+            return self._open()
         if self._pid != os.getpid():  # it belongs to the process that this one was forked from
-            self._pid = os.getpid()
-            return self._pool.get_connection(*self._purpose)
+            return self._open()
         if not _is_silent(connection):  # the server has closed it
-            connection.disconnect()
+            self.take_back_after_fault(connection)
+            return self._open()
+        return connection
+
+    def _open(self) -> Any:
+        self._pid = os.getpid()  # what is kept from here on is this process's
+        with nothing_sent():
+            connection = self._pool.get_connection(*self._purpose)
+        note_connection()
         return connection
 
     def take_back(self, connection: Any) -> None:

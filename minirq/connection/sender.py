@@ -42,21 +42,21 @@ class Sender:
         try:
             return self._once(call)
         except (RedisError, OSError) as error:  # seldom: what follows costs more than the first attempt
-            return self._persist(call.name, lambda: self._once(call), began, error)
+            return self._persist(call, lambda: self._once(call), began, error)
 
     def send_all(self, calls: Sequence[Call[T]]) -> list[T]:
         """Send several calls in one round trip; the replies in order. Raises as `send`."""
         if not calls:
             return []
         began = time.monotonic()
-        return self._persist(calls[0].name, lambda: self._drive(all_results(calls, self.client)), began)
+        return self._persist(calls[0], lambda: self._drive(all_results(calls, self.client)), began)
 
     def send_each(self, calls: Sequence[Call[T]]) -> list[T | ServerFault | QueueFull]:
         """Send several calls in one round trip; an error that the server answers one with is its reply."""
         if not calls:
             return []
         began = time.monotonic()
-        return self._persist(calls[0].name, lambda: self._drive(each_result(calls, self.client)), began)
+        return self._persist(calls[0], lambda: self._drive(each_result(calls, self.client)), began)
 
     def run(self, steps: Generator[Any, Any, T]) -> T:
         """Drive a procedure: send what it yields, hand it the replies, return what it returns."""
@@ -100,10 +100,14 @@ class Sender:
             return result
 
     def _persist(
-        self, name: str, attempt: Callable[[], R], began: float, error: RedisError | OSError | None = None
+        self,
+        call: Call[Any],
+        attempt: Callable[[], R],
+        began: float,
+        error: RedisError | OSError | None = None,
     ) -> R:
         """Attempt it until it succeeds or the time is up; `error` is that of an attempt made before."""
-        persistence = Persistence(self.client, name, began, self.patience)
+        persistence = Persistence(self.client, call.name, began, self.patience, call.known_for)
         while True:
             if error is not None:
                 time.sleep(persistence.pause_after(error))

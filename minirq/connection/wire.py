@@ -22,7 +22,7 @@ from minirq.calls import Argument
 from minirq.connection.connect import safe_url
 from minirq.connection.lender import purpose
 from minirq.connection.packing import pack
-from minirq.connection.persistence import note_connection
+from minirq.connection.persistence import note_connection, nothing_sent
 from minirq.exceptions import ServerUnavailable
 
 Commands = Sequence[Sequence[Argument]]
@@ -138,7 +138,8 @@ async def lend(client: Redis) -> Any:
     """Take a connection out of the client's pool; who takes it has to release it."""
     pool: Any = client.connection_pool
     kind: Any = type(pool)
-    connection = await pool.get_connection(*purpose(kind))
+    with nothing_sent():
+        connection = await pool.get_connection(*purpose(kind))
     note_connection()
     return connection
 

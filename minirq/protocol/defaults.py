@@ -18,7 +18,15 @@ MOST_FINISHED = 100_000
 #: from here on, workers and the doctor complain of a queue's failed jobs
 MANY_FAILED = 100_000
 
+#: A call whose reply was lost is recognised by the job's record when it is sent again. So a record outlasts
+#: its job's end by so many seconds: with a TTL of 0 (without the result), with another short one, and once
+#: the call was sent again. All outlast the default lease.
+TOMBSTONE, LEAST_KEPT, DOUBT = 60, 20, 600
+
 LUA_CONSTANTS = {
+    "TOMBSTONE_MS": TOMBSTONE * 1000,
+    "LEAST_KEPT_MS": LEAST_KEPT * 1000,
+    "DOUBT_MS": DOUBT * 1000,
     "DEFAULT_FAILURE_TTL_MS": FAILURE_TTL * 1000,
     "DEFAULT_LOSS_LIMIT": LOSS_LIMIT,
 }

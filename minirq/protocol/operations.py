@@ -38,6 +38,8 @@ class NewJob:
     ms: int = 0
     ttl_ms: int | None = None
     fields: Mapping[str, Argument] = field(default_factory=dict)
+    #: how long its record outlasts its end at least, seconds
+    kept: float = defaults.RESULT_TTL
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +54,16 @@ class Enqueued:
     is_being_cleared: bool = False
 
 
-def enqueue(keys: QueueKeys, jobs: Sequence[NewJob]) -> Call[list[Enqueued]]:
-    """Enqueue jobs of one queue, all or none of them."""
+def enqueue(keys: QueueKeys, jobs: Sequence[NewJob], *, age: float = 0) -> Call[list[Enqueued]]:
+    """Enqueue jobs of one queue, all or none of them.
+
+    `age` is for how many seconds this very call may have acted already. If its jobs may be forgotten by now,
+    it enqueues none.
+    """
     parts: list[Any] = []
+    known_for = inf
     for job in jobs:
+        known_for = min(known_for, job.kept)
         ttl_ms = -1 if job.ttl_ms is None else job.ttl_ms
         fields = list(chain.from_iterable(job.fields.items()))
         parts += (job.id, job.payload, job.nonce, job.place, job.ms, ttl_ms, fields)
@@ -65,10 +73,15 @@ def enqueue(keys: QueueKeys, jobs: Sequence[NewJob]) -> Call[list[Enqueued]]:
             return [_ENQUEUED] * len(jobs)
         return [Enqueued(code > 0, status.decode(), code < 0) for code, status in reply]
 
-    return Call(("1", keys.queue, _packers.pack(parts)), read, script("enqueue"))
+    args: tuple[Argument, ...] = ("1", keys.queue, _packers.pack(parts))
+    if age and age + _RESEND_WITHIN > known_for:
+        return Call((*args, "known"), read, script("enqueue"))
+    return Call(args, read, script("enqueue"), known_for - age)
 
 
 _ENQUEUED = Enqueued(is_new=True)
+#: a call that is sent again has this long to get there
+_RESEND_WITHIN = 10
 #: makes one argument of many, which the server unpacks; `cmsgpack` knows the old format only
 _packers = Packers(use_bin_type=False, unicode_errors="surrogateescape")
 

@@ -11,11 +11,13 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from math import inf
 from typing import Any, Literal
 
 from minirq.calls import Argument
 from minirq.durations import parse_duration
 from minirq.exceptions import InvalidOption, SerializationError
+from minirq.protocol.defaults import LEAST_KEPT, RESULT_TTL, TOMBSTONE
 from minirq.protocol.function import is_foreign, name_function
 from minirq.protocol.names import check_job_id
 from minirq.protocol.operations import NewJob, milliseconds
@@ -149,6 +151,7 @@ class Submission:
             place="front" if self.at_front else "queue",
             ttl_ms=None if self.ttl is None else milliseconds(_positive(self.ttl, "ttl")),
             fields=fields,
+            kept=RESULT_TTL if options is DEFAULT_OPTIONS else _kept(options),
         )
 
     def _options(self, default_timeout: Duration | None, on_worker_lost: OnWorkerLost | None) -> JobOptions:
@@ -172,6 +175,11 @@ class Submission:
             retry=self.retry,
             loss_limit=DEFAULT_OPTIONS.loss_limit if on_worker_lost is None else loss_limit(on_worker_lost),
         )
+
+
+def _kept(options: JobOptions) -> float:
+    ttls = (options.result_ttl, options.failure_ttl)
+    return min(inf if ttl == -1 else max(ttl, LEAST_KEPT) if ttl else TOMBSTONE for ttl in ttls)
 
 
 def record_fields(function: str, serializer: str, options: JobOptions) -> dict[str, Argument]:

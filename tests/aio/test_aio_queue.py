@@ -8,12 +8,14 @@ from datetime import timedelta
 import jobs
 import pytest
 import redis as redis_py
+from faults.proxy import Proxy
 from loops import run_all
 from redis.asyncio import BlockingConnectionPool
 from redis.asyncio import Redis as AsyncRedis
 
-from minirq import Job, Queue, Retry
+from minirq import Job, Queue, Retry, SimpleWorker
 from minirq.aio import AsyncJob, AsyncQueue
+from minirq.connection import Server
 from minirq.exceptions import (
     InvalidOption,
     NoSuchJobError,
@@ -46,6 +48,31 @@ async def test_a_server_that_is_away_is_waited_for_as_long_as_the_queue_says() -
         async with asyncio.timeout(2):
             with pytest.raises(ServerUnavailable):
                 await queue.enqueue(jobs.add, 1)
+
+
+async def test_an_enqueue_that_got_no_answer_is_sent_again_and_acts_once(
+    redis: redis_py.Redis, redis_server: Server
+) -> None:
+    proxy = Proxy(str(redis_server.socket))
+    async with AsyncQueue(connection=proxy.url, patience=0.2) as queue:
+        assert await queue.count() == 0
+        for is_many in (False, True):
+            rule = proxy.rule("enqueue", "drop_reply", times=10**6)
+            many = [queue.prepare_data(jobs.add, (n,)) for n in range(3)]
+            call = queue.enqueue_many(many) if is_many else queue.enqueue(jobs.add, 1, result_ttl=0)
+            with pytest.raises(ServerUnavailable) as caught:
+                await call
+            assert rule.hits
+            assert caught.value.may_have_acted
+            SimpleWorker([Queue(connection=redis)]).work(burst=True)
+            with pytest.raises(ServerUnavailable) as caught_again:
+                await caught.value.again()
+            proxy.heal()
+            answer = await caught_again.value.again()
+            made = answer if is_many else [answer]
+            assert [await job.get_status() for job in made] == ["finished"] * (3 if is_many else 1)
+            assert await queue.count() == 0
+    proxy.close()
 
 
 async def test_what_either_enqueues_is_seen_by_the_other(redis: redis_py.Redis, redis_url: str) -> None:

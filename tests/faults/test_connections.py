@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import select
 import signal
 import threading
@@ -15,10 +16,11 @@ import redis as redis_py
 from faults.conftest import LEASE, Start, audit, is_waiting, lines, since
 from faults.proxy import Proxy
 from faults.recoveries import recovered
+from faults.server import OwnServer
 from waits import until
 
-from minirq import Queue
-from minirq.exceptions import ServerUnavailable
+from minirq import JobStatus, Queue, SimpleWorker
+from minirq.exceptions import InvalidJobOperation, ServerUnavailable
 from minirq.protocol import operations
 from minirq.protocol.keys import Keys
 from minirq.worker.chores import Chores
@@ -46,6 +48,72 @@ def test_enqueue_finds_nobody(redis: redis_py.Redis, proxy: Proxy) -> None:
         queue.enqueue(jobs.add, 1)
     assert since(began) < 5
     proxy.heal()
+    assert queue.count == 0
+
+
+@pytest.mark.parametrize("job_id", [None, "mine"])
+@pytest.mark.parametrize("replies", ["all", "the first"])
+@pytest.mark.parametrize("action", ["enqueue", "enqueue_in", "enqueue_many"])
+def test_an_enqueue_that_got_no_answer_is_sent_again_and_acts_once(
+    queue: Queue, proxy: Proxy, trace: Path, action: str, replies: str, job_id: str | None
+) -> None:
+    """Nobody hears that it has acted, the job runs, and nothing is kept of its result."""
+    impatient = Queue(connection=proxy.url, patience=0.5)
+    assert impatient.count == 0
+    given = {"result_ttl": 0, "job_id": job_id}
+    proxy.rule("enqueue", "drop_reply", times=10**6 if replies == "all" else 1)
+    if replies == "the first":
+        proxy.rule("enqueue", "drop_request", times=10**6)
+    call = {
+        "enqueue": lambda: impatient.enqueue(jobs.append, str(trace), "ran", **given),
+        "enqueue_in": lambda: impatient.enqueue_in(0.01, jobs.append, str(trace), "ran", **given),
+        "enqueue_many": lambda: impatient.enqueue_many(
+            [Queue.prepare_data(jobs.append, (str(trace), "ran"), **given)]
+        ),
+    }[action]
+    with pytest.raises(ServerUnavailable) as caught:
+        call()
+    assert caught.value.may_have_acted
+    until(lambda: SimpleWorker([queue]).work(burst=True) or lines(trace) == ["ran"])
+    with pytest.raises(ServerUnavailable) as caught_again:
+        caught.value.again()
+    proxy.heal()
+    job = caught_again.value.again()
+    if action == "enqueue_many":
+        [job] = job
+    assert job.get_status() == JobStatus.FINISHED
+    assert (queue.count, job_id in (None, job.id)) == (0, True)
+    assert queue.connection.pttl(Keys().of("default").job(job.id)) > 590_000
+
+
+def test_an_enqueue_that_never_got_there_is_sent_again(own_server: OwnServer) -> None:
+    queue = Queue(connection=own_server.url, patience=0)
+    assert queue.count == 0
+    own_server.kill()
+    with pytest.raises(ServerUnavailable) as caught:
+        queue.enqueue(jobs.add, 1, result_ttl=0)
+    assert not caught.value.may_have_acted
+    with pytest.raises(InvalidJobOperation):
+        pickle.loads(pickle.dumps(caught.value)).again()
+    own_server.start()
+    assert queue.job_ids == [] != [caught.value.again().id]
+    assert queue.count == 1
+
+
+def test_an_enqueue_of_which_nobody_knows_any_more_is_not_done_again(
+    queue: Queue, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    impatient = Queue(connection=proxy.url, patience=0)
+    assert impatient.count == 0
+    proxy.rule("enqueue", "drop_reply")
+    with pytest.raises(ServerUnavailable) as caught:
+        impatient.enqueue(jobs.add, 1, result_ttl=0)
+    SimpleWorker([queue]).work(burst=True)
+    queue.connection.delete(*queue.connection.keys("*job:*"))  # its tombstone has run out
+    later = time.monotonic() + 120
+    monkeypatch.setattr("minirq.queue_steps.time.monotonic", lambda: later)
+    with pytest.raises(InvalidJobOperation, match="may have run since"):
+        caught.value.again()
     assert queue.count == 0
 
 

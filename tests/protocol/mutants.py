@@ -258,7 +258,9 @@ MUTANTS = [
         'for key, entries in pairs(batched) do call("ZADD", key, unpack(entries)) end',
     ),
     Mutant("park: gives no ttl", PARK, 'call("PEXPIRE", job, keep)'),
-    Mutant("park: keeps no tombstone", PARK, "local TOMBSTONE_MS = 20000", "local TOMBSTONE_MS = 0"),
+    Mutant("park: keeps no tombstone", PARK, "ttl_ms == 0 and TOMBSTONE_MS or LEAST_KEPT_MS", "1"),
+    Mutant("park: forgets a call that was sent again", PARK, "then least_ms = DOUBT_MS end", "then end"),
+    Mutant("park: tells a call that was sent again", PARK, "if waiter ~= IN_DOUBT then", "if true then"),
     Mutant(
         "park: drops a result that is waited for",
         PARK,
@@ -595,6 +597,20 @@ MUTANTS = [
     Mutant("cancel: leaves a payload", CANCEL, "tonumber(f[3]) == 0 and not f[2]", "false"),
     Mutant("enqueue: shows errors of a life before", ENQUEUE, "if #blemishes > 0 then", "if false then"),
     Mutant("cancel: keeps an older payload", CANCEL, " or is_stale(f[6], payload)"),
+    Mutant(
+        "enqueue: forgets that it was sent again",
+        ENQUEUE,
+        "ipairs(doubted) do",
+        "ipairs({}) do",
+    ),
+    Mutant("enqueue: runs what may have run", ENQUEUE, "if ARGV[2] and codes[i] == 1 then", "if false then"),
+    Mutant("enqueue: forgets a part of a call", ENQUEUE, "#doubted > 0 and 2 or -1", "-1"),
+    Mutant(
+        "cancel: forgets a call that was sent again",
+        CANCEL,
+        'redis.call("HSET", job, "waiters", IN_DOUBT)',
+        "",
+    ),
     Mutant("enqueue: does not ring", ENQUEUE, " == #waiting then ring(prefix) end", " == 0 then end"),
     Mutant(
         "enqueue: does not ring at the front",

@@ -56,6 +56,48 @@ def test_a_call_sent_again_after_its_job_has_ended_does_not_run_it_again(stage: 
     assert stage.waiting() == []
 
 
+TEN_MINUTES_MS = 600_000
+
+
+@pytest.mark.parametrize("when", ["ended", "waits", "canceled"])
+def test_a_call_that_was_sent_twice_is_known_for_ten_minutes(stage: Stage, when: str) -> None:
+    def call() -> Enqueued:
+        return stage.enqueue("x", nonce="call-1", fields={"failure_ttl_ms": 0})[0]
+
+    call()
+    stage.wait("x", "w")
+    if when != "ended":
+        assert call().is_new
+        assert call().is_new
+    if when == "canceled":
+        stage.mark_canceled("x")
+        assert stage.mailbox("w") == ["x"]
+        stage.claim("a")
+    else:
+        stage.claim("a")
+        stage.settle("a", "x", 1, blob=b"result", seconds=0)
+        assert stage.mailbox("w") == ["x"]
+    if when == "ended":
+        assert call().is_new
+    assert TEN_MINUTES_MS - 5000 < stage.ttl_ms(stage.keys.job("x")) <= TEN_MINUTES_MS
+    assert stage.client.keys("*mailbox:+*") == []
+    assert call().is_new
+    assert stage.waiting() == []
+
+
+def test_a_call_that_may_be_forgotten_enqueues_nothing_that_is_not_known(stage: Stage) -> None:
+    def late(*job_ids: str) -> list[tuple[bool, bool]]:
+        replies = stage.send(operations.enqueue(stage.keys, [new_job(name) for name in job_ids], age=3600))
+        return [(reply.is_new, reply.is_being_cleared) for reply in replies]
+
+    assert late("x", "y") == [(False, True), (False, True)]
+    assert stage.client.keys("*job:*") == []
+    stage.enqueue("y")
+    assert late("y") == [(True, False)]
+    assert late("x", "y") == [(True, False), (True, False)], "it had enqueued both, and one was forgotten"
+    assert stage.waiting() == ["y"]
+
+
 def test_errors_outlast_no_life(stage: Stage) -> None:
     for record in ("runs out", "runs out", "is kept"):
         stage.fail("x", nonce=record)

@@ -45,6 +45,7 @@ elseif status == "queued" then
   redis.call("HSET", job, "status", "canceled", "ended_ms", now)
   redis.call("HDEL", job, "waiters")
   tell(prefix, id, f[2])
+  if f[2] and string.find(f[2], IN_DOUBT, 1, true) then redis.call("HSET", job, "waiters", IN_DOUBT) end
   return leave_to_claim()
 elseif status == "canceled" and redis.call("EXISTS", prefix .. "payload:" .. id) == 0
   and redis.call("PTTL", job) == -1 then

@@ -4,7 +4,7 @@
 -- ARGV  1 which: "queue" for the waiting ones, or the status of parked ones; "rest" for what a queue has beside jobs:
 --       settings, bell, and dead owners that hold nothing · 2 most jobs or owners to look at
 -- Returns { looked at, deleted }; the caller goes on until nothing was looked at
---#include time keys ids states park room
+--#include defaults time keys ids states park room
 
 local prefix = prefix_of(KEYS[1])
 

@@ -5,6 +5,8 @@
 --       id · payload · nonce ("" if the id itself is unique) · place (queue, front, delay, at) · ms (for delay and at)
 --       · ttl_ms (-1 none: not started this long after it may run, it has expired)
 --       · further hash fields { field, value, … }
+--       2 "known" if the call was first sent so long ago that its jobs may be forgotten: it is not enqueued (-1, "")
+--         unless one of its jobs is known
 -- Returns 1 if every job was enqueued, now or by this very call sent before; else for each job { code, status }:
 --       1 enqueued · 2 this very call had enqueued it already · 0 the id lives (its status) and was left alone
 --       -1 the id is about to end or vanish, and nothing of the call was enqueued: it runs (started) and shall be
@@ -18,7 +20,7 @@ local call, queue = redis.call, KEYS[1]
 local jobs = cmsgpack.unpack(ARGV[1])
 
 -- Nearly every call: one new job that waits, without anything to look at. What the rest needs is not set up for it.
-if #jobs == 7 and jobs[4] == "queue" and jobs[6] < 0 and jobs[3] == "" then
+if #jobs == 7 and jobs[4] == "queue" and jobs[6] < 0 and jobs[3] == "" and not ARGV[2] then
   local prefix = prefix_of(queue)
   local job, fields = prefix .. "job:" .. jobs[1], jobs[7]
   if call("EXISTS", job) == 0 then
@@ -28,10 +30,11 @@ if #jobs == 7 and jobs[4] == "queue" and jobs[6] < 0 and jobs[3] == "" then
   end
 end
 
---#include states park
+--#include defaults states park
 
 local prefix = prefix_of(queue)
 local replies, records, waiting, became, all_enqueued = {}, {}, {}, {}, true
+local doubted = {} -- jobs of this very call, sent again
 local blemishes = {} -- errors of a life whose record is gone
 
 -- An ended id starts a new life; run goes on counting, so that no older run fits.
@@ -53,6 +56,18 @@ local function code_of(id, job, nonce, old)
   return 1
 end
 
+-- The reply was lost, and its caller may ask again much later: the record is kept for that.
+local function doubt(job, status)
+  if not ENDED[status] then
+    local waiters = call("HGET", job, "waiters")
+    if not waiters then call("HSET", job, "waiters", IN_DOUBT)
+    elseif not string.find(waiters, IN_DOUBT, 1, true) then call("HSET", job, "waiters", waiters .. " " .. IN_DOUBT) end
+  else
+    local left_ms = call("PTTL", job)
+    if left_ms >= 0 and left_ms < DOUBT_MS then call("PEXPIRE", job, DOUBT_MS) end
+  end
+end
+
 local olds, codes, first = {}, {}, {}
 for i = 1, #jobs, 7 do
   local id, nonce = jobs[i], jobs[i + 2]
@@ -64,6 +79,11 @@ for i = 1, #jobs, 7 do
     codes[i] = code_of(id, job, nonce, olds[i])
     if codes[i] == 1 then first[id] = i end
   end
+  if codes[i] == 2 and olds[i][1] then doubted[#doubted + 1] = i end
+end
+for i = 1, #jobs, 7 do
+  -- all jobs of a call were enqueued, or none: one that is known tells of the others
+  if ARGV[2] and codes[i] == 1 then codes[i] = #doubted > 0 and 2 or -1 end
   replies[#replies + 1] = { codes[i], olds[i][1] or "" }
   if codes[i] < 1 then all_enqueued = false end
 end
@@ -107,5 +127,6 @@ end
 -- payloads before records: a call that breaks off in between leaves a job that runs, not one that is lost
 if #waiting > 0 and call("LPUSH", queue, unpack(waiting)) == #waiting then ring(prefix) end
 for i = 1, #records, 2 do call("HSET", records[i], "status", "queued", unpack(records[i + 1])) end
+for _, i in ipairs(doubted) do doubt(prefix .. "job:" .. jobs[i], olds[i][1]) end
 if #blemishes > 0 then call("DEL", unpack(blemishes)) end
 return all_enqueued and 1 or replies

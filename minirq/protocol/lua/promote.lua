@@ -10,7 +10,7 @@
 --
 -- The indexes of ended jobs hold the time until which each record is kept; they are trimmed here. Only finished jobs
 -- that are not kept for ever also leave their index by number, those first that are kept for the shortest time.
---#include time keys states park aside owners room
+--#include defaults time keys states park aside owners room
 
 -- one call takes a few milliseconds at most
 local MOST_TRIMMED = 1000

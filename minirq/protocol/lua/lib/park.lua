@@ -1,9 +1,8 @@
 -- Parking: the payload leaves the lists for a key of its own, the status says so, and the index of
 -- that status has the id. An ended job's keys get their TTL here and lose it when it is requeued.
 
--- with result_ttl 0 the record stays this long without the result, so that a settlement whose reply
--- was lost is recognised when it is sent again; it must outlast the default lease
-local TOMBSTONE_MS = 20000
+-- stands among the waiters of a job whose enqueue was sent twice: its caller may ask later whether it has acted
+local IN_DOUBT = "+"
 -- a result that somebody waits for is kept at least this long
 local WAITED_MS = 60000
 
@@ -11,8 +10,10 @@ local WAITED_MS = 60000
 local function tell(prefix, id, waiters)
   if not waiters then return end
   for waiter in string.gmatch(waiters, "%S+") do
-    redis.pcall("RPUSH", prefix .. "mailbox:" .. waiter, id) -- a hint
-    redis.call("PEXPIRE", prefix .. "mailbox:" .. waiter, WAITED_MS)
+    if waiter ~= IN_DOUBT then
+      redis.pcall("RPUSH", prefix .. "mailbox:" .. waiter, id) -- a hint
+      redis.call("PEXPIRE", prefix .. "mailbox:" .. waiter, WAITED_MS)
+    end
   end
 end
 
@@ -42,7 +43,7 @@ end
 -- blemished: the job has errors on record, whose list must end with it.
 local function park(prefix, id, payload, status, ttl_ms, waiters, blemished, ...)
   local call, job = redis.call, prefix .. "job:" .. id
-  if waiters and ttl_ms == 0 then ttl_ms = WAITED_MS end
+  if waiters and waiters ~= IN_DOUBT and ttl_ms == 0 then ttl_ms = WAITED_MS end
   if ttl_ms == -1 then
     call("SET", prefix .. "payload:" .. id, payload)
     index(prefix .. status, "+inf", id)
@@ -53,7 +54,9 @@ local function park(prefix, id, payload, status, ttl_ms, waiters, blemished, ...
   end
   call("HSET", job, "status", status, "ended_ms", now_text, ...)
   if ttl_ms >= 0 then
-    local keep = spelled(ttl_ms > 0 and ttl_ms or TOMBSTONE_MS)[1]
+    local least_ms = ttl_ms == 0 and TOMBSTONE_MS or LEAST_KEPT_MS
+    if waiters and string.find(waiters, IN_DOUBT, 1, true) then least_ms = DOUBT_MS end
+    local keep = spelled(ttl_ms > least_ms and ttl_ms or least_ms)[1]
     call("PEXPIRE", job, keep)
     if blemished then call("PEXPIRE", prefix .. "errors:" .. id, keep) end
   end
