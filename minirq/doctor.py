@@ -39,12 +39,12 @@ class Finding:
 
 
 def look(store: Store) -> list[Finding]:
-    """Look at the server, the workers and the queues. Changes nothing."""
+    """Look at the server, the workers and the queues. Changes nothing. Raises ServerFault."""
     try:
         vitals = read_vitals(store)
     except ServerFault as error:
-        text = f"Claims fail: a key of a queue cannot be read: {safe_text(str(error))}"
-        return [Finding("queues", "bad", text, "Delete or rename the key that is of another type.")]
+        text = "a key cannot be read, so claims may fail: delete or rename what is of another type"
+        raise ServerFault(f"{text}: {error}") from error
     return list(findings(vitals))
 
 

@@ -6,8 +6,9 @@ import json
 
 import click
 
+from minirq.cli.completion import complete_queues
 from minirq.cli.options import config_options
-from minirq.cli.reach import open_store
+from minirq.cli.reach import named_queues, open_store
 from minirq.connection import Config
 from minirq.protocol import procedures
 from minirq.protocol.states import ENDED
@@ -17,19 +18,29 @@ from minirq.text import safe_text
 
 @click.command()
 @click.argument("ids", nargs=-1, required=True)
+@click.option(
+    "--queue",
+    metavar="QUEUE",
+    help="Of this queue; without it, of the first queue that has such a job.",
+    shell_complete=complete_queues,
+)
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @config_options
 @click.pass_context
-def cancel(ctx: click.Context, config: Config, ids: tuple[str, ...], as_json: bool) -> None:
+def cancel(
+    ctx: click.Context, config: Config, ids: tuple[str, ...], queue: str | None, as_json: bool
+) -> None:
     """See to it that the jobs IDS do not run. What is known of them is kept, and `minirq requeue` runs them.
 
     A job that runs already is interrupted, and killed if it goes on. Those that are unknown or have ended
     are named on stderr, and the exit code is 1.
     """
     store = open_store(config)
+    if queue is not None:
+        named_queues(store, [queue])
     canceled: dict[str, str] = {}
     refused: dict[str, str] = {}
-    for job_id, status in _cancel(store, list(dict.fromkeys(ids))).items():
+    for job_id, status in _cancel(store, list(dict.fromkeys(ids)), queue).items():
         if not status:
             refused[job_id] = "there is no such job"
         elif status in ENDED:
@@ -49,9 +60,9 @@ def cancel(ctx: click.Context, config: Config, ids: tuple[str, ...], as_json: bo
     ctx.exit(1 if refused else 0)
 
 
-def _cancel(store: Store, ids: list[str]) -> dict[str, str]:
+def _cancel(store: Store, ids: list[str], queue: str | None) -> dict[str, str]:
     """The status that each job had, "" for one that does not exist."""
-    found = store.sender.run(procedures.find(store.keys, ids))
+    found = store.sender.run(procedures.find(store.keys, ids, queue))
     return {
         job_id: store.sender.run(procedures.cancel(store.keys.of(where.queue), job_id)) if where else ""
         for job_id, where in zip(ids, found, strict=True)

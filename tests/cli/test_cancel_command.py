@@ -28,6 +28,15 @@ def test_jobs_that_wait_or_are_delayed_do_not_run(
     assert queue.job_ids == [stays.id]
 
 
+def test_of_two_queues_with_the_same_id_one_can_be_named(
+    invoke: Invoke, queue: Queue, redis: redis_py.Redis
+) -> None:
+    first = queue.enqueue("jobs.add", 1, job_id="daily")
+    second = Queue("mail", redis).enqueue("jobs.add", 1, job_id="daily")
+    assert invoke("cancel", "daily", "--queue", "mail").stdout == "Canceled daily\n"
+    assert (first.get_status(), second.get_status()) == ("queued", "canceled")
+
+
 def test_unknown_and_ended_ids_are_named_and_the_others_are_canceled(
     invoke: Invoke, queue: Queue, work: Work
 ) -> None:

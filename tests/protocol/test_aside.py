@@ -202,6 +202,12 @@ def test_what_cannot_be_read_is_deleted_with_its_queue(stage: Stage, place: str)
     assert stage.client.keys("*:x") == []
 
 
+def test_nothing_is_noted_in_a_record_of_another_type(stage: Stage) -> None:
+    stage.enqueue("x")
+    hurt(stage, "x", "job")
+    assert not stage.send(operations.note(stage.keys, "x", {"meta": b"m"}))
+
+
 def test_a_waiter_that_cannot_be_told_stops_nothing(stage: Stage) -> None:
     stage.enqueue("x")
     stage.wait("x", "w")

@@ -8,7 +8,7 @@
 local prefix = prefix_of(KEYS[1])
 
 local job = prefix .. "job:" .. ARGV[1]
-local run = redis.call("HMGET", job, "status", "run")
+local run = redis.pcall("HMGET", job, "status", "run") -- of another type: there is no such job
 if not run[1] or (ARGV[2] ~= "" and run[2] ~= ARGV[2]) then return 0 end
 redis.call("HSET", job, unpack(ARGV, 3))
 return 1
