@@ -154,7 +154,7 @@ class _Reader:
 
     def __init__(self, blob: bytes) -> None:
         self._blob = blob
-        self._seconds_left = _LEAST_SECONDS + len(blob) * _SECONDS_PER_BYTE
+        self._seconds_spent = 0.0
 
     def revive(self, items: list[Any]) -> object:
         """Make what a marker in front says; without one, a list."""
@@ -184,6 +184,7 @@ class _Reader:
         if not collisions or (collisions == 1 and -1 in keys and -2 in keys):
             return update(items)
         counts = Counter(map(hash, keys))
+        seconds_left = _LEAST_SECONDS + len(self._blob) * _SECONDS_PER_BYTE - self._seconds_spent
         start = time.thread_time()
         for item, key in zip(items, keys, strict=True):
             count = counts[hash(key)]
@@ -191,10 +192,11 @@ class _Reader:
                 raise _Collision("a long int and another number are made to collide")
             update((item,))
             # two of a kind cost twice what was paid for making them: that is looked at in the end
-            if count > 2 and time.thread_time() - start > self._seconds_left:
+            if count > 2 and time.thread_time() - start > seconds_left:
                 break
-        self._seconds_left -= time.thread_time() - start
-        if self._seconds_left < 0:
+        seconds = time.thread_time() - start
+        self._seconds_spent += seconds
+        if seconds > seconds_left:
             raise _Collision("keys made to collide")
         return None
 

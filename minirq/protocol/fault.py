@@ -53,7 +53,9 @@ def fits(value: object, types: frozenset[type], depth: int) -> bool:
     level: list[Any] = [value] if type(value) in _CONTAINERS else []
     for _ in range(depth):
         inside: list[object] = list(chain.from_iterable(level))
-        inside.extend(chain.from_iterable(item.values() for item in level if type(item) is dict))
+        for container in level:
+            if type(container) is dict:
+                inside.extend(container.values())
         kinds = set(map(type, inside))
         if not kinds <= types:
             return False
