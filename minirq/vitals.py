@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from statistics import median
-from typing import Any, Literal
+from typing import Literal
 
 from minirq.connection.binary import version_in
 from minirq.overview import Overview, overview
@@ -140,17 +140,12 @@ def _search(store: Store) -> tuple[list[str], bool]:
 
 def _held(store: Store, lists: list[str], now_ms: int) -> list[Held]:
     places = {key: place for key in lists if (place := store.keys.held_by(key))}
-    names = sorted({queue for queue, _ in places.values()})
-    calls: list[Any] = [
-        *(reads.leases(store.keys.of(name)) for name in names),
-        *(reads.held_in(key) for key in places),
-    ]
-    replies = iter(store.sender.send_all(calls))
-    leases = dict(zip(names, replies, strict=False))
+    ends = store.sender.send_all([reads.lease_end(store.keys.of(queue), o) for queue, o in places.values()])
+    counts = store.sender.send_all([reads.held_in(key) for key in places])
     return [
         held
-        for (queue, owner), jobs in zip(places.values(), replies, strict=True)
-        if jobs and (held := _without_life(queue, owner, jobs, leases[queue].get(owner), now_ms))
+        for (queue, owner), lease_end, jobs in zip(places.values(), ends, counts, strict=True)
+        if jobs and (held := _without_life(queue, owner, jobs, lease_end, now_ms))
     ]
 
 

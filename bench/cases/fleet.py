@@ -16,9 +16,10 @@ WORKERS = (1, 10, 20)
 QUEUES = (10, 1_000, 10_000)
 #: until what a start brings with it is over, seconds
 _SETTLING = 10.0
-#: each queue is looked after once in this time (minirq.worker.fleet), seconds; half of it is watched
+#: each queue is looked after once in this time (minirq.worker.fleet), seconds
 _EVERY = 20.0
-_WATCHED = _EVERY / 2
+#: five beats, three waits, and what is said of a worker twice, seconds
+_WATCHED = 15.0
 _KEYS = Keys()
 #: what is sent for other queues, and for the indexes of all queues
 _FOR_OTHERS = re.compile(
@@ -79,7 +80,7 @@ def _now_ms(stage: Stage) -> float:
 CASE = Case(
     "fleet",
     "Idle workers beside queues that they do not serve",
-    "Commands a second that idle workers of one queue send, over 10 s, without those inside scripts: all of"
+    "Commands a second that idle workers of one queue send, over 15 s, without those inside scripts: all of"
     " them together for queues without workers of their own, and each for its own queue (the highest of"
     " three); and how many seconds at most a queue was overdue.",
     [

@@ -62,8 +62,8 @@ def held_count(keys: QueueKeys, owner: str) -> Call[int]:
 
 
 def owners(keys: QueueKeys) -> Call[list[str]]:
-    """All owners of a queue, buried ones included."""
-    return Call(("ZRANGE", keys.owners, 0, -1), _texts)
+    """The owners of a queue, 5,000 at most: those that live come first."""
+    return Call(("ZREVRANGE", keys.owners, 0, 4999), _texts)
 
 
 def index_count(keys: QueueKeys, status: str) -> Call[int]:
@@ -94,11 +94,6 @@ def index_count_until(keys: QueueKeys, status: str, until_ms: int) -> Call[int]:
 def lease_end(keys: QueueKeys, owner: str) -> Call[float | None]:
     """When an owner's lease ends, ms of Redis time; negative once it is buried, None if it is not listed."""
     return Call(("ZSCORE", keys.owners, _key(owner)), _number)
-
-
-def leases(keys: QueueKeys) -> Call[dict[str, float]]:
-    """All owners of a queue and when their leases end; see `lease_end`."""
-    return Call(("ZRANGE", keys.owners, 0, -1, "WITHSCORES"), _scores)
 
 
 def kept_ms(keys: QueueKeys, job_id: str) -> Call[int]:

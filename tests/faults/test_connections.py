@@ -217,10 +217,10 @@ def test_a_job_that_an_idle_process_is_given_after_its_end_is_taken_back(
 def test_processes_that_end_with_every_wait_answered_are_forgotten_at_once(
     redis: redis_py.Redis, queue: Queue, start: Start, trace: Path
 ) -> None:
-    made = [queue.enqueue(jobs.append, str(trace), str(n)) for n in range(10)]
     start(max_jobs_per_child=1)
-    for job in made:
-        job.wait(10)
+    for n in range(5):
+        until(lambda: is_waiting(redis))
+        queue.enqueue(jobs.append, str(trace), str(n)).wait(10)
     until(lambda: is_waiting(redis))
     assert redis.zcount("minirq:{default}:owners", "-inf", "(0") == 0
     assert redis.zcard("minirq:{default}:owners") == 1
