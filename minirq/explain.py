@@ -149,8 +149,8 @@ def _queued(sight: Sight) -> Iterator[Reason]:
     if sight.record.lost:
         yield Reason(
             "alone",
-            f"It has taken {counted(sight.record.lost, 'process', 'processes')} down, so it is run alone:"
-            " a process takes it only with nothing else in hand.",
+            f"It ran when {counted(sight.record.lost, 'process', 'processes')} died, so it does not run"
+            " beside others: a busy process skips it for at most 10 s, then takes nothing until it is free.",
         )
     if sight.position is None:
         yield Reason(

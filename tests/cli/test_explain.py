@@ -131,7 +131,7 @@ def test_it_runs_alone_after_a_death(queue: Queue, store: Store, because: Becaus
     pretend_worker(store)
     told = because(job.id)
     assert list(told) == ["alone", "next"]
-    assert told["alone"].startswith("It has taken 1 process down, so it is run alone")
+    assert told["alone"].startswith("It ran when 1 process died, so it does not run beside others")
 
 
 def test_it_is_brought_just_now(queue: Queue, redis: redis_py.Redis, store: Store, because: Because) -> None:

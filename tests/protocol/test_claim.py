@@ -395,14 +395,15 @@ def test_after_ten_seconds_a_process_takes_nothing_until_it_is_free(two: Stage) 
     assert not two.client.exists(two.queues[1].meta)
 
 
-def test_only_one_process_drains_and_if_it_dies_the_next_one(stage: Stage) -> None:
+@pytest.mark.parametrize("fate", ["buried", "late"])
+def test_only_one_process_drains_and_if_it_dies_the_next_one(stage: Stage, fate: str) -> None:
     skipped_for_long(stage)
     stage.register("b")
     stage.enqueue("1", place="front")
     assert stage.claim("b", 1, in_hand=[(0, "elsewhere")]).state == "drain"
     assert ids(stage.claim("a", 1, in_hand=[(0, "running")])) == ["1"]
     stage.enqueue("2")
-    stage.bury("b")
+    stage.bury("b") if fate == "buried" else stage.let_lease_run_out("b")
     assert stage.claim("a", in_hand=[(0, "running"), (0, "1")]).state == "drain"
 
 
