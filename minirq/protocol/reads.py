@@ -62,8 +62,8 @@ def held_count(keys: QueueKeys, owner: str) -> Call[int]:
 
 
 def owners(keys: QueueKeys) -> Call[list[str]]:
-    """The owners of a queue, 5,000 at most: those that live come first."""
-    return Call(("ZREVRANGE", keys.owners, 0, 4999), _texts)
+    """The owners of a queue, 5,000 at most: dead ones are left out before those that live."""
+    return Call(("ZRANGE", keys.owners, -5000, -1), _texts)
 
 
 def index_count(keys: QueueKeys, status: str) -> Call[int]:
