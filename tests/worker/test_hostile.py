@@ -117,7 +117,7 @@ def test_a_result_above_the_limit_fails_the_job_and_is_not_tried_again(
     SimpleWorker([queue]).work(burst=True)
     assert job.is_failed
     assert job.attempts == 1
-    assert "result takes" in job.errors[0].message
+    assert "result cannot be kept" in job.errors[0].message
 
 
 def test_a_copy_of_a_job_that_ran_does_not_run(redis: redis_py.Redis) -> None:
@@ -130,6 +130,14 @@ def test_a_copy_of_a_job_that_ran_does_not_run(redis: redis_py.Redis) -> None:
     SimpleWorker([queue]).work(burst=True)
     job.refresh()
     assert (job.attempts, queue.count) == (1, 0)
+
+
+def test_a_payload_under_the_id_of_a_waiting_job_does_not_run_in_its_place(redis: redis_py.Redis) -> None:
+    queue = Queue(connection=redis)
+    job = queue.enqueue(jobs.add, 1, 2, job_id="victim-1")
+    redis.rpush(LIST, envelope("victim-1", 1, "jobs.echo", "msgpack", CALL, {}))  # comes first
+    SimpleWorker([queue]).work(burst=True)
+    assert (job.result, job.attempts) == (3, 1)
 
 
 def test_a_job_pushed_by_hand_runs(redis: redis_py.Redis) -> None:
