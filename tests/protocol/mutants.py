@@ -553,7 +553,11 @@ MUTANTS = [
     ),
     Mutant("requeue: resets the run", REQUEUE, '"HDEL", job, "attempts"', '"HDEL", job, "run", "attempts"'),
     Mutant("requeue: keeps the losses", REQUEUE, '"attempts", "lost",', '"attempts",'),
-    Mutant("requeue: runs live jobs twice", REQUEUE, "if not ENDED[status] then return status end"),
+    Mutant(
+        "requeue: runs live jobs twice",
+        REQUEUE,
+        'if not ENDED[status] and status ~= "unknown" then return status end',
+    ),
     Mutant("requeue: keeps the ttl", REQUEUE, 'redis.call("PERSIST", job)'),
     Mutant("requeue: acts twice when sent twice", REQUEUE, 'if f[2] == nonce then return "requeued" end'),
     Mutant(
@@ -590,11 +594,13 @@ MUTANTS = [
         "known[id] = not stale",
         "known[id] = true",
     ),
-    Mutant("settle: keeps an older payload", FINISH, "if sum and not is_stale(sum, payload)", "if false"),
+    Mutant("settle: keeps an older payload", FINISH, "and not is_stale(sum, payload)", "and false"),
     Mutant("reclaim: takes an older payload back", RECLAIM, "if is_stale(f[11], payload) then return end"),
     Mutant("promote: forgets failed jobs", PROMOTE, 'status == "finished" and redis', "redis"),
     Mutant("promote: forgets what is kept for ever", PROMOTE, '"-inf", "(+inf")', '"-inf", "+inf")'),
-    Mutant("cancel: leaves a payload", CANCEL, "tonumber(f[3]) == 0 and not f[2]", "false"),
+    Mutant(
+        "cancel: leaves a payload", CANCEL, "tonumber(f[3]) == 0 and (not f[2] or f[2] == IN_DOUBT)", "false"
+    ),
     Mutant("enqueue: shows errors of a life before", ENQUEUE, "if #blemishes > 0 then", "if false then"),
     Mutant("cancel: keeps an older payload", CANCEL, " or is_stale(f[6], payload)"),
     Mutant(

@@ -57,6 +57,15 @@ def test_a_delayed_job_is_canceled_at_once(stage: Stage, keep: bool) -> None:
     assert stage.client.exists(stage.keys.payload("x")) == keep
 
 
+@pytest.mark.parametrize("calls", [1, 2])
+def test_a_delayed_job_of_which_nothing_is_kept_leaves_no_payload(stage: Stage, calls: int) -> None:
+    for _ in range(calls):
+        stage.enqueue("x", nonce="call-1", place="delay", ms=60_000, fields={"failure_ttl_ms": 0})
+    assert stage.cancel("x") == "scheduled"
+    assert stage.client.keys("*payload:*") == []
+    assert stage.ttl_ms(stage.keys.job("x")) > 0
+
+
 def test_a_started_job_goes_on_and_is_marked(stage: Stage) -> None:
     stage.enqueue("x")
     stage.claim("a")

@@ -38,7 +38,7 @@ if status == "scheduled" or status == "deferred" or status == "unknown" then
   local kept = redis.call("GET", prefix .. "payload:" .. id) or ""
   redis.call("ZREM", prefix .. status, id)
   park_canceled(kept)
-  if tonumber(f[3]) == 0 and not f[2] then redis.call("DEL", prefix .. "payload:" .. id) end -- nothing is kept
+  if tonumber(f[3]) == 0 and (not f[2] or f[2] == IN_DOUBT) then redis.call("DEL", prefix .. "payload:" .. id) end -- nothing is kept
 elseif status == "started" then
   if keep then interrupt(prefix, id, "canceled") else redis.call("HSET", job, "gone", 1) end
 elseif status == "queued" then
