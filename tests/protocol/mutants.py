@@ -207,9 +207,7 @@ MUTANTS = [
         'do\n      if redis.call("EXISTS", queue) == 1 then ring(prefix_of(queue)) end',
         "do",
     ),
-    Mutant(
-        "finish: does not look at the run", FINISH, "if status and tonumber(f[2]) ~= run then return 0 end"
-    ),
+    Mutant("finish: does not look at the run", FINISH, "if status and f[2] + 0 ~= run then return 0 end"),
     Mutant(
         "finish: does not look into the owner's list",
         FINISH,
@@ -264,7 +262,7 @@ MUTANTS = [
     Mutant(
         "park: drops a result that is waited for",
         PARK,
-        "if waiters and ttl_ms == 0 then ttl_ms = WAITED_MS end",
+        "if waiters and waiters ~= IN_DOUBT and ttl_ms == 0 then ttl_ms = WAITED_MS end",
     ),
     Mutant(
         "park: keeps errors for ever",
@@ -473,9 +471,7 @@ MUTANTS = [
     Mutant(
         "promote: what was given back waits on", PROMOTE, '"XX", now, ARGV[i]', '"XX", "NX", now, ARGV[i]'
     ),
-    Mutant(
-        "settle: what a burst gives back fails", FINISH, "if gives_back then return", "if false then return"
-    ),
+    Mutant("settle: what a burst gives back fails", FINISH, "if gives_back then", "if false then"),
     Mutant("settle: a burst starts the clock", FINISH, 'gives_back and "0" or', "false or"),
     Mutant(
         "settle: a burst's mark is taken for a time",
@@ -548,8 +544,8 @@ MUTANTS = [
     Mutant(
         "cancel: does not tell who waits",
         CANCEL,
-        "tell(prefix, id, f[2])\n  return leave_to_claim()",
-        "return leave_to_claim()",
+        "tell(prefix, id, f[2])\n  if f[2] and",
+        "if f[2] and",
     ),
     Mutant("requeue: resets the run", REQUEUE, '"HDEL", job, "attempts"', '"HDEL", job, "run", "attempts"'),
     Mutant("requeue: keeps the losses", REQUEUE, '"attempts", "lost",', '"attempts",'),
