@@ -11,6 +11,7 @@ from minirq.protocol import failure
 from minirq.protocol.failure import Failure
 from minirq.protocol.keys import SUFFIXES, Keys, QueueKeys
 from minirq.protocol.record import Record, read_record
+from minirq.protocol.scripts import script
 
 #: how a worker stops: after its running jobs, or at once
 Shutdown = Literal["warm", "now"]
@@ -204,10 +205,8 @@ def show_worker(
     words: list[Argument] = []
     for field, value in portrait.items():
         words += (field, value)
-    key = keys.worker(worker_id)
     return [
-        Call(("HSET", key, *words), int),
-        Call(("PEXPIRE", key, int(ttl * 1000)), int),
+        Call((1, keys.worker(worker_id), int(ttl * 1000), *words), int, script("show")),
         Call(("ZADD", keys.workers, now_ms, worker_id), int),
     ]
 

@@ -112,9 +112,15 @@ def test_a_payload_without_a_record_has_no_age(redis: redis_py.Redis, run: Run) 
 def test_what_is_forgotten_already_is_not_counted(queue: Queue, work: Work, redis: redis_py.Redis) -> None:
     job = queue.enqueue("jobs.add", 1, 2, result_ttl=0.05)
     work()
-    until(lambda: not redis.exists(Keys().of("default").job(job.id)))
+    assert job.is_finished
+    until(lambda: overview(Store(redis)).queues[0].finished == 0)
     assert redis.zcard(Keys().of("default").index("finished")) == 1
-    assert overview(Store(redis)).queues[0].finished == 0
+
+
+def test_what_a_worker_says_of_itself_has_a_ttl_from_its_first_command_on(redis: redis_py.Redis) -> None:
+    store = Store(redis)
+    store.sender.send(reads.show_worker(store.keys, "w", {"pid": 1}, now_ms=1, ttl=10)[0])
+    assert 0 < redis.pttl(store.keys.worker("w")) <= 10_000
 
 
 def test_a_paused_queue_says_until_when(queue: Queue, redis: redis_py.Redis, run: Run) -> None:

@@ -114,8 +114,12 @@ def test_a_worker_that_ends_lets_another_one_promote_at_once(redis: redis_py.Red
     # no beat is due for a while: what is published has to be enough
     tick_until(lambda: second.fileno() is not None and second._next_beat - time.monotonic() > 10, second)
     Queue("mine", connection=redis).enqueue_in(0.01, jobs.nothing)
-    second.hurry()
-    tick_until(lambda: Queue("mine", connection=redis).count == 1, second)
+
+    def is_promoted() -> bool:
+        second.hurry()  # the publication takes its time
+        return Queue("mine", connection=redis).count == 1
+
+    tick_until(is_promoted, second)
 
 
 def test_all_workers_together_ask_once_a_second(
