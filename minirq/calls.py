@@ -18,6 +18,9 @@ T = TypeVar("T")
 
 Argument = str | bytes | int | float
 
+#: what a reader raises for a reply of another shape than it expects
+MISREAD = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
+
 
 @dataclass(frozen=True, slots=True)
 class Script:
@@ -47,12 +50,14 @@ class Call(Generic[T]):
         """What its reader makes of the reply. Raises ServerFault for one that has another shape."""
         try:
             return self.read(reply)
-        except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
-            if isinstance(error, MinirqError):
-                raise
-            raise ServerFault(
-                f"Redis answered {self.name} with what is no answer to it: {safe_repr(reply)}"
-            ) from error
+        except MinirqError:
+            raise
+        except MISREAD as error:
+            raise self.misread(reply) from error
+
+    def misread(self, reply: Any) -> ServerFault:
+        """What is raised for a reply that the reader cannot make sense of."""
+        return ServerFault(f"Redis answered {self.name} with what is no answer to it: {safe_repr(reply)}")
 
     @property
     def name(self) -> str:

@@ -13,12 +13,12 @@ from typing import Any, TypeVar
 import redis
 from redis.exceptions import RedisError, ResponseError
 
-from minirq.calls import Argument, Call
+from minirq.calls import MISREAD, Argument, Call
 from minirq.connection.exchange import Exchange, all_results, each_result, one_result
 from minirq.connection.lender import Lender
 from minirq.connection.packing import pack
 from minirq.connection.persistence import Persistence
-from minirq.exceptions import QueueFull, ServerFault
+from minirq.exceptions import MinirqError, QueueFull, ServerFault
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -88,7 +88,12 @@ class Sender:
         [reply] = self._speak([call.command])
         if isinstance(reply, Exception):  # seldom: an exchange costs more than looking first
             return self._drive(one_result(call, reply))
-        return call.result(reply)
+        try:  # as `call.result`, which costs a call more
+            return call.read(reply)
+        except MinirqError:
+            raise
+        except MISREAD as error:
+            raise call.misread(reply) from error
 
     def _drive(self, exchange: Exchange[R]) -> R:
         try:

@@ -123,12 +123,14 @@ def decode(blob: bytes, *, limits: Limits = DEFAULT) -> object:
 
 
 def _unpack(blob: bytes, extended: bool) -> object:
-    reader = _Reader(blob)
+    reader = None
     try:
         if not extended:
             return unpackb(blob)
+        reader = _Reader(blob)
         return unpackb(blob, ext_hook=from_extension, list_hook=reader.revive, timestamp=3)
     except ValueError:  # broken, or a map with keys that are neither text nor bytes
+        reader = reader or _Reader(blob)
         return unpackb(
             blob,
             ext_hook=from_extension,

@@ -164,7 +164,9 @@ def finish(
     parts: list[Any] = []
     for s in settlements:
         parts += (s.queue + 1, s.id, s.run, s.verb, s.blob, milliseconds(s.seconds), s.place)
-    held = [part for queue, job_id in in_hand for part in (queue + 1, job_id)]
+    held: list[Any] = []
+    for queue, job_id in in_hand:
+        held += (queue + 1, job_id)
     return _call("finish", queues, [_packers.pack([owner, want, parts, held, company])], _read_settled)
 
 
@@ -176,7 +178,8 @@ def _read_settled(reply: bytes) -> Settled:
         for payload, number, job_id, run, attempts, lost, is_fresh in zip(*[part] * 7, strict=True)
     ]
     pause = pause_ms / 1000 if pause_ms > 0 else None
-    return Settled(codes, Claim(state.decode(), claimed, pause, _text(company)), _set_aside(aside))
+    claim = Claim(state.decode(), claimed, pause, company.decode("utf-8", "surrogateescape"))
+    return Settled(codes, claim, _set_aside(aside) if aside else ())
 
 
 def _set_aside(flat: Sequence[bytes]) -> list[SetAside]:

@@ -171,5 +171,5 @@ class Link:
             else:
                 if self._patience.is_tried:
                     self._board.set_failing(False)
-                self._patience.succeeded()
+                    self._patience.succeeded()
                 return reply

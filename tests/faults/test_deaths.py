@@ -45,7 +45,7 @@ def enqueue_lost(queue: Queue, trace: Path, name: str) -> Job:
     """A job that runs next, and has taken a process down before."""
     queue.pause()
     job = enqueue(queue, trace, name, 0.1, at_front=True)
-    queue.connection.hset(f"minirq:{{default}}:job:{job.id}", "lost", 1)
+    queue.connection.hset(f"minirq:{{default}}:job:{job.id}", mapping={"lost": 1, "run": 1})
     queue.resume()
     return job
 
@@ -220,7 +220,7 @@ def test_what_has_taken_a_process_down_waits_until_nothing_else_runs(
     start(concurrency=4)
     queue.enqueue(jobs.add, 1).wait(10)
     dangerous = queue.enqueue_in(0.3, jobs.begin_and_end, str(trace), "dangerous", 0.1)
-    redis.hset(f"minirq:{{default}}:job:{dangerous.id}", "lost", 1)
+    redis.hset(f"minirq:{{default}}:job:{dangerous.id}", mapping={"lost": 1, "run": 1})
     running = enqueue(queue, trace, "running", 0.8)
     dangerous.wait(10)
     running.wait(10)

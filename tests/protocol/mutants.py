@@ -73,8 +73,19 @@ MUTANTS = [
     Mutant(
         "claim: leaves a copy in the queue",
         CLAIM,
-        'if consumed > 0 then call("LTRIM", queue, 0, -consumed - 1) end',
+        'if consumed > 0 and not is_moved then call("LTRIM", queue, 0, -consumed - 1) end',
     ),
+    Mutant(
+        "claim: takes one job out of the queue twice", CLAIM, "consumed > 0 and not is_moved", "consumed > 0"
+    ),
+    Mutant(
+        "claim: takes a list that was settled in part for empty",
+        FINISH,
+        "    emptied[number] = true\n  else\n",
+        "  else\n    emptied[number] = true\n",
+    ),
+    Mutant("claim: forgets what ran before", CLAIM, "if f[2] then -- only", "if false then -- only"),
+    Mutant("settle: forgets what ran before", FINISH, "if run > 1 then", "if run > 9 then"),
     Mutant("claim: counts no run", CLAIM, 'run == 0 and "1" or run + 1, "owner"', 'run, "owner"'),
     Mutant("claim: does not adopt", CLAIM, "adopt(this, number, prefix, owner, hand[number] or {}, paused)"),
     Mutant(
@@ -110,7 +121,7 @@ MUTANTS = [
     ),
     Mutant("company: a second death separates nobody", CLAIM, "lost == 1 and f[1]", "f[1]"),
     Mutant("company: knows no loss limit", CLAIM, " and tonumber(f[2] or DEFAULT_LOSS_LIMIT) > 1"),
-    Mutant("company: is not asked for", FINISH, "want, hand, keeps)", 'want, hand, "")'),
+    Mutant("company: is not asked for", FINISH, "want, hand, keeps, emptied)", 'want, hand, "", emptied)'),
     Mutant("company: one that died alone has fellows", RECLAIM, "if #survivors > 1", "if #survivors > 0"),
     Mutant("company: deaths are not told apart", RECLAIM, '"died_with", death', '"died_with", "x"'),
     Mutant("company: owners of one process die apart", RECLAIM, 'string.gsub(owner, "%+%d+$", "")', "owner"),
@@ -240,13 +251,13 @@ MUTANTS = [
     Mutant(
         "finish: keeps what was deleted while it ran",
         FINISH,
-        "if not status or f[7] then",
+        "if not status or f[5] then",
         "if not status then",
     ),
     Mutant(
         "finish: counts no attempt at a retry",
         FINISH,
-        '"status", "queued", "attempts", counted(attempts),',
+        '"status", "queued", "attempts", counted,',
         '"status", "queued", "attempts", attempts,',
     ),
     Mutant("park: does not tell who waits", PARK, "    tell(prefix, id, waiters)\n"),
@@ -284,23 +295,28 @@ MUTANTS = [
     Mutant(
         "claim: takes a broken number for 0",
         CLAIM,
-        "f[1], f[4] and f[4] + 0 or 0",
-        "f[1], f[4] and tonumber(f[4]) or 0",
+        "(before[5] or 0) + 0",
+        "tonumber(before[5] or 0) or 0",
     ),
     Mutant(
         "claim: leaves what is broken in the queue",
-        CLAIM,
-        'redis.call("LREM", queue, -1, payload) else behind',
+        FINISH,
+        'call("LREM", queue, -1, payload) else behind',
         "behind = behind + 1 else behind",
     ),
     Mutant(
         "claim: leaves what is broken in hand",
-        CLAIM,
-        'is_broken(prefix, payload) then redis.call("LREM", processing, -1, payload) end',
+        FINISH,
+        'is_broken(prefix, payload) then call("LREM", processing, -1, payload) end',
         "is_broken(prefix, payload) then end",
     ),
-    Mutant("claim: hides errors that it cannot mend", CLAIM, "if #aside == before then error(err, 0) end"),
-    Mutant("finish: stops at a broken job", FINISH, "  set_current_aside(err)\n", "  error(err, 0)\n"),
+    Mutant("claim: hides errors that it cannot mend", FINISH, "if #aside == before then error(err, 0) end"),
+    Mutant(
+        "finish: stops at a broken job",
+        FINISH,
+        "  if ok then break end\n",
+        "  if ok then break end\n  error(err, 0)\n",
+    ),
     Mutant(
         "finish: leaves a broken job in hand",
         FINISH,
@@ -552,7 +568,7 @@ MUTANTS = [
     Mutant(
         "requeue: runs live jobs twice",
         REQUEUE,
-        'if not ENDED[status] and status ~= "unknown" then return status end',
+        'if not is_ended(status) and status ~= "unknown" then return status end',
     ),
     Mutant("requeue: keeps the ttl", REQUEUE, 'redis.call("PERSIST", job)'),
     Mutant("requeue: acts twice when sent twice", REQUEUE, 'if f[2] == nonce then return "requeued" end'),
@@ -562,7 +578,7 @@ MUTANTS = [
     Mutant(
         "enqueue: replaces live jobs",
         ENQUEUE,
-        "if not ENDED[status] then return 0 end",
+        "if not is_ended(status) then return 0 end",
     ),
     Mutant(
         "enqueue: takes the id of a canceled job too early",
@@ -576,7 +592,7 @@ MUTANTS = [
     Mutant("enqueue: refuses a part of a call", ENQUEUE, "if reply[1] < 0 then return replies end", ""),
     Mutant("enqueue: keeps no sum", ENQUEUE, '"sum", redis.sha1hex(payload)', '"su", ""'),
     Mutant(
-        "claim: takes an older payload", CLAIM, "if f[6] and is_stale(f[6], payload) then", "if false then"
+        "claim: takes an older payload", CLAIM, "if f[4] and is_stale(f[4], payload) then", "if false then"
     ),
     Mutant(
         "claim: adopts an older payload",

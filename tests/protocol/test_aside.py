@@ -35,6 +35,7 @@ def hurt(stage: Stage, job_id: str, wound: str) -> None:
         stage.client.lpush(stage.keys.payload(job_id), "x")
     else:
         stage.client.hset(stage.keys.job(job_id), wound, "y")
+        stage.client.hsetnx(stage.keys.job(job_id), "run", 1)  # what never ran is not asked for the others
 
 
 def mend(stage: Stage, job_id: str, wound: str) -> None:
@@ -132,9 +133,10 @@ def test_a_settlement_that_cannot_be_recorded_sets_its_job_aside_and_the_batch_g
     stage: Stage, wound: str, why: str, verb: str
 ) -> None:
     stage.enqueue("1", "x", "2")
+    stage.client.hset(stage.keys.job("x"), "run", 1)  # it has run before
     stage.claim("a", 3)
     hurt(stage, "x", wound)
-    settled = stage.finish("a", settlement("1", 1), settlement("x", 1, verb), settlement("2", 1), want=1)
+    settled = stage.finish("a", settlement("1", 1), settlement("x", 2, verb), settlement("2", 1), want=1)
     assert settled.codes == [1, 5, 1]
     assert settled.aside == [operations.SetAside("q", "x", why)]
     assert is_aside(stage, "x", wound)
@@ -147,7 +149,7 @@ def test_a_run_that_holds_nothing_sets_nothing_aside(stage: Stage) -> None:
     stage.bury("a")
     hurt(stage, "x", "job")
     settled = stage.finish("a", settlement("x", 1))
-    assert (settled.codes, settled.aside) == ([0], [])
+    assert (settled.codes, list(settled.aside)) == ([0], [])
 
 
 @pytest.mark.parametrize(

@@ -353,7 +353,7 @@ def test_a_claim_looks_past_five_hundred_at_most(stage: Stage) -> None:
     names = [str(n) for n in range(700)]
     stage.enqueue(*names)
     for name in names[:600]:
-        stage.client.hset(stage.keys.job(name), "lost", 2)
+        stage.client.hset(stage.keys.job(name), mapping={"lost": 2, "run": 2})
     stage.client.config_resetstat()
     claim = stage.claim("a", in_hand=[(0, "running")])
     assert (ids(claim), claim.state) == ([], "blocked")
@@ -366,7 +366,7 @@ def test_a_claim_looks_past_four_mebibytes_at_most(stage: Stage) -> None:
     stage.claim("a")
     for n in range(5):
         stage.enqueue(str(n), blob=bytes(KIB * KIB))
-        stage.client.hset(stage.keys.job(str(n)), "lost", 2)
+        stage.client.hset(stage.keys.job(str(n)), mapping={"lost": 2, "run": 2})
     stage.enqueue("y")
     assert ids(stage.claim("a", in_hand=[(0, "running")])) == []
 
@@ -376,7 +376,7 @@ def skipped_for_long(stage: Stage, queue: int = 0) -> None:
     stage.enqueue("running", queue=queue)
     stage.claim("a")
     stage.enqueue("x", queue=queue)
-    stage.client.hset(stage.queues[queue].job("x"), "lost", 1)
+    stage.client.hset(stage.queues[queue].job("x"), mapping={"lost": 1, "run": 1})
     stage.claim("a", in_hand=[(queue, "running")])
     stage.let_skips_age(queue)
 
@@ -389,7 +389,7 @@ def test_after_ten_seconds_a_process_takes_nothing_until_it_is_free(two: Stage) 
     # and then the lost one comes first, whatever the order
     settled = two.finish("a", settlement("running", 1, queue=1), want=10)
     assert (ids(settled.claim), settled.claim.company) == (["x"], "alone")
-    two.settle("a", "x", 1, queue=1)
+    two.settle("a", "x", 2, queue=1)
     claim = two.claim("a")
     assert (ids(claim), claim.state) == (["y"], "ok")
     assert not two.client.exists(two.queues[1].meta)
@@ -438,7 +438,9 @@ def test_while_the_next_one_waits_the_same_process_drains(stage: Stage) -> None:
     skipped_for_long(stage)
     assert stage.claim("a", in_hand=[(0, "running")]).state == "drain"
     stage.enqueue("x2")
-    stage.client.hset(stage.keys.job("x2"), mapping={"lost": 1, "skipped_ms": stage.now_ms() - 20_000})
+    stage.client.hset(
+        stage.keys.job("x2"), mapping={"lost": 1, "run": 1, "skipped_ms": stage.now_ms() - 20_000}
+    )
     stage.register("b", "c")
     assert ids(stage.claim("b")) == ["x"]
     assert stage.claim("c", in_hand=[(0, "elsewhere")]).state == "blocked"

@@ -54,7 +54,7 @@ elseif status == "canceled" and redis.call("EXISTS", prefix .. "payload:" .. id)
   end
   if keep and redis.call("HEXISTS", job, "gone") == 0 then park_canceled(payload) else delete() end
   return "queued"
-elseif ENDED[status] and not keep then
+elseif is_ended(status) and not keep then
   delete()
 end
 return status

@@ -29,7 +29,7 @@ local deleted = 0
 for _, id in ipairs(ids) do
   local job = prefix .. "job:" .. id
   local f = redis.pcall("HMGET", job, "status", "waiters") -- a key of another type goes too
-  local here = f[1] == place or (place == "unknown" and not KNOWN[f[1]]) or (place == "queue" and (f[1] == "queued" or not f[1]))
+  local here = f[1] == place or (place == "unknown" and not is_known(f[1])) or (place == "queue" and (f[1] == "queued" or not f[1]))
   -- a canceled job whose payload is only now met leaves with it
   local tombstone = place == "queue" and f[1] == "canceled" and redis.call("PTTL", job) == -1
     and redis.call("EXISTS", prefix .. "payload:" .. id) == 0

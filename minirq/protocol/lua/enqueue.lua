@@ -51,14 +51,14 @@ local function code_of(id, job, nonce, old)
   if (old[2] or "") == nonce then return 2 end
   if status == "started" then return (old[4] or old[5]) and -1 or 0 end
   if status == "queued" then return old[6] and tonumber(old[6]) <= now and -1 or 0 end
-  if not ENDED[status] then return 0 end
+  if not is_ended(status) then return 0 end
   if status == "canceled" and call("TTL", job) == -1 and call("EXISTS", prefix .. "payload:" .. id) == 0 then return -1 end
   return 1
 end
 
 -- The reply was lost, and its caller may ask again much later: the record is kept for that.
 local function doubt(job, status)
-  if not ENDED[status] then
+  if not is_ended(status) then
     local waiters = call("HGET", job, "waiters")
     if not waiters then call("HSET", job, "waiters", IN_DOUBT)
     elseif not string.find(waiters, IN_DOUBT, 1, true) then call("HSET", job, "waiters", waiters .. " " .. IN_DOUBT) end

@@ -53,53 +53,29 @@ local function held_in(number)
   return queue
 end
 
--- A deploy may be under way, and another worker may know the function already. The field `missed` holds
--- the time of the first miss and the attempts by then: a run in between starts the count anew.
-local function miss(prefix, id, payload, blob, window_ms, attempts, waiters)
-  local job = prefix .. "job:" .. id
-  local f = redis.call("HMGET", job, "missed", "failure_ttl_ms")
-  local first_ms, at_attempts = string.match(f[1] or "", "^(%d+) (%d+)$")
-  local gives_back = window_ms < 0
-  if not first_ms or tonumber(at_attempts) ~= attempts or (first_ms == "0" and not gives_back) then
-    first_ms = gives_back and "0" or now_text
-    redis.call("HSET", job, "missed", first_ms .. " " .. attempts)
-  end
-  if gives_back then
-    schedule(prefix, id, payload, now + GIVEN_BACK_MS)
-    return 1
-  end
-  local elapsed = now - tonumber(first_ms)
-  if elapsed < window_ms then
-    local pause_ms = math.max(FIRST_MISS_MS, elapsed)
-    schedule(prefix, id, payload, now + pause_ms)
-    return -pause_ms
-  end
-  note_error(prefix, id, blob)
-  park(prefix, id, payload, "failed", tonumber(f[2] or DEFAULT_FAILURE_TTL_MS), waiters, true)
-  return 4
-end
-
--- numbers are spelled out at every call; most of these are 1
-local function counted(attempts) return attempts == 0 and "1" or attempts + 1 end
-
 local function settle(number, id, run, verb, blob, ms, place)
   local queue = held_in(number)
   local prefix, payload = queue.prefix, queue.by_id[id]
   local job = prefix .. "job:" .. id
-  local f = call("HMGET", job, "status", "run", "attempts", "lost", "waiters", "stop", "gone")
-  local status, waiters, stop = f[1], f[5], f[6]
+  local f = call("HMGET", job, "status", "run", "waiters", "stop", "gone")
+  local status, waiters, stop = f[1], f[3], f[4]
   -- what BLMOVE has brought and nobody has claimed yet is queued: an old request must not settle that
   if not payload or (status and status ~= "started") then
     local settled_before = f[2] and f[2] + 0 == run and status ~= "started" and call("HGET", job, "owner") == owner
     return settled_before and 2 or 0
   end
   if status and f[2] + 0 ~= run then return 0 end
-  local attempts = (f[3] or 0) + 0
-  local blemished = attempts > 0 or (f[4] and f[4] + 0 > 0)
+  local attempts, blemished = 0, false
+  if run > 1 then -- only what has run before has these
+    local g = call("HMGET", job, "attempts", "lost")
+    attempts = (g[1] or 0) + 0
+    blemished = attempts > 0 or (g[2] or 0) + 0 > 0
+  end
+  local counted = attempts == 0 and "1" or attempts + 1 -- numbers are spelled out anew each time; most of these are 1
   queue.gone[#queue.gone + 1] = payload
   queue.by_id[id] = nil
 
-  if not status or f[7] then -- deleted while it ran
+  if not status or f[5] then -- deleted while it ran
     tell(prefix, id, waiters)
     call("DEL", job, prefix .. "errors:" .. id)
     return 3
@@ -110,25 +86,46 @@ local function settle(number, id, run, verb, blob, ms, place)
     park(prefix, id, payload, stop, ttl_ms, waiters, blemished or attempts > 0, "attempts", attempts)
   elseif verb == "finished" then
     if blob ~= "" and (ms ~= 0 or waiters) then
-      park(prefix, id, payload, "finished", ms, waiters, blemished, "attempts", counted(attempts), "result", blob)
+      park(prefix, id, payload, "finished", ms, waiters, blemished, "attempts", counted, "result", blob)
     else
-      park(prefix, id, payload, "finished", ms, waiters, blemished, "attempts", counted(attempts))
+      park(prefix, id, payload, "finished", ms, waiters, blemished, "attempts", counted)
     end
   elseif verb == "failed" then
     note_error(prefix, id, blob)
-    park(prefix, id, payload, "failed", ms, waiters, true, "attempts", counted(attempts))
+    park(prefix, id, payload, "failed", ms, waiters, true, "attempts", counted)
   elseif verb == "retry" then
     note_error(prefix, id, blob)
     call("HDEL", job, "expires_ms") -- it has started in time
     if ms > 0 then
-      schedule(prefix, id, payload, now + ms, "attempts", counted(attempts))
+      schedule(prefix, id, payload, now + ms, "attempts", counted)
     else
       call(place == "front" and "RPUSH" or "LPUSH", KEYS[number], payload)
-      call("HSET", job, "status", "queued", "attempts", counted(attempts), "enqueued_ms", now_text)
+      call("HSET", job, "status", "queued", "attempts", counted, "enqueued_ms", now_text)
       ring(prefix)
     end
   elseif verb == "miss" then
-    return miss(prefix, id, payload, blob, ms, attempts, waiters)
+    -- A deploy may be under way, and another worker may know the function already. The field `missed` holds
+    -- the time of the first miss and the attempts by then: a run in between starts the count anew.
+    local m = call("HMGET", job, "missed", "failure_ttl_ms")
+    local first_ms, at_attempts = string.match(m[1] or "", "^(%d+) (%d+)$")
+    local gives_back = ms < 0
+    if not first_ms or tonumber(at_attempts) ~= attempts or (first_ms == "0" and not gives_back) then
+      first_ms = gives_back and "0" or now_text
+      call("HSET", job, "missed", first_ms .. " " .. attempts)
+    end
+    if gives_back then
+      schedule(prefix, id, payload, now + GIVEN_BACK_MS)
+      return 1
+    end
+    local elapsed = now - tonumber(first_ms)
+    if elapsed < ms then
+      local pause_ms = math.max(FIRST_MISS_MS, elapsed)
+      schedule(prefix, id, payload, now + pause_ms)
+      return -pause_ms
+    end
+    note_error(prefix, id, blob)
+    park(prefix, id, payload, "failed", tonumber(m[2] or DEFAULT_FAILURE_TTL_MS), waiters, true)
+    return 4
   else
     call("RPUSH", KEYS[number], payload)
     call("HSET", job, "status", "queued")
@@ -145,8 +142,10 @@ local function settle_rest()
   end
 end
 
--- The job at which that stopped: its place in the batch is passed over.
-local function set_current_aside(err)
+while true do
+  local ok, err = pcall(settle_rest)
+  if ok then break end
+  -- the job at which that stopped is set aside: its place in the batch is passed over
   local id, queue, why = settlements[at + 1], held_in(settlements[at]), reason_of(err)
   if queue.by_id[id] then
     queue.gone[#queue.gone + 1] = queue.by_id[id]
@@ -158,20 +157,16 @@ local function set_current_aside(err)
   codes[#codes + 1] = is_held and 5 or 0
   at = at + 7
 end
-
-while true do
-  local ok, err = pcall(settle_rest)
-  if ok then break end
-  set_current_aside(err)
-end
 for key, entries in pairs(batched) do call("ZADD", key, unpack(entries)) end
 batched = nil
 
 -- what left is removed last: an abort above leaves a copy behind, which the run number fences
-for _, queue in pairs(held) do
+local emptied = {}
+for number, queue in pairs(held) do
   local processing = queue.prefix .. "processing:" .. owner
   if #queue.gone == queue.size then
     call("DEL", processing)
+    emptied[number] = true
   else
     for _, payload in ipairs(queue.gone) do call("LREM", processing, -1, payload) end
   end
@@ -184,9 +179,37 @@ for i = 1, #in_hand, 2 do
   hand[number] = hand[number] or {}
   hand[number][in_hand[i + 1]] = true
 end
-local ok, state, jobs, pause_ms, with = pcall(claim, KEYS, owner, want, hand, keeps)
-if not ok then -- what it has started by then is handed out by the next one
-  set_broken_aside(KEYS, owner, hand, state)
+local ok, state, jobs, pause_ms, with = pcall(claim, KEYS, owner, want, hand, keeps, emptied)
+if not ok then
+  -- What cannot be read where the claim looked is set aside; without any of that the error is raised. What the claim
+  -- has started by then is handed out by the next one.
+  local before, err = #aside, state
+  reason_of(err)
+  local function examine(prefix, id)
+    local job = read_job(prefix, id)
+    if job.lost > 0 then lost_rules({}).company_of(prefix .. "job:" .. id, job.lost) end
+  end
+  local function is_broken(prefix, payload)
+    local id = id_of(payload)
+    local can_be_read, why = pcall(examine, prefix, id)
+    if not can_be_read then set_aside(prefix, id, payload, reason_of(why)) end
+    return not can_be_read
+  end
+  for number, queue in ipairs(KEYS) do
+    local prefix, known = prefix_of(queue), hand[number] or {}
+    local processing = prefix .. "processing:" .. owner
+    for _, payload in ipairs(call("LRANGE", processing, 0, -1)) do
+      if not known[id_of(payload)] and is_broken(prefix, payload) then call("LREM", processing, -1, payload) end
+    end
+    local behind, count, size = 0, 0, 0
+    while call("TYPE", queue).ok == "list" and count < MOST_SKIPPED + MOST_ENDED and size < MOST_SKIPPED_BYTES do
+      local payload = call("LINDEX", queue, -behind - 1)
+      if not payload then break end
+      if is_broken(prefix, payload) then call("LREM", queue, -1, payload) else behind = behind + 1 end
+      count, size = count + 1, size + #payload
+    end
+  end
+  if #aside == before then error(err, 0) end
   state, jobs, pause_ms, with = "more", {}, 0, keeps
 end
 return cmsgpack.pack({ codes, state, jobs, pause_ms, with, aside })

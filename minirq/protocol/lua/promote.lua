@@ -43,7 +43,7 @@ if #due > 0 then ring(prefix) end
 
 local left = MOST_TRIMMED
 if ARGV[2] ~= "" then
-  for status in pairs(ENDED) do
+  for _, status in ipairs({ "finished", "failed", "canceled", "stopped", "expired" }) do
     local index = prefix .. status
     local old = redis.call("ZCOUNT", index, "-inf", now)
     local surplus = status == "finished" and redis.call("ZCOUNT", index, "-inf", "(+inf") - tonumber(ARGV[2]) or 0

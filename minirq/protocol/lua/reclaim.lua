@@ -78,7 +78,7 @@ local function take_back(owner, payload)
     redis.call("HDEL", job, "owner")
   elseif not status or status == "queued" then -- brought by BLMOVE, never claimed
     redis.call("RPUSH", KEYS[1], payload)
-  elseif status == "canceled" or not KNOWN[status] then -- the claim that meets it clears it away
+  elseif status == "canceled" or not is_known(status) then -- the claim that meets it clears it away
     redis.call("RPUSH", KEYS[1], payload)
     return
   else

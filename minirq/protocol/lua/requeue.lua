@@ -18,7 +18,7 @@ local f = redis.call("HMGET", job, "status", "requeued")
 local status = f[1] or (redis.call("ZSCORE", prefix .. "unknown", id) and "unknown")
 if not status then return "" end
 if f[2] == nonce then return "requeued" end -- this very call, sent again
-if not ENDED[status] and status ~= "unknown" then return status end
+if not is_ended(status) and status ~= "unknown" then return status end
 local payload = redis.call("GET", kept)
 if not payload then return "payload" end
 

@@ -14,7 +14,7 @@ local others = {}
 for other in string.gmatch(f[2] or "", "%S+") do
   if other ~= waiter then others[#others + 1] = other end
 end
-if ARGV[3] == "1" and not ENDED[f[1]] then others[#others + 1] = waiter end
+if ARGV[3] == "1" and not is_ended(f[1]) then others[#others + 1] = waiter end
 if #others > 0 then redis.call("HSET", job, "waiters", table.concat(others, " "))
 elseif f[2] then redis.call("HDEL", job, "waiters") end
 if ARGV[3] == "0" then redis.call("DEL", prefix .. "mailbox:" .. waiter) end

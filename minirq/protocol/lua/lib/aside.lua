@@ -19,7 +19,7 @@ local function set_aside(prefix, id, payload, why)
   if payload then redis.call("SET", prefix .. "payload:" .. id, payload) end
   redis.call("ZADD", prefix .. "unknown", now, id)
   local status = redis.pcall("HGET", job, "status")
-  if type(status) == "string" and KNOWN[status] then
+  if type(status) == "string" and is_known(status) then
     redis.call("HSET", job, "status", "unknown")
     redis.call("HDEL", job, "owner")
     redis.call("PERSIST", job)

@@ -21,13 +21,6 @@ local SHORT_LIST = 256
 -- how many payloads, and bytes, one call may skip
 local MOST_SKIPPED, MOST_SKIPPED_BYTES = 500, 4194304
 
--- The company of a job that has been lost, and since when it has been skipped.
-local function company_of(job, lost)
-  local f = redis.call("HMGET", job, "died_with", "loss_limit", "skipped_ms")
-  local again = lost == 1 and f[1] and tonumber(f[2] or DEFAULT_LOSS_LIMIT) > 1
-  return again and f[1] or "alone", f[3]
-end
-
 -- What only jobs with a death on record need. A script pays for each of its functions at every call, so these are made
 -- when a call meets the first such job. `this` is the table of the call, see `claim` below.
 local function lost_rules(this)
@@ -37,10 +30,17 @@ local function lost_rules(this)
   local call, rules, has_hint = redis.call, {}, {}
   this.rules, this.skipped, this.skipped_bytes = rules, 0, 0
 
+  -- The company of a job that has been lost, and since when it has been skipped. `f`: what is read here, if it has been.
+  function rules.company_of(job, lost, f)
+    f = f or call("HMGET", job, "died_with", "loss_limit", "skipped_ms")
+    local again = lost == 1 and f[1] and tonumber(f[2] or DEFAULT_LOSS_LIMIT) > 1
+    return again and f[1] or "alone", f[3]
+  end
+
   -- The company of a job, whether it may run beside what the process runs, and since when it has been skipped.
-  function rules.judge(job, lost)
+  function rules.judge(job, lost, f)
     local with, skipped_ms, keeps = "others", nil, this.company
-    if lost > 0 then with, skipped_ms = company_of(job, lost) end
+    if lost > 0 then with, skipped_ms = rules.company_of(job, lost, f) end
     return with, keeps == "" or (keeps == with and with ~= "alone") or (keeps == "lost" and with ~= "others"), skipped_ms
   end
 
@@ -110,7 +110,7 @@ local function clear_away(prefix, id, payload, job)
     else -- canceled while it waited; now its payload is found
       park(prefix, id, payload, "canceled", job.failure_ttl_ms, job.waiters, blemished)
     end
-  elseif not KNOWN[job.status] then
+  elseif not is_known(job.status) then
     set_aside(prefix, id, payload, "this version does not know its status " .. job.status)
   end
 end
@@ -148,8 +148,8 @@ local function adopt(this, number, prefix, owner, known, paused)
       elseif job.status == "started" and job.owner == owner then
         if fits then
           this.company = with
-          local is_known = redis.call("HEXISTS", key, "func")
-          describe(jobs, payload, number, id, job.run, job.attempts, job.lost, 1 - is_known)
+          local is_named = redis.call("HEXISTS", key, "func")
+          describe(jobs, payload, number, id, job.run, job.attempts, job.lost, 1 - is_named)
         else -- a request that was served late has claimed it: it is handed out once the process is free
           this.must_drain = true
         end
@@ -198,20 +198,24 @@ local function take(this, number, prefix, owner, want, length)
       local payload = slice[i]
       local id = id_of(payload)
       local job = jobs_prefix .. id
-      local f = call("HMGET", job, "status", "run", "attempts", "lost", "expires_ms", "sum")
-      local status, lost, expires_ms = f[1], f[4] and f[4] + 0 or 0, f[5] and f[5] + 0 or 0
+      local f = call("HMGET", job, "status", "run", "expires_ms", "sum")
+      local status, expires_ms, run, attempts, lost, before = f[1], f[3] and f[3] + 0 or 0, 0, 0, 0, nil
+      if f[2] then -- only what has run before has these
+        before = call("HMGET", job, "died_with", "loss_limit", "skipped_ms", "attempts", "lost")
+        run, attempts, lost = f[2] + 0, (before[4] or 0) + 0, (before[5] or 0) + 0
+      end
       local leaves = true
-      if f[6] and is_stale(f[6], payload) then
+      if f[4] and is_stale(f[4], payload) then
         this.ended = this.ended + 1
       elseif (not status or status == "queued") and not seen[id] and not (expires_ms > 0 and expires_ms <= now) then
         local with, fits, skipped_ms = "others", this.company == "others" or this.company == "", nil
-        if lost > 0 or not fits then with, fits, skipped_ms = lost_rules(this).judge(job, lost) end
+        if lost > 0 or not fits then with, fits, skipped_ms = lost_rules(this).judge(job, lost, before) end
         if fits then
           this.company = with
           if with == "alone" then this.stops = true end
           taken[#taken + 1] = payload
           local at = #starts
-          starts[at + 1], starts[at + 2], starts[at + 3] = id, f[2] and f[2] + 0 or 0, f[3] and f[3] + 0 or 0
+          starts[at + 1], starts[at + 2], starts[at + 3] = id, run, attempts
           starts[at + 4], starts[at + 5], starts[at + 6] = lost, status and 0 or 1, job
           seen[id] = true
           this.bytes = this.bytes + #payload
@@ -233,12 +237,17 @@ local function take(this, number, prefix, owner, want, length)
       end
       if #taken >= room or this.stops or this.bytes >= MOST_BYTES or this.ended >= MOST_ENDED then break end
     end
-    if #taken > 0 then call("LPUSH", prefix .. "processing:" .. owner, unpack(taken)) end
+    local is_moved = #taken == 1 and consumed == 1 -- in one command what otherwise takes two
+    if is_moved then
+      call("LMOVE", queue, prefix .. "processing:" .. owner, "RIGHT", "LEFT")
+    elseif #taken > 0 then
+      call("LPUSH", prefix .. "processing:" .. owner, unpack(taken))
+    end
     for i, payload in ipairs(taken) do
       local at = i * 6 - 6
       start(jobs, number, starts[at + 6], starts[at + 1], payload, starts[at + 2], starts[at + 3], starts[at + 4], starts[at + 5], owner)
     end
-    if consumed > 0 then call("LTRIM", queue, 0, -consumed - 1) end
+    if consumed > 0 and not is_moved then call("LTRIM", queue, 0, -consumed - 1) end
     length = length - consumed
     if picked then
       for _, payload in ipairs(picked) do call("LREM", queue, -1, payload) end
@@ -250,7 +259,7 @@ local function take(this, number, prefix, owner, want, length)
 end
 
 -- `hand`: number of the queue -> { id -> true } of what the owner knows that it holds. `keeps`: the company of what its
--- process runs, "" if it is free.
+-- process runs, "" if it is free. `emptied`: number of the queue -> true where the owner's list is known to be empty.
 -- Returns state, jobs, pause_ms, company (of the jobs); the states:
 --   "ok"      jobs is flat, seven items each: payload, number of the queue, id, run, attempts, lost, 1 if it had no hash
 --   "more"    as "ok", and the call stopped early: something remains that this owner may ask for at once
@@ -260,7 +269,7 @@ end
 --   "late"    the lease has run out and nobody has buried the owner yet: claim again after the next beat
 --   "lost"    the owner is not registered or was buried: it holds nothing any more
 --   "paused"  nothing was claimed and every queue is paused: for pause_ms more, or -1 until resumed
-local function claim(queues, owner, want, hand, keeps)
+local function claim(queues, owner, want, hand, keeps, emptied)
   local late, lost = false, false
   for _, queue in ipairs(queues) do
     local lease = tonumber(redis.call("ZSCORE", prefix_of(queue) .. "owners", owner) or -1)
@@ -295,7 +304,7 @@ local function claim(queues, owner, want, hand, keeps)
       hints[number] = hint
       lost_rules(this).note_hint(prefix)
     end
-    adopt(this, number, prefix, owner, hand[number] or {}, paused)
+    if not emptied[number] then adopt(this, number, prefix, owner, hand[number] or {}, paused) end
     local length = paused and 0 or redis.pcall("LLEN", queue)
     -- a key of another type keeps neither the other queues from being served nor their bell ringing
     lengths[number] = type(length) == "number" and length or 0
@@ -342,35 +351,4 @@ local function claim(queues, owner, want, hand, keeps)
     state = "blocked"
   end
   return state, jobs, 0, this.company
-end
-
--- A claim has failed. Sets aside what cannot be read where the claim looked; raises the error if there is nothing.
-local function set_broken_aside(queues, owner, hand, err)
-  local before = #aside
-  reason_of(err)
-  local function examine(prefix, id)
-    local job = read_job(prefix, id)
-    if job.lost > 0 then company_of(prefix .. "job:" .. id, job.lost) end
-  end
-  local function is_broken(prefix, payload)
-    local id = id_of(payload)
-    local ok, why = pcall(examine, prefix, id)
-    if not ok then set_aside(prefix, id, payload, reason_of(why)) end
-    return not ok
-  end
-  for number, queue in ipairs(queues) do
-    local prefix, known = prefix_of(queue), hand[number] or {}
-    local processing = prefix .. "processing:" .. owner
-    for _, payload in ipairs(redis.call("LRANGE", processing, 0, -1)) do
-      if not known[id_of(payload)] and is_broken(prefix, payload) then redis.call("LREM", processing, -1, payload) end
-    end
-    local behind, count, size = 0, 0, 0
-    while redis.call("TYPE", queue).ok == "list" and count < MOST_SKIPPED + MOST_ENDED and size < MOST_SKIPPED_BYTES do
-      local payload = redis.call("LINDEX", queue, -behind - 1)
-      if not payload then break end
-      if is_broken(prefix, payload) then redis.call("LREM", queue, -1, payload) else behind = behind + 1 end
-      count, size = count + 1, size + #payload
-    end
-  end
-  if #aside == before then error(err, 0) end
 end
