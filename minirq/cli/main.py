@@ -113,8 +113,17 @@ def main() -> None:
             raise
         with suppress(OSError):
             click.echo(f"minirq: the output could not be written: {error.strerror}", err=True)
-        # what is left in the buffers must not be tried again at the exit
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        for stream in (1, 2):
-            os.dup2(nowhere, stream)
+        _write_nowhere(1, 2)
         sys.exit(1)
+    finally:
+        try:
+            sys.stderr.flush()
+        except (OSError, ValueError):  # lines of the log that could not be written change no exit code
+            _write_nowhere(2)
+
+
+def _write_nowhere(*streams: int) -> None:
+    """Let go of what is left in the buffers: it must not be tried again at the exit."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in streams:
+        os.dup2(nowhere, stream)

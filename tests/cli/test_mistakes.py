@@ -207,12 +207,17 @@ def test_a_full_disk_is_said_in_one_line(redis_url: str, call: str) -> None:
     assert done.stderr == "minirq: the output could not be written: No space left on device\n"
 
 
+#: streams that are written when they are flushed, also where the shell asks for none such
+BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+
+
 def test_a_worker_goes_on_where_its_log_cannot_be_written(redis: redis_py.Redis, redis_url: str) -> None:
     job = Queue(connection=redis).enqueue("no_such_module.f", failure_ttl=60)
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "minirq", "worker", "-b", "--url", redis_url], stderr=full, timeout=30
-        )
+            [sys.executable, "-m", "minirq", "worker", "-b", "--url", redis_url],
+            stderr=full, timeout=30, env=BUFFERED,
+        )  # fmt: skip
     assert done.returncode == 0
     assert job.get_status() == "queued"
 
@@ -225,6 +230,7 @@ def test_a_closed_pipe_is_no_traceback(redis_url: str, call: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "minirq", *call.split(), "--url", redis_url],
         stdout=theirs, stderr=theirs if "worker" in call else subprocess.PIPE, text=True, timeout=30,
+        env=BUFFERED,
     )  # fmt: skip
     os.close(theirs)
     assert done.returncode == (0 if "worker" in call else 1)
