@@ -11,7 +11,6 @@ import random
 import struct
 import sys
 import threading
-import time
 import tracemalloc
 import zoneinfo
 from collections import Counter, OrderedDict, defaultdict, namedtuple
@@ -31,6 +30,7 @@ from hypothesis import strategies as st
 
 from minirq.exceptions import DeserializationError, SerializationError
 from minirq.protocol.codec import Limits, decode, encode
+from tests.ruler import costs_at_most
 
 HALF = 1 << 19
 
@@ -485,29 +485,17 @@ BOMBS = {
 }
 
 
-def slowness() -> float:
-    """How much longer this machine, busy as it is, takes for what an idle one does in 0.02 s; at least 1."""
-    started = time.process_time()
-    for _ in range(100_000):
-        _ = [{0: {}}]
-    return max((time.process_time() - started) / 0.02, 1.0)
-
-
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_bomb_costs_little_memory_and_time(name: str) -> None:
     blob = BOMBS[name]
 
-    def seconds() -> float:
-        started = time.process_time()
+    def read() -> None:
         with contextlib.suppress(DeserializationError):
             decode(blob)
-        return time.process_time() - started
 
-    limit = 0.02 + len(blob) / 2**20
-    assert any(seconds() < limit * slowness() for _ in range(5))
+    assert costs_at_most(0.02 + len(blob) / 2**20, read)
     tracemalloc.start()
-    with contextlib.suppress(DeserializationError):
-        decode(blob)
+    read()
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 128 * len(blob) + 65536
@@ -532,10 +520,12 @@ def test_no_mixture_of_colliding_values_takes_more_than_its_time(rng: random.Ran
         if sum(map(len, level)) > HALF:
             break
     wire = marked(SET, level)
-    started = time.process_time()
-    with contextlib.suppress(DeserializationError):
-        decode(wire)
-    assert time.process_time() - started < (0.1 + len(wire) / 2**20) * slowness()
+
+    def read() -> None:
+        with contextlib.suppress(DeserializationError):
+            decode(wire)
+
+    assert costs_at_most(0.1 + len(wire) / 2**20, read)
 
 
 def test_honest_keys_of_equal_hashes_are_read() -> None:
