@@ -12,7 +12,7 @@ from typing import Any
 
 import redis
 
-from minirq.connection.binary import find_binaries
+from minirq.embedded.server import find_binaries
 
 
 class Server:

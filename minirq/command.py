@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from minirq.client.store import Store
 from minirq.exceptions import InvalidJobOperation, MinirqError, NoSuchJobError, NoSuchWorkerError
-from minirq.overview import WorkerView, overview
-from minirq.protocol import operations, procedures, reads
-from minirq.store import Store
+from minirq.inspect.overview import WorkerView, overview
+from minirq.protocol import commands, queries
 from minirq.text import safe_text
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def workers_named(store: Store, name: str) -> list[WorkerView]:
 def shut_down(store: Store, workers: Iterable[WorkerView], *, now: bool = False) -> None:
     """Ask these workers to stop."""
     for worker in workers:
-        written, hint = reads.ask_to_shut_down(store.keys, worker.id, "now" if now else "warm")
+        written, hint = queries.ask_to_shut_down(store.keys, worker.id, "now" if now else "warm")
         store.sender.send(written)
         with suppress(MinirqError):  # without leave to publish, the worker finds it at its next beat
             store.sender.send(hint)
@@ -70,8 +70,8 @@ def send_stop_job_command(
     `serializer` is there for RQ's sake. Raises InvalidJobOperation if the job does not run, NoSuchJobError.
     """
     store = Store(connection, namespace)
-    [found] = store.sender.run(procedures.find(store.keys, [job_id]))
-    status = store.sender.send(operations.stop(store.keys.of(found.queue), job_id)) if found else ""
+    [found] = store.sender.run(queries.find(store.keys, [job_id]))
+    status = store.sender.send(commands.stop(store.keys.of(found.queue), job_id)) if found else ""
     if not status:
         raise NoSuchJobError(f"no job has the id {safe_text(job_id)!r}")
     if status != "started":

@@ -9,14 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from minirq.client.job import JobBase
+from minirq.client.store import Store
+from minirq.client.waiting import wait_for_end
 from minirq.current import running
-from minirq.job_steps import JobSteps
-from minirq.protocol.failure import Failure
-from minirq.protocol.procedures import Steps
-from minirq.protocol.record import Record
-from minirq.protocol.states import JobStatus
-from minirq.store import Store
-from minirq.waiting import wait_for_end
+from minirq.protocol.queries import Steps
+from minirq.protocol.record import Failure, JobStatus, Record
 
 if TYPE_CHECKING:
     import redis
@@ -27,7 +25,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-class Job(JobSteps[T]):
+class Job(JobBase[T]):
     """A job in a queue. Made by `Queue.enqueue` or `Job.fetch`, not by hand.
 
     `meta` is a dict of the application's own; `save_meta()` writes it.

@@ -7,22 +7,22 @@ from contextlib import closing
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from minirq.client.queue import EnqueueCall, QueueBase, by_place
+from minirq.client.store import Store
+from minirq.client.waiting import wait_for_ends
 from minirq.exceptions import ServerUnavailable
 from minirq.job import Job
-from minirq.protocol import procedures, reads
-from minirq.protocol.operations import NewJob
-from minirq.protocol.procedures import Steps
+from minirq.protocol import queries
+from minirq.protocol.commands import NewJob
+from minirq.protocol.queries import Steps
 from minirq.protocol.submission import Duration, Function, OnWorkerLost, Submission, at_time, delayed
-from minirq.protocol.watch import Place
-from minirq.queue_steps import EnqueueCall, QueueSteps, by_place
+from minirq.protocol.waiting import Place
 from minirq.retry import Retry
-from minirq.store import Store
-from minirq.waiting import wait_for_ends
 
 if TYPE_CHECKING:
     import redis
 
-    from minirq.signatures import Enqueue
+    from minirq.client.typing import Enqueue
 
 __all__ = ["EnqueueData", "Queue"]
 
@@ -33,7 +33,7 @@ R = TypeVar("R")
 EnqueueData = Submission
 
 
-class Queue(QueueSteps[Job[Any]]):
+class Queue(QueueBase[Job[Any]]):
     """A named queue.
 
     `connection` is a redis.Redis, a URL, or None: the configuration decides, and without one the
@@ -72,7 +72,7 @@ class Queue(QueueSteps[Job[Any]]):
     def all(cls, connection: redis.Redis | str | None = None, *, namespace: str | None = None) -> list[Queue]:
         """Return all queues ever used, by name."""
         store = Store(connection, namespace)
-        names = store.sender.send(reads.queue_names(store.keys))
+        names = store.sender.send(queries.queue_names(store.keys))
         return [cls(name, store.client, namespace=namespace) for name in names]
 
     # --- putting jobs in ----------------------------------------------------------------------
@@ -206,7 +206,7 @@ class Queue(QueueSteps[Job[Any]]):
     @property
     def count(self) -> int:
         """How many payloads wait."""
-        return self._store.sender.send(reads.count(self._keys))
+        return self._store.sender.send(queries.count(self._keys))
 
     def __len__(self) -> int:
         return self.count
@@ -303,7 +303,7 @@ class Queue(QueueSteps[Job[Any]]):
 
         Running and parked ones stay.
         """
-        return self._run(procedures.empty(self._keys, "queue"))
+        return self._run(queries.empty(self._keys, "queue"))
 
     def delete(self) -> None:
         """Delete the queue with all jobs that wait or are parked. Jobs that run go on."""

@@ -16,7 +16,7 @@ from waits import until
 
 from minirq.cli.main import cli
 from minirq.connection import connect
-from minirq.connection.binary import find_binaries
+from minirq.embedded.server import find_binaries
 
 ROOT = Path(__file__).parent.parent
 COMPOSE = ("docker-compose.yml", "docker-compose.valkey.yml")

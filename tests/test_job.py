@@ -11,14 +11,14 @@ import pytest
 import redis as redis_py
 
 from minirq import Job, JobStatus, Queue, SimpleWorker, cancel_job, requeue_job
-from minirq.connection.sender import Sender
+from minirq.connection.client import Sender
 from minirq.exceptions import (
     DeserializationError,
     InvalidJobOperation,
     NoSuchJobError,
     SerializationError,
 )
-from minirq.protocol import operations
+from minirq.protocol import commands
 from minirq.protocol.keys import Keys
 
 
@@ -167,7 +167,7 @@ def test_a_canceled_job_that_was_not_found_in_the_list_is_cleared_by_the_claim_t
 ) -> None:
     job = queue.enqueue(jobs.add, 1)
     # as if the canceling process died between its two steps
-    Sender(redis).send(operations.cancel(Keys().of("default"), job.id))
+    Sender(redis).send(commands.cancel(Keys().of("default"), job.id))
     assert queue.count == 1
     assert job.is_canceled
     assert redis.pttl(f"minirq:{{default}}:job:{job.id}") == -1

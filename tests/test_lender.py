@@ -10,15 +10,15 @@ import pytest
 import redis as redis_py
 
 from minirq import Queue
-from minirq.connection.lender import Lender
+from minirq.connection.client import KeptConnection
 
 
 @pytest.fixture
-def lender(redis: redis_py.Redis) -> Lender:
-    return Lender(redis.connection_pool)
+def lender(redis: redis_py.Redis) -> KeptConnection:
+    return KeptConnection(redis.connection_pool)
 
 
-def test_a_connection_is_kept_at_hand(lender: Lender) -> None:
+def test_a_connection_is_kept_at_hand(lender: KeptConnection) -> None:
     first = lender.lend()
     lender.take_back(first)
     again = lender.lend()
@@ -29,7 +29,9 @@ def test_a_connection_is_kept_at_hand(lender: Lender) -> None:
     lender.take_back(other)
 
 
-def test_a_connection_that_was_cut_meanwhile_is_opened_anew(redis: redis_py.Redis, lender: Lender) -> None:
+def test_a_connection_that_was_cut_meanwhile_is_opened_anew(
+    redis: redis_py.Redis, lender: KeptConnection
+) -> None:
     connection = lender.lend()
     connection.send_command("CLIENT", "ID")
     number = connection.read_response()
@@ -41,7 +43,7 @@ def test_a_connection_that_was_cut_meanwhile_is_opened_anew(redis: redis_py.Redi
     lender.take_back(again)
 
 
-def test_a_connection_whose_descriptor_is_gone_is_opened_anew(lender: Lender) -> None:
+def test_a_connection_whose_descriptor_is_gone_is_opened_anew(lender: KeptConnection) -> None:
     connection = lender.lend()
     connection.send_command("PING")
     connection.read_response()
@@ -62,7 +64,7 @@ def test_queues_that_come_and_go_leave_no_connections_behind(redis_url: str) -> 
     assert len(client.client_list()) <= before + 1
 
 
-def test_after_an_error_of_the_connection_it_is_not_kept(lender: Lender) -> None:
+def test_after_an_error_of_the_connection_it_is_not_kept(lender: KeptConnection) -> None:
     connection = lender.lend()
     connection.send_command("PING")  # nobody has read the answer
     lender.take_back_after_fault(connection)

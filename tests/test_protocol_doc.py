@@ -17,9 +17,8 @@ import redis as redis_py
 from minirq import Job, JobStatus, SimpleWorker
 from minirq.connection import Server
 from minirq.connection.config import DEFAULT_MAX_PAYLOAD
-from minirq.protocol import defaults, failure, keys, payload
-from minirq.protocol.options import JobOptions
-from minirq.protocol.payload import Payload
+from minirq.protocol import defaults, keys, payload, record
+from minirq.protocol.payload import JobOptions, Payload
 from minirq.worker.settings import WorkerSettings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -108,8 +107,8 @@ def test_the_options_are_those_of_the_payload_with_their_defaults() -> None:
         (f"{defaults.FAILURE_TTL * 1000} (30 days)", 30 * 24 * 3600, defaults.FAILURE_TTL),
         ("the index keeps 100,000", 100_000, defaults.MOST_FINISHED),
         ("above 16 MiB", 16 * 2**20, DEFAULT_MAX_PAYLOAD),
-        ("2,000 characters", 2000, failure.MAX_MESSAGE),
-        ("the traceback to 16,384", 16_384, failure.MAX_TRACEBACK),
+        ("2,000 characters", 2000, record.MAX_MESSAGE),
+        ("the traceback to 16,384", 16_384, record.MAX_TRACEBACK),
         ("1 to 255 bytes", 255, payload.MAX_ID_BYTES),
         ("Once that is 10 seconds ago", 10_000, r" SKIPPED_MS = (\d+)"),
         ("up to 500 of them or 4 MiB", 500, r"MOST_SKIPPED_BYTES = (\d+), 4194304"),

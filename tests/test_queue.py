@@ -14,7 +14,7 @@ import redis as redis_py
 from waits import until
 
 from minirq import Job, JobStatus, Queue, Retry, SimpleWorker
-from minirq.connection import persistence
+from minirq.connection import errors
 from minirq.exceptions import (
     ConfigError,
     InvalidJobOperation,
@@ -54,9 +54,9 @@ def test_a_server_that_is_away_is_waited_for_as_long_as_the_queue_says(
 
     assert waited(0) < 0.2
     assert 0.2 < waited("500ms") < 1
-    monkeypatch.setattr(persistence, "PATIENCE", 1.5)
-    monkeypatch.setattr(persistence, "PATIENCE_AT_FIRST", 0.3)
-    monkeypatch.setattr(persistence, "_has_worked", False)
+    monkeypatch.setattr(errors, "PATIENCE", 1.5)
+    monkeypatch.setattr(errors, "PATIENCE_AT_FIRST", 0.3)
+    monkeypatch.setattr(errors, "_has_worked", False)
     assert waited() < 0.4
     assert Queue(connection=redis).count == 0
     assert 0.6 < waited() < 1.6

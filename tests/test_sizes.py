@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from minirq.durations import parse_size
 from minirq.exceptions import InvalidOption
-from minirq.sizes import parse_size
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,10 @@ import redis as redis_py
 from waits import until
 
 from minirq import Job, Queue, SimpleWorker
-from minirq.connection.sender import Sender
+from minirq.connection.client import Sender
 from minirq.exceptions import JobCanceledError, JobFailedError, NoSuchJobError
-from minirq.protocol import operations, reads, watch
+from minirq.protocol import commands, queries
+from minirq.protocol import waiting as waiting_protocol
 from minirq.protocol.keys import Keys
 
 
@@ -148,7 +149,7 @@ def test_a_wait_that_takes_too_long_says_that_no_worker_serves_the_queue(
     advice = ", and no worker serves the queue default. Start one: minirq worker default"
     assert complaint(lambda: job.wait(0.1)) == ended + advice
     portrait = {"queues": '["default"]', "stopping": "0.0"}
-    Sender(redis).send_all(reads.show_worker(Keys(), "w:1", portrait, now_ms=1, ttl=60))
+    Sender(redis).send_all(queries.show_worker(Keys(), "w:1", portrait, now_ms=1, ttl=60))
     assert complaint(lambda: job.wait(0.1)) == ended
     said = complaint(lambda: queue.wait_many([job, delayed], timeout=0.1))
     assert said.startswith(
@@ -187,7 +188,7 @@ def test_who_stops_listening_leaves_nothing_behind(queue: Queue, redis: redis_py
 def test_mail_that_was_lost_is_made_up_for(
     queue: Queue, redis: redis_py.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch, "LOOK_EVERY", 0.3)
+    monkeypatch.setattr(waiting_protocol, "LOOK_EVERY", 0.3)
     waiting = [queue.enqueue(jobs.add, n) for n in range(2)]
 
     def steal() -> None:
@@ -224,7 +225,7 @@ def test_letters_that_nobody_has_read_are_removed(queue: Queue, redis: redis_py.
 
     def end() -> None:
         waiter = until(lambda: redis.hget(keys.job(job.id), "waiters"))
-        cancel = operations.cancel(keys, job.id)
+        cancel = commands.cancel(keys, job.id)
         assert cancel.script is not None
         with redis.pipeline() as at_once:
             at_once.execute_command("EVAL", cancel.script.text, *cancel.args)

@@ -110,7 +110,7 @@ class Scripts(Lists):
 
     def _words(self, job: str, args: tuple[Any, ...]) -> bytes:
         """What minirq would send of this call, with an id of its own."""
-        from minirq.protocol import operations
+        from minirq.protocol import commands
         from minirq.protocol.keys import Keys
         from minirq.protocol.serializers import resolve_serializer
         from minirq.protocol.submission import Submission
@@ -119,7 +119,7 @@ class Scripts(Lists):
         if key != self._template[0]:
             submission = Submission(getattr(jobs, job), args)
             new = submission.job(resolve_serializer("msgpack"), max_payload=1 << 24)
-            words = operations.enqueue(Keys().of("default"), [new]).args[-1]
+            words = commands.enqueue(Keys().of("default"), [new]).args[-1]
             assert isinstance(words, bytes)
             self._template = (key, new.id, words)
         _, old, words = self._template

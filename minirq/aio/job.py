@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from minirq.aio.store import AsyncStore
 from minirq.aio.waiting import wait_for_end
+from minirq.client.job import JobBase
 from minirq.exceptions import InvalidJobOperation
-from minirq.job_steps import JobSteps
-from minirq.protocol.failure import Failure
-from minirq.protocol.procedures import Steps
-from minirq.protocol.record import Record
-from minirq.protocol.states import JobStatus
+from minirq.protocol.queries import Steps
+from minirq.protocol.record import Failure, JobStatus, Record
 from minirq.text import safe_text
 
 if TYPE_CHECKING:
@@ -24,7 +22,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-class AsyncJob(JobSteps[T]):
+class AsyncJob(JobBase[T]):
     """A job in a queue, for asyncio. Made by `AsyncQueue.enqueue` or `AsyncJob.fetch`, not by hand.
 
     It has the methods of `Job` as coroutines, and so it has those properties of `Job` that ask Redis:

@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from minirq.aio.job import AsyncJob
 from minirq.aio.store import AsyncStore
 from minirq.aio.waiting import wait_for_ends
+from minirq.client.queue import EnqueueCall, QueueBase, by_place
 from minirq.exceptions import ServerUnavailable
-from minirq.protocol import procedures, reads
-from minirq.protocol.operations import NewJob
-from minirq.protocol.procedures import Steps
+from minirq.protocol import queries
+from minirq.protocol.commands import NewJob
+from minirq.protocol.queries import Steps
 from minirq.protocol.submission import Duration, Function, OnWorkerLost, Submission, at_time, delayed
-from minirq.protocol.watch import Place
+from minirq.protocol.waiting import Place
 from minirq.queue import EnqueueData, Queue
-from minirq.queue_steps import EnqueueCall, QueueSteps, by_place
 from minirq.retry import Retry
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-    from minirq.aio.signatures import AsyncEnqueue
+    from minirq.aio.typing import AsyncEnqueue
 
 __all__ = ["AsyncQueue"]
 
@@ -32,7 +32,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-class AsyncQueue(QueueSteps[AsyncJob[Any]]):
+class AsyncQueue(QueueBase[AsyncJob[Any]]):
     """A named queue, for asyncio.
 
     It has the methods of `Queue` as coroutines, and so it has the properties of `Queue` that ask Redis:
@@ -75,7 +75,7 @@ class AsyncQueue(QueueSteps[AsyncJob[Any]]):
     ) -> list[AsyncQueue]:
         """Return all queues ever used, by name."""
         store = AsyncStore(connection, namespace, is_fleeting=True)
-        names = await store.send(reads.queue_names(store.keys))
+        names = await store.send(queries.queue_names(store.keys))
         return [cls(name, connection, namespace=namespace) for name in names]
 
     async def close(self) -> None:
@@ -194,7 +194,7 @@ class AsyncQueue(QueueSteps[AsyncJob[Any]]):
 
     async def count(self) -> int:
         """How many payloads wait."""
-        return await self._store.send(reads.count(self._keys))
+        return await self._store.send(queries.count(self._keys))
 
     async def is_empty(self) -> bool:
         """Whether nothing waits."""
@@ -289,7 +289,7 @@ class AsyncQueue(QueueSteps[AsyncJob[Any]]):
 
         Running and parked ones stay.
         """
-        return await self._run(procedures.empty(self._keys, "queue"))
+        return await self._run(queries.empty(self._keys, "queue"))
 
     async def delete(self) -> None:
         """Delete the queue with all jobs that wait or are parked. Jobs that run go on."""

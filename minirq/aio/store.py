@@ -6,20 +6,20 @@ import asyncio
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from minirq.calls import Call
-from minirq.connection.async_connect import (
+from minirq.client.store import BaseStore
+from minirq.connection.async_client import (
+    AsyncSender,
     client_of,
     close_connections,
     connect_async,
     derive_async,
     has_open_connections,
 )
-from minirq.connection.async_sender import AsyncSender
 from minirq.connection.connect import configured_url
 from minirq.durations import Duration
 from minirq.exceptions import InvalidOption
-from minirq.protocol.watch import LOOK_EVERY
-from minirq.realm import Realm
+from minirq.protocol.commands import Call
+from minirq.protocol.waiting import LOOK_EVERY
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -50,7 +50,7 @@ class Reach:
             await close_connections(self.client)
 
 
-class AsyncStore(Realm):
+class AsyncStore(BaseStore):
     """Where queues live. `connection` is a redis.asyncio.Redis, a URL, or None: the configuration decides.
 
     With `is_fleeting` the connections that it opens itself are closed after each operation: for jobs that

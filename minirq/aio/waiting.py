@@ -10,7 +10,7 @@ from typing import Any
 from minirq.aio.store import AsyncStore, Reach
 from minirq.exceptions import MinirqError, ServerUnavailable
 from minirq.protocol.record import Record
-from minirq.protocol.watch import Ended, Glance, Knock, Pause, Place, Watch
+from minirq.protocol.waiting import BlockingPop, Ended, Glance, Pause, Place, Waiter
 
 
 async def wait_for_ends(
@@ -21,7 +21,7 @@ async def wait_for_ends(
     Raises TimeoutError after `timeout` seconds (None waits for ever). A server that is away is waited for,
     until the store is closed. Leaves nothing behind in Redis, also when it is closed early or cancelled.
     """
-    watch = Watch(store.keys, places, timeout)
+    watch = Waiter(store.keys, places, timeout)
     steps, reply = watch.steps(), None
     async with store:
         reach = await store.reach()
@@ -51,7 +51,7 @@ async def wait_for_end(store: AsyncStore, place: Place, timeout: float | None) -
 async def _answer(reach: Reach, request: Any) -> Any:
     try:
         match request:
-            case Knock(call):
+            case BlockingPop(call):
                 return await reach.blocking.send_alone(call)
             case Glance(calls):
                 with suppress(MinirqError):
@@ -65,7 +65,7 @@ async def _answer(reach: Reach, request: Any) -> Any:
         return None
 
 
-async def _leave(reach: Reach, watch: Watch) -> None:
+async def _leave(reach: Reach, watch: Waiter) -> None:
     with suppress(ServerUnavailable):
         for calls in watch.leaving():
             await reach.sender.send_all(calls)

@@ -6,13 +6,11 @@ import json
 
 import click
 
-from minirq.cli.completion import complete_queues
-from minirq.cli.options import config_options
-from minirq.cli.reach import named_queues, open_store
+from minirq.cli.options import complete_queues, config_options, named_queues, open_store
+from minirq.client.store import Store
 from minirq.connection import Config
-from minirq.protocol import procedures
-from minirq.protocol.states import ENDED
-from minirq.store import Store
+from minirq.protocol import queries
+from minirq.protocol.record import ENDED
 from minirq.text import safe_text
 
 
@@ -62,8 +60,8 @@ def cancel(
 
 def _cancel(store: Store, ids: list[str], queue: str | None) -> dict[str, str]:
     """The status that each job had, "" for one that does not exist."""
-    found = store.sender.run(procedures.find(store.keys, ids, queue))
+    found = store.sender.run(queries.find(store.keys, ids, queue))
     return {
-        job_id: store.sender.run(procedures.cancel(store.keys.of(where.queue), job_id)) if where else ""
+        job_id: store.sender.run(queries.cancel(store.keys.of(where.queue), job_id)) if where else ""
         for job_id, where in zip(ids, found, strict=True)
     }

@@ -7,10 +7,9 @@ from dataclasses import asdict
 
 import click
 
-from minirq.cli.options import config_options
-from minirq.cli.reach import open_store
+from minirq.cli.options import config_options, open_store
 from minirq.connection import Config, safe_url
-from minirq.doctor import look
+from minirq.inspect.health import look
 
 _COLORS = {"ok": "green", "warn": "yellow", "bad": "red"}
 

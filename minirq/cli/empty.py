@@ -7,12 +7,10 @@ import sys
 
 import click
 
-from minirq.cli.completion import complete_queues
-from minirq.cli.options import config_options
-from minirq.cli.reach import named_queues, open_store
+from minirq.cli.options import complete_queues, config_options, named_queues, open_store
+from minirq.client.store import Store
 from minirq.connection import Config
-from minirq.protocol import procedures, reads
-from minirq.store import Store
+from minirq.protocol import queries
 from minirq.text import counted, safe_text
 
 
@@ -36,15 +34,15 @@ def empty(
         raise click.UsageError("--json needs --yes")
     store = open_store(config)
     if all_queues:
-        known = store.sender.send(reads.queue_names(store.keys))
-        names = [name for name in known if reads.can_be_key(name)]
+        known = store.sender.send(queries.queue_names(store.keys))
+        names = [name for name in known if queries.can_be_key(name)]
     else:
         names = named_queues(store, queues)
     place, kind = ("failed", "failed") if failed else ("queue", "waiting")
     counts = _counts(store, names, place)
     if counts and not yes:
         _ask(counts, kind)
-    deleted = {name: store.sender.run(procedures.empty(store.keys.of(name), place)) for name in counts}
+    deleted = {name: store.sender.run(queries.empty(store.keys.of(name), place)) for name in counts}
     if as_json:
         click.echo(json.dumps({"deleted": {name: deleted.get(name, 0) for name in names}}))
     elif not deleted:
@@ -57,7 +55,9 @@ def empty(
 def _counts(store: Store, names: list[str], place: str) -> dict[str, int]:
     """How many jobs wait, or have failed, in each queue that has any."""
     queues = [store.keys.of(name) for name in names]
-    counts = [reads.count(keys) if place == "queue" else reads.index_count(keys, place) for keys in queues]
+    counts = [
+        queries.count(keys) if place == "queue" else queries.index_count(keys, place) for keys in queues
+    ]
     replies = store.sender.send_all(counts)
     return {name: count for name, count in zip(names, replies, strict=True) if count}
 

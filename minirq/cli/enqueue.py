@@ -11,18 +11,16 @@ from typing import Any
 import click
 
 from minirq.cli.arguments import BadArgument, parse_arguments
-from minirq.cli.completion import complete_queues
-from minirq.cli.options import CountType, DurationType, config_options
-from minirq.cli.reach import open_store
+from minirq.cli.options import CountType, DurationType, complete_queues, config_options, open_store
+from minirq.client.store import Store
 from minirq.connection import Config
 from minirq.exceptions import InvalidOption, MinirqError
+from minirq.inspect.overview import overview
 from minirq.job import Job
-from minirq.overview import overview
-from minirq.protocol.states import ENDED
+from minirq.protocol.record import ENDED
 from minirq.protocol.submission import OnWorkerLost, loss_limit
 from minirq.queue import Queue
 from minirq.retry import Retry
-from minirq.store import Store
 from minirq.text import safe_repr, safe_text, shell_word
 
 _SPAN = DurationType()

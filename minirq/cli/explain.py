@@ -6,10 +6,9 @@ import json
 
 import click
 
-from minirq.cli.options import config_options
-from minirq.cli.reach import open_store
+from minirq.cli.options import config_options, open_store
 from minirq.connection import Config
-from minirq.explain import explain as explain_job
+from minirq.inspect.explain import explain as explain_job
 from minirq.text import safe_text
 
 

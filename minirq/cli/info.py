@@ -13,16 +13,14 @@ from datetime import datetime
 
 import click
 
-from minirq.cli.completion import complete_queues
-from minirq.cli.options import DurationType, config_options
-from minirq.cli.reach import named_queues, open_store
+from minirq.cli.options import DurationType, complete_queues, config_options, named_queues, open_store
 from minirq.cli.table import Cell, layout
+from minirq.client.store import Store
 from minirq.connection import Config, safe_url
 from minirq.durations import span
 from minirq.exceptions import ServerUnavailable
-from minirq.overview import LATE_BEAT, Overview, QueueView, WorkerView, overview
+from minirq.inspect.overview import LATE_BEAT, Overview, QueueView, WorkerView, overview
 from minirq.protocol.defaults import MOST_FINISHED
-from minirq.store import Store
 from minirq.text import safe_text
 
 #: from this width on, host and pid are shown too

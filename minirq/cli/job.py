@@ -1,26 +1,98 @@
-"""`minirq job`: all that is known of one job."""
+"""A job as it is found in Redis for somebody to look at. Finding it changes nothing and runs no user code.
+
+`minirq job`: all that is known of one job.
+"""
 
 from __future__ import annotations
 
 import json
 import shlex
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import click
 
-from minirq.cli.found import FoundJob, find_job
-from minirq.cli.options import config_options
-from minirq.cli.reach import open_store
-from minirq.cli.shown import moment, plain
+from minirq.cli.options import config_options, open_store
+from minirq.cli.table import moment, plain
+from minirq.client.store import Store
 from minirq.connection import Config
 from minirq.durations import exact_span
-from minirq.exceptions import MinirqError
-from minirq.protocol.failure import Failure
-from minirq.protocol.options import JobOptions
-from minirq.protocol.states import ENDED, JobStatus
+from minirq.exceptions import DeserializationError, MinirqError, NoSuchJobError
+from minirq.job import Job
+from minirq.protocol import payload, queries
+from minirq.protocol.keys import QueueKeys
+from minirq.protocol.payload import JobOptions, Payload
+from minirq.protocol.queries import Found, Steps
+from minirq.protocol.record import ENDED, Failure, JobStatus, Record
 from minirq.text import safe_block, safe_repr, safe_text
+
+
+@dataclass(frozen=True, slots=True)
+class FoundJob:
+    """A job, and what Redis says of it at `now`.
+
+    `position` is its place in the queue, 0 runs next. `leaves_at` is when it is due or forgotten, None is
+    never. `envelope` is None if its payload was not kept or cannot be read.
+    """
+
+    job: Job[Any]
+    record: Record
+    envelope: Payload | None
+    errors: list[Failure]
+    position: int | None
+    leaves_at: datetime | None
+    now: datetime
+
+
+def find_job(store: Store, job_id: str) -> FoundJob:
+    """Find a job in any queue. While it waits, its place is searched for. Raises NoSuchJobError."""
+    [found] = store.sender.run(queries.find(store.keys, [job_id]))
+    if found is None:
+        raise NoSuchJobError(
+            f"no job has the id {safe_text(job_id)!r}: it never existed, or its record has expired"
+        )
+    keys = store.keys.of(found.queue)
+    position, raw = store.sender.run(_whereabouts(keys, job_id, found))
+    calls: list[Any] = [
+        queries.server_time(),
+        queries.errors(keys, job_id),
+        queries.index_score(keys, str(found.record.status), job_id),
+    ]
+    now_ms, errors, leaves_ms = store.sender.send_all(calls)
+    return FoundJob(
+        job=Job(job_id, store, found.queue, found.record, raw),
+        record=found.record,
+        envelope=_envelope(raw),
+        errors=errors,
+        position=position,
+        leaves_at=_time(leaves_ms),
+        now=datetime.fromtimestamp(now_ms / 1000, UTC),
+    )
+
+
+def _whereabouts(keys: QueueKeys, job_id: str, found: Found) -> Steps[tuple[int | None, bytes | None]]:
+    if found.record.status != JobStatus.QUEUED:
+        raw = yield from queries.find_payload(keys, job_id, found.record)
+        return None, raw
+    waiting = yield from queries.locate(keys, job_id)
+    return (waiting.position, waiting.payload) if waiting else (None, None)
+
+
+def _envelope(raw: bytes | None) -> Payload | None:
+    try:
+        return None if raw is None else payload.decode(raw)
+    except DeserializationError:
+        return None
+
+
+def _time(ms: float | None) -> datetime | None:
+    try:
+        return None if ms is None else datetime.fromtimestamp(ms / 1000, UTC)
+    except (OverflowError, ValueError, OSError):  # +inf: kept for ever
+        return None
+
 
 #: longest argument, result or entry of meta that is shown to people, characters
 _LONGEST = 200

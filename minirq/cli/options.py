@@ -1,19 +1,95 @@
-"""What options have in common: which Redis and which namespace, and how a span of time is given."""
+"""How a command reaches Redis, and the queues that are meant: at once or not at all, since somebody waits.
+
+What a shell may complete: names of queues. Asked at a prompt, it answers soon and without errors.
+
+What options have in common: which Redis and which namespace, and how a span of time is given.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import click
 
-from minirq.connection import Config, load_config
-from minirq.durations import parse_duration
-from minirq.exceptions import InvalidOption, TimeoutFormatError
-from minirq.sizes import parse_size
+from minirq.client.store import Store
+from minirq.connection import Config, check_server, connect, derive, load_config, server_status
+from minirq.connection.client import Sender
+from minirq.connection.errors import server_says
+from minirq.durations import parse_duration, parse_size
+from minirq.exceptions import EmbeddedServerError, InvalidOption, MinirqError, TimeoutFormatError
+from minirq.protocol import queries
+from minirq.protocol.keys import Keys, check_queue_name
+from minirq.text import safe_text
+
+#: queues that a message names
+_MOST_NAMED = 10
+
+
+def open_store(config: Config, *, starts_server: bool = True) -> Store:
+    """Connect, and look whether the server can be used.
+
+    A command that only looks passes `starts_server=False`: it starts no embedded server.
+    Raises ServerUnavailable, AccessDenied, UnsuitableServer or EmbeddedServerError.
+    """
+    if not (starts_server or config.url) and config.embedded and server_status(config.home) is None:
+        raise EmbeddedServerError(
+            f"no Redis is configured, and no embedded server is running in {config.home}:"
+            " start it with `minirq server start`, or set MINIRQ_REDIS_URL"
+        )
+    client = connect(config=config)
+    with server_says(client, "INFO"):
+        check_server(client)
+    return Store(client, config.namespace)
+
+
+def named_queues(store: Store, names: Iterable[str]) -> list[str]:
+    """Return the queues that are named, each once. Raises InvalidOption for a name that no queue has."""
+    wanted = [check_queue_name(name) for name in dict.fromkeys(names)]
+    known = store.sender.send(queries.queue_names(store.keys))
+    unknown = [name for name in wanted if name not in known]
+    found = store.sender.send_all([queries.has_keys(store.keys.of(name)) for name in unknown])
+    missing = [safe_text(name) for name, is_there in zip(unknown, found, strict=True) if not is_there]
+    if missing:
+        others = ", ".join(safe_text(name) for name in known[:_MOST_NAMED]) + (
+            f" and {len(known) - _MOST_NAMED} more" if len(known) > _MOST_NAMED else ""
+        )
+        raise InvalidOption(
+            f"there is no queue {', '.join(missing)}" + (f"; there are {others}" if others else "")
+        )
+    return wanted
+
+
+#: an answer that takes longer is not worth waiting for, seconds
+_PATIENCE = 0.5
+
+
+def complete_queues(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Return the names of known queues that begin so and are not on the line yet."""
+    taken = ctx.params.get(param.name or "")
+    taken = taken if isinstance(taken, tuple) else ()
+    return [name for name in _known(ctx) if name.startswith(incomplete) and name not in taken]
+
+
+def _known(ctx: click.Context) -> list[str]:
+    given = ctx.params
+    try:
+        config = load_config(url=given.get("url"), namespace=given.get("namespace"), file=given.get("file"))
+        if config.url is None and not _is_embedded_running(config):
+            return []  # no reason to start one
+        with derive(connect(config=config), socket_timeout=_PATIENCE) as client:
+            names = Sender(client, patience=0).send(queries.queue_names(Keys(config.namespace)))
+    except MinirqError:
+        return []
+    return [name for name in names if queries.can_be_key(name) and safe_text(name) == name]
+
+
+def _is_embedded_running(config: Config) -> bool:
+    return config.embedded and server_status(config.home) is not None
+
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from minirq.connection.trust import is_of_stranger
 from minirq.exceptions import InvalidOption
+from minirq.ownership import is_of_stranger
 from minirq.text import safe_text
 
 

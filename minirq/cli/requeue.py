@@ -8,13 +8,11 @@ from dataclasses import dataclass, field
 
 import click
 
-from minirq.cli.completion import complete_queues
-from minirq.cli.options import config_options
-from minirq.cli.reach import named_queues, open_store
+from minirq.cli.options import complete_queues, config_options, named_queues, open_store
+from minirq.client.store import Store
 from minirq.connection import Config
-from minirq.protocol import operations, procedures, reads
-from minirq.protocol.states import JobStatus
-from minirq.store import Store
+from minirq.protocol import commands, queries
+from minirq.protocol.record import JobStatus
 from minirq.text import safe_text
 
 #: jobs that are requeued in one round trip
@@ -79,9 +77,9 @@ def _summary(count: int) -> str:
 def _requeue_named(store: Store, ids: tuple[str, ...], queue: str | None) -> _Done:
     done = _Done()
     wanted = list(dict.fromkeys(ids))
-    found = store.sender.run(procedures.find(store.keys, wanted, queue))
+    found = store.sender.run(queries.find(store.keys, wanted, queue))
     places: dict[str, list[str]] = {}
-    names = store.sender.send(reads.queue_names(store.keys)) if queue is None else [queue]
+    names = store.sender.send(queries.queue_names(store.keys)) if queue is None else [queue]
     for job_id, where in zip(wanted, found, strict=True):
         if where is None and (name := _set_aside_in(store, names, job_id)):
             places.setdefault(name, []).append(job_id)
@@ -101,17 +99,17 @@ def _requeue_named(store: Store, ids: tuple[str, ...], queue: str | None) -> _Do
 def _set_aside_in(store: Store, names: list[str], job_id: str) -> str | None:
     """The queue in which a job without a record is set aside: its key was broken, and has been deleted."""
     scores = store.sender.send_all(
-        [reads.index_score(store.keys.of(name), "unknown", job_id) for name in names]
+        [queries.index_score(store.keys.of(name), "unknown", job_id) for name in names]
     )
     return next((name for name, score in zip(names, scores, strict=True) if score is not None), None)
 
 
 def _requeue_failed(store: Store, queue: str | None) -> _Done:
     done = _Done()
-    names = store.sender.send(reads.queue_names(store.keys)) if queue is None else [queue]
-    for name in filter(reads.can_be_key, names):
+    names = store.sender.send(queries.queue_names(store.keys)) if queue is None else [queue]
+    for name in filter(queries.can_be_key, names):
         # those that have failed by now: one that fails again meanwhile is not requeued twice
-        failed = store.sender.send(reads.index_ids(store.keys.of(name), JobStatus.FAILED))
+        failed = store.sender.send(queries.index_ids(store.keys.of(name), JobStatus.FAILED))
         for job_id, outcome in _send(store, name, failed):
             if outcome == "requeued":
                 done.requeued.append(job_id)
@@ -127,7 +125,7 @@ def _send(store: Store, queue: str, ids: list[str]) -> Iterator[tuple[str, str]]
         chunk = ids[start : start + CHUNK]
         yield from zip(
             chunk,
-            store.sender.send_all([operations.requeue(keys, job_id) for job_id in chunk]),
+            store.sender.send_all([commands.requeue(keys, job_id) for job_id in chunk]),
             strict=True,
         )
 

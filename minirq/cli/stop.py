@@ -8,12 +8,11 @@ from collections.abc import Collection
 
 import click
 
-from minirq.cli.options import config_options
-from minirq.cli.reach import open_store
+from minirq.cli.options import config_options, open_store
+from minirq.client.store import Store
 from minirq.command import shut_down, workers_named
 from minirq.connection import Config
-from minirq.overview import LATE_BEAT, WorkerView, overview
-from minirq.store import Store
+from minirq.inspect.overview import LATE_BEAT, WorkerView, overview
 from minirq.text import counted, safe_text
 
 #: how long their answer is waited for, seconds

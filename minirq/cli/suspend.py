@@ -8,13 +8,11 @@ from typing import Any
 
 import click
 
-from minirq.cli.completion import complete_queues
-from minirq.cli.options import DurationType, config_options
-from minirq.cli.reach import named_queues, open_store
+from minirq.cli.options import DurationType, complete_queues, config_options, named_queues, open_store
+from minirq.client.store import Store
 from minirq.connection import Config
 from minirq.exceptions import InvalidOption
-from minirq.protocol import operations, reads
-from minirq.store import Store
+from minirq.protocol import commands, queries
 from minirq.text import safe_text, shell_word
 
 
@@ -31,10 +29,10 @@ def suspend(config: Config, queues: tuple[str, ...], duration: float | None, as_
     store = open_store(config)
     names = _named(store, queues)
     calls: list[Any] = [
-        reads.server_time(),
+        queries.server_time(),
         # so that `minirq resume` finds a queue that only foreign producers have used
-        reads.know_queues(store.keys, names),
-        *(operations.pause(store.keys.of(name), seconds=duration) for name in names),
+        queries.know_queues(store.keys, names),
+        *(commands.pause(store.keys.of(name), seconds=duration) for name in names),
     ]
     now_ms, *_ = store.sender.send_all(calls)
     until = datetime.fromtimestamp(now_ms / 1000, UTC) + timedelta(seconds=duration) if duration else None
@@ -59,7 +57,7 @@ def resume(config: Config, queues: tuple[str, ...], as_json: bool) -> None:
     """Have QUEUES, or all known queues, hand out jobs again. Workers that wait are woken."""
     store = open_store(config)
     names = _named(store, queues)
-    calls = [operations.pause(store.keys.of(name), seconds=0) for name in names]
+    calls = [commands.pause(store.keys.of(name), seconds=0) for name in names]
     resumed = [
         name for name, was_paused in zip(names, store.sender.send_all(calls), strict=True) if was_paused
     ]
@@ -73,10 +71,10 @@ def _named(store: Store, queues: tuple[str, ...]) -> list[str]:
     """The queues that are meant. Raises InvalidOption if there are none, or not that one."""
     if queues:
         return named_queues(store, queues)
-    known = store.sender.send(reads.queue_names(store.keys))
+    known = store.sender.send(queries.queue_names(store.keys))
     if not known:
         raise InvalidOption("no queue is known yet: name those that are meant")
-    return [name for name in known if reads.can_be_key(name)]
+    return [name for name in known if queries.can_be_key(name)]
 
 
 def _list(names: list[str]) -> str:

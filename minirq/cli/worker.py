@@ -14,8 +14,7 @@ from typing import Any
 import click
 
 from minirq.cli import VERSION
-from minirq.cli.completion import complete_queues
-from minirq.cli.options import CountType, DurationType, SizeType, config_options_in_full
+from minirq.cli.options import CountType, DurationType, SizeType, complete_queues, config_options_in_full
 from minirq.cli.pidfile import pid_file
 from minirq.cli.reloader import reloading
 from minirq.connection import Config, connect, safe_url

@@ -5,7 +5,7 @@
 
 from minirq.connection.config import Config, load_config
 from minirq.connection.connect import ServerInfo, check_server, connect, derive, safe_url
-from minirq.connection.embedded import Server, ensure_server, server_status, stop_server
+from minirq.embedded.server import Server, ensure_server, server_status, stop_server
 
 __all__ = [
     "Config",

@@ -20,10 +20,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from redis.sentinel import SentinelConnectionPool
 
-from minirq.connection.binary import OLDEST_VERSION, product_in, version_in, version_tuple
-from minirq.connection.config import Config, load_config
-from minirq.connection.embedded import ensure_server
-from minirq.connection.urls import checked_url, shown_url
+from minirq.connection.config import Config, checked_url, load_config, shown_url
+from minirq.embedded.server import OLDEST_VERSION, ensure_server, product_in, version_in, version_tuple
 from minirq.exceptions import ConfigError, InvalidOption, UnsuitableServer
 
 if TYPE_CHECKING:

@@ -1,12 +1,105 @@
-"""A job's record: its hash as Redis holds it, read into types. Reading decodes no user data."""
+"""The states of a job, and which of them are ends.
+
+`status` in a job's hash names the place where its payload is: `queued` in the waiting list,
+`started` in a processing list, every other in `payload:<id>` with an entry in the index of that name.
+
+A failed attempt or a death, as it is kept with the job: what went wrong, where and on whom.
+
+A job's record: its hash as Redis holds it, read into types. Reading decodes no user data.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from enum import StrEnum
 
-from minirq.protocol.states import ENDED, JobStatus
+import msgpack
+
+
+class JobStatus(StrEnum):
+    """Where a job is in its life. The names are RQ's, with `expired` added."""
+
+    QUEUED = "queued"
+    STARTED = "started"
+    SCHEDULED = "scheduled"
+    DEFERRED = "deferred"
+    FINISHED = "finished"
+    FAILED = "failed"
+    CANCELED = "canceled"
+    STOPPED = "stopped"
+    EXPIRED = "expired"
+
+
+#: a job in one of these will not run again unless it is requeued
+ENDED = (
+    JobStatus.FINISHED,
+    JobStatus.FAILED,
+    JobStatus.CANCELED,
+    JobStatus.STOPPED,
+    JobStatus.EXPIRED,
+)
+
+
+#: longest traceback that is kept, characters: the head and, more telling, the tail
+MAX_TRACEBACK = 16 * 1024
+MAX_MESSAGE = 2000
+#: an entry of a job's errors that is read, bytes; the longest that is written takes a tenth of it
+MAX_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One failed attempt. `kind` is "error", "timeout" or "lost" (the process died)."""
+
+    exc_type: str
+    message: str
+    traceback: str = ""
+    worker: str = ""
+    kind: str = "error"
+    at: datetime | None = None
+
+    @property
+    def summary(self) -> str:
+        """One line: the type and the message."""
+        return f"{self.exc_type}: {self.message}" if self.message else self.exc_type
+
+    def encode(self) -> bytes:
+        """Return the bytes that go on record; text beyond the limits is cut, and said so."""
+        return bytes(
+            msgpack.packb(
+                [
+                    self.exc_type,
+                    _cut(self.message, MAX_MESSAGE),
+                    _cut(self.traceback, MAX_TRACEBACK),
+                    self.worker,
+                    self.kind,
+                ],
+                unicode_errors="backslashreplace",
+            )
+        )
+
+
+def decode(raw: bytes) -> Failure:
+    """Read one entry of a job's errors: "ms blob". What cannot be read is shown as what it is."""
+    stamp, _, blob = raw.partition(b" ")
+    try:
+        if len(blob) > MAX_BYTES:
+            raise ValueError("nobody has written that")
+        at = datetime.fromtimestamp(int(stamp) / 1000, UTC)
+        exc_type, message, traceback, worker, kind = msgpack.unpackb(blob, max_array_len=16, max_ext_len=0)
+    except Exception:  # foreign or damaged bytes must not hide the job
+        return Failure("Unreadable", f"the error on record cannot be read ({len(raw)} bytes)")
+    return Failure(str(exc_type), str(message), str(traceback), str(worker), str(kind), at)
+
+
+def _cut(text: str, limit: int) -> str:
+    if len(text) <= limit:
+        return text
+    head = limit // 4
+    tail = limit - head
+    return f"{text[:head]}\n… {len(text) - limit} characters left out …\n{text[-tail:]}"
 
 
 @dataclass(frozen=True, slots=True)

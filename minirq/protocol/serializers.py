@@ -10,7 +10,7 @@ from typing import Final, NoReturn
 
 from minirq.exceptions import DeserializationError, InvalidOption, SerializationError
 from minirq.protocol import codec
-from minirq.protocol.fault import Rules, Where, describe_fault, fits
+from minirq.protocol.refusal import Rules, Where, explain_refusal, fits
 from minirq.text import safe_repr, safe_text
 
 __all__ = ["DEFAULT_SERIALIZER", "Serializer", "resolve_serializer"]
@@ -66,7 +66,7 @@ _JSON_RULES: Final = Rules("json", _JSON_TYPES, codec.DEFAULT.depth, _check_json
 
 def _json_dumps(value: object, where: Where) -> bytes:
     value = _listed(value, where)
-    fault = describe_fault(value, _JSON_RULES, where)
+    fault = explain_refusal(value, _JSON_RULES, where)
     if fault:
         raise SerializationError(fault)
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()

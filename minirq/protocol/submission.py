@@ -14,15 +14,13 @@ from datetime import datetime, timedelta
 from math import inf
 from typing import Any, Literal
 
-from minirq.calls import Argument
 from minirq.durations import parse_duration
 from minirq.exceptions import InvalidOption, SerializationError
+from minirq.protocol.commands import Argument, NewJob, milliseconds
 from minirq.protocol.defaults import LEAST_KEPT, RESULT_TTL, TOMBSTONE
 from minirq.protocol.function import is_foreign, name_function
-from minirq.protocol.names import check_job_id
-from minirq.protocol.operations import NewJob, milliseconds
-from minirq.protocol.options import DEFAULT_OPTIONS, JobOptions
-from minirq.protocol.payload import Payload
+from minirq.protocol.keys import check_job_id
+from minirq.protocol.payload import DEFAULT_OPTIONS, JobOptions, Payload
 from minirq.protocol.serializers import Serializer
 from minirq.retry import Retry
 from minirq.text import safe_repr

@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from minirq.exceptions import AccessDenied, ConfigError, UnsuitableServer
 from minirq.text import safe_text
-from minirq.worker.board import Board
+from minirq.worker.cleanup import ProcessState
 from minirq.worker.executor import Executor
-from minirq.worker.hygiene import Hygiene
-from minirq.worker.interruption import MainGuard
+from minirq.worker.fetcher import DRAINED, LOST, UNFIT
+from minirq.worker.interrupts import MainGuard
 from minirq.worker.link import Link
-from minirq.worker.loop import DRAINED, LOST, UNFIT, Loop, close_quietly
+from minirq.worker.runner import SerialRunner, close_quietly
+from minirq.worker.scoreboard import Scoreboard
 from minirq.worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def run_child(
     settings: WorkerSettings,
     client: redis.Redis,
     owners: tuple[str, ...],
-    board: Board,
+    board: Scoreboard,
     share: int | None,
     supervisor: int,
     release: Callable[[], None],
@@ -75,7 +76,11 @@ def run_child(
 
 
 def _run(
-    settings: WorkerSettings, client: redis.Redis, owners: tuple[str, ...], board: Board, share: int | None
+    settings: WorkerSettings,
+    client: redis.Redis,
+    owners: tuple[str, ...],
+    board: Scoreboard,
+    share: int | None,
 ) -> int:
     _preload(settings.preload)
     first, second = (Link(client, settings, owners[0], board, is_quiet=True) for _ in range(2))
@@ -97,23 +102,31 @@ def _run(
 
 
 def _run_one_by_one(
-    settings: WorkerSettings, links: Links, owners: tuple[str, ...], board: Board, options: dict[str, Any]
+    settings: WorkerSettings,
+    links: Links,
+    owners: tuple[str, ...],
+    board: Scoreboard,
+    options: dict[str, Any],
 ) -> str:
     executor = Executor(settings)
     guard = MainGuard(board, executor.cancel_coroutine, executor.stop_alarm)
     guard.listen()
-    hygiene = Hygiene(lambda: _sockets(links), executor.put_back_alarm)
-    reason = Loop(links[0], executor, board, settings, guard=guard, hygiene=hygiene, **options).run()
+    hygiene = ProcessState(lambda: _sockets(links), executor.put_back_alarm)
+    reason = SerialRunner(links[0], executor, board, settings, guard=guard, hygiene=hygiene, **options).run()
     close_quietly(links[0], executor)
     return reason
 
 
 def _run_together(
-    settings: WorkerSettings, links: Links, owners: tuple[str, ...], board: Board, options: dict[str, Any]
+    settings: WorkerSettings,
+    links: Links,
+    owners: tuple[str, ...],
+    board: Scoreboard,
+    options: dict[str, Any],
 ) -> str:
-    from minirq.worker.crew import Crew  # asyncio: 20 ms that a worker of one job at a time does not pay
+    from minirq.worker.concurrent import ConcurrentRunner  # asyncio: 20 ms that a serial worker does not pay
 
-    return Crew(links, owners, board, settings, sockets=lambda: _sockets(links), **options).run()
+    return ConcurrentRunner(links, owners, board, settings, sockets=lambda: _sockets(links), **options).run()
 
 
 def _preload(modules: Sequence[str]) -> None:
@@ -136,7 +149,7 @@ def _close_sockets(links: Links) -> None:
         sock.close()
 
 
-def _has_grown(board: Board, limit: int | None) -> bool:
+def _has_grown(board: Scoreboard, limit: int | None) -> bool:
     """Whether this process uses more memory than it may, bytes, after its jobs: not before the first one."""
     if limit is None or not board.counts[0]:
         return False

@@ -1,55 +1,122 @@
-"""The executor: a claimed payload in, an outcome out. It runs the job's function and knows no Redis."""
+"""Coroutines in a process that runs one job at a time: an event loop that is kept between jobs.
+
+The executor: a claimed payload in, an outcome out. It runs the job's function and knows no Redis.
+"""
 
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Coroutine
+from contextvars import copy_context
 from types import CoroutineType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minirq.exceptions import (
     DeserializationError,
     FunctionNotFound,
     FunctionRefused,
+    JobTimeoutException,
     MinirqError,
     SerializationError,
 )
 from minirq.protocol import payload
+from minirq.protocol.commands import Claimed
 from minirq.protocol.function import Permissions, resolve_function
-from minirq.protocol.operations import Claimed
-from minirq.protocol.options import DEFAULT_OPTIONS, JobOptions
-from minirq.protocol.payload import Payload
+from minirq.protocol.payload import DEFAULT_OPTIONS, Payload
 from minirq.protocol.serializers import Serializer, resolve_serializer
-from minirq.worker.coroutines import CoroutineRunner
-from minirq.worker.outcome import Failed, Finished, Missed, Outcome, after_error, describe
-from minirq.worker.settings import WorkerSettings
-from minirq.worker.timeouts import (
-    Alarm,
+from minirq.text import counted
+from minirq.worker.interrupts import (
     BaseDeathPenalty,
+    Timer,
     UnixSignalDeathPenalty,
     get_default_death_penalty_class,
+    timeout_message,
 )
+from minirq.worker.outcome import Failed, Finished, FunctionUnknown, Outcome, Task, after_error, describe
+from minirq.worker.settings import WorkerSettings
+
+if TYPE_CHECKING:
+    import asyncio
 
 
-@dataclass(slots=True)  # not frozen: made for every job
-class Task:
-    """A job ready to run: its function found, its arguments read."""
+logger = logging.getLogger(__name__)
 
-    claimed: Claimed
-    envelope: Payload
-    serializer: Serializer
-    function: Callable[..., Any]
-    is_coroutine: bool
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
+#: how long tasks that a job left behind may take to end, seconds
+_LEFTOVER_GRACE = 1.0
 
-    @property
-    def options(self) -> JobOptions:
-        """The options that the payload carries."""
-        return self.envelope.options
+
+class CoroutineRunner:
+    """Runs coroutines on a loop of its own, made when the first one comes, and kept."""
+
+    def __init__(self) -> None:
+        self._runner: asyncio.Runner | None = None
+        self._task: asyncio.Task[Any] | None = None
+        self._is_running = self._is_cancelled = False
+
+    def run(self, coroutine: Coroutine[Any, Any, Any], timeout: float) -> Any:
+        """Run to the end or for `timeout` seconds (-1 no limit), then it is cancelled: JobTimeoutException.
+
+        Tasks that it leaves behind are cancelled, and the log says so.
+        """
+        import asyncio  # 20 ms that a worker of plain functions does not pay
+
+        if self._runner is None:
+            self._runner = asyncio.Runner()
+        self._is_cancelled, self._is_running = False, True
+        try:
+            # a runner keeps the first context that it meets, and with it the first job
+            return self._runner.run(self._bounded(coroutine, timeout), context=copy_context())
+        finally:
+            self._is_running = False
+
+    def cancel(self) -> bool:
+        """Cancel the coroutine that runs, False if none does. From any thread, or from a signal handler."""
+        if not self._is_running:
+            return False
+        self._is_cancelled = True
+        if self._task is not None:
+            self._task.get_loop().call_soon_threadsafe(self._task.cancel)
+        return True
+
+    def close(self) -> None:
+        """Close the loop."""
+        if self._runner is not None:
+            self._runner.close()
+            self._runner = None
+
+    async def _bounded(self, coroutine: Coroutine[Any, Any, Any], timeout: float) -> Any:
+        import asyncio  # as above
+
+        self._task = asyncio.current_task()
+        scope = asyncio.timeout(None if timeout == -1 else timeout)
+        try:
+            async with scope:
+                if self._is_cancelled:
+                    coroutine.close()
+                    raise asyncio.CancelledError
+                return await coroutine
+        except TimeoutError:
+            if scope.expired():
+                raise JobTimeoutException(timeout_message(timeout)) from None
+            raise
+        finally:
+            self._task = None
+            await cancel_leftovers("a job", asyncio.all_tasks() - {asyncio.current_task()})
+
+
+async def cancel_leftovers(whose: str, leftovers: Collection[asyncio.Task[Any]]) -> None:
+    """Cancel tasks that a job has left behind, let them end, and say so in the log."""
+    import asyncio  # as above
+
+    if leftovers:
+        tasks = counted(len(leftovers), "unfinished task", "unfinished tasks")
+        logger.warning("%s left %s behind, which will be cancelled", whose, tasks)
+        for task in leftovers:
+            task.cancel()
+        await asyncio.wait(leftovers, timeout=_LEFTOVER_GRACE)
 
 
 class Executor:
@@ -60,7 +127,7 @@ class Executor:
         self._worker = settings.name
         penalty = penalty or get_default_death_penalty_class()
         #: in place of the usual penalty: one timer for all jobs
-        self._alarm = Alarm() if penalty is UnixSignalDeathPenalty else None
+        self._alarm = Timer() if penalty is UnixSignalDeathPenalty else None
         self._within = penalty if self._alarm is None else self._alarm.within
         self._coroutines = CoroutineRunner()
         self._pid = os.getpid()
@@ -74,14 +141,14 @@ class Executor:
         except DeserializationError as error:
             return Failed(describe(error, self._worker), DEFAULT_OPTIONS.failure_ttl)
 
-    def prepare(self, claimed: Claimed, envelope: Payload) -> Task | Failed | Missed:
+    def prepare(self, claimed: Claimed, envelope: Payload) -> Task | Failed | FunctionUnknown:
         """Make a job ready to run, or say why that cannot be. Its module is imported here."""
         try:
             function, is_coroutine = self._function(envelope.function)
             serializer = self._serializer(envelope.serializer)
             instance, args, kwargs = _read_call(serializer.loads(envelope.blob))
         except (FunctionNotFound, FunctionRefused) as error:
-            return Missed(describe(error, self._worker), self._settings.miss_window)
+            return FunctionUnknown(describe(error, self._worker), self._settings.miss_window)
         except BaseException as error:  # bad bytes, or an unpickled class of the application raised
             return Failed(describe(error, self._worker), envelope.options.failure_ttl)
         if instance is not None:

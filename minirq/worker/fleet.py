@@ -14,12 +14,12 @@ from collections.abc import Callable, Container
 from math import inf
 from typing import Any
 
-from minirq.connection.sender import Sender
+from minirq.connection.client import Sender
 from minirq.exceptions import QueueFull, ServerFault
-from minirq.protocol import operations, reads
+from minirq.protocol import commands, queries
 from minirq.protocol.keys import Keys
 from minirq.text import safe_text
-from minirq.worker.search import Search
+from minirq.worker.recovery import UnlistedOwners
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class Fleet:
         self._sender = sender
         self._keys = keys
         self._look_after = look_after
-        self._search = Search(sender, keys, lease)
+        self._search = UnlistedOwners(sender, keys, lease)
         self._taken: deque[str] = deque()
         self._next_take = self._next_chunk = 0.0
         self._next_names = self._next_search = inf
@@ -91,8 +91,8 @@ class Fleet:
 
     def _take(self, now: float, now_ms: int) -> None:
         calls: list[Any] = [
-            operations.maintain(self._keys, most=_TAKEN, pause=QUEUES_EVERY, also=(_LIST, _SEARCH)),
-            reads.worker_count(self._keys, now_ms - _COUNTED_FOR * 1000),
+            commands.maintain(self._keys, most=_TAKEN, pause=QUEUES_EVERY, also=(_LIST, _SEARCH)),
+            queries.worker_count(self._keys, now_ms - _COUNTED_FOR * 1000),
         ]
         taken, workers = self._sender.send_all(calls)
         self._is_unwell = False
@@ -105,7 +105,7 @@ class Fleet:
                 self._next_names = now
             elif name == _SEARCH:
                 self._next_search = now
-            elif reads.can_be_key(name):
+            elif queries.can_be_key(name):
                 self._taken.append(name)
 
     def _work_off(self, now: float) -> None:
@@ -118,12 +118,12 @@ class Fleet:
 
     def _read_names(self, now: float, now_ms: int) -> None:
         """Go a step through the list of names: have new ones looked after; at its end, forget old ones."""
-        self._cursor, names = self._sender.send(reads.scan_queue_names(self._keys, self._cursor, _NAMES))
+        self._cursor, names = self._sender.send(queries.scan_queue_names(self._keys, self._cursor, _NAMES))
         if names:
             self._sender.send_all(
                 [
-                    reads.maintain_from(self._keys, names, now_ms, is_new=True),
-                    reads.note_served(self._keys, names, now_ms, is_new=True),
+                    queries.maintain_from(self._keys, names, now_ms, is_new=True),
+                    queries.note_served(self._keys, names, now_ms, is_new=True),
                 ]
             )
         if self._cursor:
@@ -133,7 +133,7 @@ class Fleet:
         self._forget_queues(now_ms)
         self._sender.send_all(
             [
-                reads.forget_workers(self._keys, before_ms=now_ms - FORGET_AFTER * 1000),
+                queries.forget_workers(self._keys, before_ms=now_ms - FORGET_AFTER * 1000),
                 self._again(_LIST, now_ms, NAMES_EVERY),
             ]
         )
@@ -145,23 +145,23 @@ class Fleet:
         after that was removed: a second look, later than that minute, puts the name back.
         """
         before_ms = now_ms - FORGET_QUEUES_AFTER * 1000
-        names = self._sender.send(reads.unserved(self._keys, before_ms, _UNSERVED))
-        replies = self._sender.send_all([reads.has_any_key(self._keys.of(name)) for name in names])
+        names = self._sender.send(queries.unserved(self._keys, before_ms, _UNSERVED))
+        replies = self._sender.send_all([queries.has_any_key(self._keys.of(name)) for name in names])
         kept = [name for name, has_keys in zip(names, replies, strict=True) if has_keys]
         gone = [name for name, has_keys in zip(names, replies, strict=True) if not has_keys]
-        were_listed = self._sender.send_all([reads.forget_queue(self._keys, name) for name in gone])
+        were_listed = self._sender.send_all([queries.forget_queue(self._keys, name) for name in gone])
         again = [name for name, was_listed in zip(gone, were_listed, strict=True) if was_listed]
         done = [name for name, was_listed in zip(gone, were_listed, strict=True) if not was_listed]
         calls: list[Any] = []
         if gone:
-            calls.append(reads.forget_maintenance(self._keys, gone))
+            calls.append(queries.forget_maintenance(self._keys, gone))
         if kept:
-            calls.append(reads.know_queues(self._keys, kept))
-            calls.append(reads.note_served(self._keys, kept, before_ms + _LOOK_AGAIN * 1000))
+            calls.append(queries.know_queues(self._keys, kept))
+            calls.append(queries.note_served(self._keys, kept, before_ms + _LOOK_AGAIN * 1000))
         if again:
-            calls.append(reads.note_served(self._keys, again, before_ms + _SECOND_LOOK * 1000))
+            calls.append(queries.note_served(self._keys, again, before_ms + _SECOND_LOOK * 1000))
         if done:
-            calls.append(reads.forget_served(self._keys, done))
+            calls.append(queries.forget_served(self._keys, done))
         self._sender.send_all(calls)
 
     # --- the search ---------------------------------------------------------------------------
@@ -174,4 +174,4 @@ class Fleet:
         self._steps = self._steps + 1 if pause else 0
 
     def _again(self, entry: str, now_ms: int, seconds: float) -> Any:
-        return reads.maintain_from(self._keys, [entry], int(now_ms + seconds * 1000))
+        return queries.maintain_from(self._keys, [entry], int(now_ms + seconds * 1000))

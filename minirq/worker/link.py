@@ -1,4 +1,6 @@
-"""The link: the only part of a worker that talks to Redis about jobs. One link, one owner.
+"""Patience with a server that is away: waits longer each time, with jitter, and says it once.
+
+The link: the only part of a worker that talks to Redis about jobs. One link, one owner.
 
 It never gives up on a server that is away, and what it sends again acts once. A reply of the blocking
 wait is not trusted: the claim that follows every wait finds what BLMOVE brought, also what it brought
@@ -8,6 +10,7 @@ to a connection that was cut.
 from __future__ import annotations
 
 import logging
+import random
 import socket
 import threading
 import time
@@ -16,24 +19,69 @@ from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, TypeVar
 
-from minirq.calls import Call
+from minirq.connection.client import Sender
 from minirq.connection.connect import derive, open_sockets
-from minirq.connection.sender import Sender
 from minirq.exceptions import MinirqError, QueueFull, ServerFault, ServerUnavailable
-from minirq.protocol import operations, reads
-from minirq.protocol.operations import Claimed, Settled, Settlement
+from minirq.protocol import commands, queries
+from minirq.protocol.commands import Call, Claimed, Settled, Settlement
 from minirq.protocol.payload import Payload
 from minirq.protocol.submission import record_fields
-from minirq.worker.board import Board
 from minirq.worker.fault_points import fault
-from minirq.worker.journal import log_set_aside
-from minirq.worker.patience import Patience
+from minirq.worker.job_log import log_set_aside
+from minirq.worker.scoreboard import Scoreboard
 from minirq.worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
     import redis
 
+
 logger = logging.getLogger(__name__)
+
+# work is to go on within 2 s after the server is back
+FIRST, LONGEST = 0.05, 1.5
+
+
+class Backoff:
+    """Counts failures in a row. With `is_quiet` somebody else says it.
+
+    It ends `limit` seconds after the first failure, if the server is still unreachable.
+    """
+
+    def __init__(self, *, is_quiet: bool = False, limit: float = inf) -> None:
+        self._level = logging.DEBUG if is_quiet else logging.WARNING
+        self._since: float | None = None
+        self._is_fault_said = False
+        self._pause = FIRST
+        self._limit = limit
+
+    @property
+    def is_tried(self) -> bool:
+        """Whether the last attempt failed."""
+        return self._since is not None
+
+    def failed(self, error: MinirqError) -> float:
+        """Note a failure; return the seconds until the next attempt. At the limit, raise it."""
+        if self._since is None:
+            self._since = time.monotonic()
+            if not isinstance(error, ServerFault):
+                logger.log(self._level, "%s; waiting for it", error)
+        if isinstance(error, ServerFault) and not self._is_fault_said:  # only who sent this call hears of it
+            self._is_fault_said = True
+            logger.error("%s; it is sent again until that is mended", error)
+        if time.monotonic() - self._since >= self._limit and isinstance(error, ServerUnavailable):
+            raise ServerUnavailable(f"{error}; a burst waits for {self._limit:g} s") from error
+        pause = self._pause
+        self._pause = min(self._pause * 2, LONGEST)
+        return pause * random.uniform(0.5, 1.0)
+
+    def succeeded(self) -> None:
+        """Note that it works, again or still."""
+        if self._since is not None:
+            logger.log(self._level, "Redis is back after %.1f s", time.monotonic() - self._since)
+            self._since = None
+            self._is_fault_said = False
+            self._pause = FIRST
+
 
 T = TypeVar("T")
 
@@ -63,7 +111,7 @@ class Link:
         client: redis.Redis,
         settings: WorkerSettings,
         owner: str,
-        board: Board,
+        board: Scoreboard,
         *,
         is_quiet: bool = False,
         limit: float = inf,
@@ -76,9 +124,9 @@ class Link:
         self._queues = settings.queue_keys
         self._sender = Sender(derive(client, socket_timeout=REPLY_TIMEOUT), patience=0)
         self._blocking = Sender(derive(client, socket_timeout=settings.block + 2), patience=0)
-        self._patience = Patience(is_quiet=is_quiet, limit=limit)
+        self._patience = Backoff(is_quiet=is_quiet, limit=limit)
         # of its own: a claim may succeed while every wait fails
-        self._wait_patience = Patience(is_quiet=is_quiet, limit=limit)
+        self._wait_patience = Backoff(is_quiet=is_quiet, limit=limit)
         #: in a burst, by queue: ids that were parked for a worker that knows their function
         self._given_back: dict[int, list[str]] = {}
         #: held around every call: who decides from shared state what to send holds it from there on
@@ -93,7 +141,7 @@ class Link:
         company: str = "",
     ) -> Settled:
         """Settle outcomes and claim up to `want` jobs, in one round trip. Sent until the answer is known."""
-        call = operations.finish(
+        call = commands.finish(
             self._queues, self.owner, settlements, want=want, in_hand=in_hand, company=company
         )
         with self.lock:
@@ -114,22 +162,22 @@ class Link:
         """Write what a script may have to decide on into the record of a job that came without one."""
         fields = record_fields(envelope.function, envelope.serializer, envelope.options)
         with self.lock:
-            self._persist(operations.note(self._queues[job.queue], job.id, fields, run=job.run))
+            self._persist(commands.note(self._queues[job.queue], job.id, fields, run=job.run))
 
     def wait(self) -> None:
         """Block until there may be a job, `block` seconds at most. Claim afterwards in any case."""
         if len(self._queues) == 1:
-            call = reads.take_one(self._queues[0], self.owner, self._settings.block)
+            call = queries.take_one(self._queues[0], self.owner, self._settings.block)
             self._board.wait_begins()
         else:  # a bell moves no job
-            call = reads.hear_bell(self._queues, self._settings.block)
+            call = queries.hear_bell(self._queues, self._settings.block)
         if self._block(call):
             fault("brought")
 
     def wait_while_paused(self, seconds: float | None) -> None:
         """Wait for a paused queue: for its bell, or so long; never on the list itself."""
         block = min(_PAUSED_LOOK, self._settings.block, seconds or _PAUSED_LOOK)
-        self._block(reads.hear_bell(self._queues, block))
+        self._block(queries.hear_bell(self._queues, block))
 
     def sockets(self) -> Iterator[socket.socket]:
         """The sockets that are open now."""
@@ -143,7 +191,7 @@ class Link:
             for queue, ids in given_back.items():
                 for first in range(0, len(ids), _MOST_AT_ONCE):
                     part = ids[first : first + _MOST_AT_ONCE]
-                    self._sender.send(operations.promote(self._queues[queue], missed=part))
+                    self._sender.send(commands.promote(self._queues[queue], missed=part))
         except MinirqError as error:  # they are due a few seconds later
             logger.debug("jobs were not put back early: %s", error)
         for sender in (self._sender, self._blocking):

@@ -3,13 +3,34 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from minirq.exceptions import JobTimeoutException
-from minirq.protocol.failure import Failure
-from minirq.protocol.operations import Claimed, Settlement
-from minirq.protocol.options import JobOptions
+from minirq.protocol.commands import Claimed, Settlement
+from minirq.protocol.payload import JobOptions, Payload
+from minirq.protocol.record import Failure
+from minirq.protocol.serializers import Serializer
 from minirq.text import safe_text
+
+
+@dataclass(slots=True)  # not frozen: made for every job
+class Task:
+    """A job ready to run: its function found, its arguments read."""
+
+    claimed: Claimed
+    envelope: Payload
+    serializer: Serializer
+    function: Callable[..., Any]
+    is_coroutine: bool
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    @property
+    def options(self) -> JobOptions:
+        """The options that the payload carries."""
+        return self.envelope.options
 
 
 @dataclass(slots=True)  # not frozen: made for every job
@@ -38,7 +59,7 @@ class Retrying:
 
 
 @dataclass(frozen=True, slots=True)
-class Missed:
+class FunctionUnknown:
     """This worker does not know the function, or refuses it; another may run it.
 
     Failed once nobody has for `window` seconds.
@@ -58,7 +79,7 @@ class Released:
     """The job was not started: it goes back to the front of the queue."""
 
 
-Outcome = Finished | Failed | Retrying | Missed | Interrupted | Released
+Outcome = Finished | Failed | Retrying | FunctionUnknown | Interrupted | Released
 
 
 def after_error(
@@ -115,7 +136,7 @@ def settlement(claimed: Claimed, outcome: Outcome) -> Settlement:
                 delay,
                 "front" if at_front else "queue",
             )
-        case Missed(failure, window):
+        case FunctionUnknown(failure, window):
             return Settlement(claimed.queue, claimed.id, claimed.run, "miss", failure.encode(), window)
         case Interrupted() | Released():
             return Settlement(claimed.queue, claimed.id, claimed.run, "release")

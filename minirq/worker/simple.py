@@ -17,18 +17,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from minirq.exceptions import ServerUnavailable
 from minirq.text import safe_text
-from minirq.worker import evidence
-from minirq.worker.board import WAITING, Board, Slot, portrait
-from minirq.worker.burials import Burial
-from minirq.worker.chores import Chores
+from minirq.worker import process
+from minirq.worker.cancellation import RunUnderWay, log_stopped, log_stopping
 from minirq.worker.executor import Executor
-from minirq.worker.interruption import SIGNAL, Guard, MainGuard, ThreadGuard
+from minirq.worker.fetcher import LOST
+from minirq.worker.interrupts import SIGNAL, BaseDeathPenalty, Guard, MainGuard, ThreadGuard
 from minirq.worker.link import Link
-from minirq.worker.loop import LOST, CutOff, Loop, close_quietly
+from minirq.worker.maintenance import Maintenance
 from minirq.worker.outcome import Interrupted, Outcome
+from minirq.worker.recovery import DeadOwner
+from minirq.worker.runner import CutOff, SerialRunner, close_quietly
+from minirq.worker.scoreboard import WAITING, Scoreboard, Slot, busiest
 from minirq.worker.settings import WorkerSettings
-from minirq.worker.stops import Held, log_stopped, log_stopping
-from minirq.worker.timeouts import BaseDeathPenalty
 
 if TYPE_CHECKING:
     import redis
@@ -53,8 +53,8 @@ class SimpleWork:
         self._client = client
         self._settings = settings
         self._penalty = penalty
-        self._board = Board()
-        self._chores = Chores(client, settings)
+        self._board = Scoreboard()
+        self._chores = Maintenance(client, settings)
         self._chores.report, self._chores.stops.running = self._report, self._running
         self._chores_lock = threading.Lock()
         self._owner = ""
@@ -118,7 +118,7 @@ class SimpleWork:
             self._client, self._settings, owner, self._board, is_quiet=True, limit=self._settings.patience
         )
         executor = Executor(self._settings, self._penalty)
-        loop = Loop(
+        loop = SerialRunner(
             link,
             executor,
             self._board,
@@ -136,8 +136,8 @@ class SimpleWork:
             with self._chores_lock:
                 linger = self._settings.linger if self._board.may_be_served else 0.0
                 self._chores.bury(
-                    Burial(
-                        (owner,), evidence.of_stop(self._settings.name), ran, is_spared=True, linger=linger
+                    DeadOwner(
+                        (owner,), process.of_stop(self._settings.name), ran, is_spared=True, linger=linger
                     )
                 )
 
@@ -175,15 +175,15 @@ class SimpleWork:
         return {
             "processes": [os.getpid()],
             "running": len(slots),
-            "busy": portrait(slots, self._settings.queues),
+            "busy": busiest(slots, self._settings.queues),
             "done": done,
             "failed": failed,
             "failing": int(self._board.is_failing),
             "stopping": self._stopping_since,
         }
 
-    def _running(self) -> list[Held]:
-        return [Held(self._owner, s.queue, s.id, s.run, s.started) for s in self._board.running()]
+    def _running(self) -> list[RunUnderWay]:
+        return [RunUnderWay(self._owner, s.queue, s.id, s.run, s.started) for s in self._board.running()]
 
     def _pass_on_requests(self) -> None:
         """Interrupt the run that is asked to stop. Nothing kills one that swallows that."""

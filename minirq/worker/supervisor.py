@@ -1,4 +1,10 @@
-"""The supervisor: keeps children running, ends those that hang, and does the chores. No user code runs here.
+"""Signals as something that can be waited for: a descriptor, and the numbers that came.
+
+Requests to stop runs, on their way from Redis to the board of the child that has the run.
+
+The judge: says what follows for runs that were given up, in their owners' names.
+
+The supervisor: keeps children running, ends those that hang, and does the chores. No user code runs here.
 
 One thread waits for whatever comes first: a signal, the death of a child, a delayed job, the next tick.
 Every end of a child goes the same way: kill, wait for the death, read the board, then take back its jobs.
@@ -10,17 +16,18 @@ import logging
 import os
 import selectors
 import signal
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from minirq.connection.connect import open_sockets
-from minirq.exceptions import AccessDenied
+from minirq.exceptions import AccessDenied, MinirqError
+from minirq.protocol.commands import Claimed, Settlement, StopRequest
 from minirq.text import counted, safe_text
-from minirq.worker import evidence, obituary
-from minirq.worker.board import STARTING, WAITING, Board, Slot, portrait
-from minirq.worker.burials import Burial
+from minirq.worker import process
+from minirq.worker.cancellation import RunUnderWay, log_stopped, log_stopping
 from minirq.worker.child import (
     EXIT_DRAINED,
     EXIT_HOPELESS,
@@ -29,18 +36,118 @@ from minirq.worker.child import (
     EXIT_UNFIT,
     run_child,
 )
-from minirq.worker.chores import Chores
-from minirq.worker.judge import Judge
+from minirq.worker.maintenance import Maintenance
+from minirq.worker.outcome import Interrupted, settlement
 from minirq.worker.process import Process, memory_events
-from minirq.worker.requests import Requests
+from minirq.worker.recovery import DeadOwner, GivenUp
+from minirq.worker.scoreboard import STARTING, WAITING, Scoreboard, Slot, busiest
 from minirq.worker.settings import WorkerSettings
-from minirq.worker.signals import Signals
-from minirq.worker.stops import Held, log_stopped, log_stopping
 
 if TYPE_CHECKING:
     import redis
 
+
 logger = logging.getLogger(__name__)
+
+
+class Signals:
+    """Hears the named signals while it is open, and gives them back afterwards.
+
+    Only the main thread can hear signals: elsewhere there is no descriptor and nothing comes.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = [name for name in names if hasattr(signal, name)]
+        self._came: list[int] = []
+        self._old: dict[int, Any] = {}
+        self._ends: tuple[int, int] | None = None
+        self._old_fd = -1
+
+    def open(self) -> None:
+        """Begin to hear."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        self._ends = os.pipe()
+        for end in self._ends:
+            os.set_blocking(end, False)
+        self._old_fd = signal.set_wakeup_fd(self._ends[1], warn_on_full_buffer=False)
+        for name in self._names:
+            number = getattr(signal, name)
+            self._old[number] = signal.signal(number, lambda received, frame: self._came.append(received))
+
+    @property
+    def fd(self) -> int | None:
+        """A descriptor that becomes readable when a signal comes."""
+        return self._ends[0] if self._ends else None
+
+    def taken(self) -> list[int]:
+        """Return the numbers that came since the last call."""
+        if self._ends:
+            with suppress(BlockingIOError):
+                os.read(self._ends[0], 4096)
+        came = list(self._came)
+        del self._came[: len(came)]
+        return came
+
+    def close(self) -> None:
+        """Give the signals back."""
+        if self._ends is None:
+            return
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._old_fd)
+        for end in self._ends:
+            os.close(end)
+        self._ends = None
+
+
+class Requests:
+    """Those that no board shows the run of (yet): it may be about to start. They are kept for `patience`."""
+
+    def __init__(self, patience: float) -> None:
+        self._patience = patience
+        self._pending: dict[StopRequest, float] = {}
+
+    def __len__(self) -> int:
+        return len(self._pending)
+
+    def pass_on(self, came: Iterable[StopRequest], children: Sequence[Process]) -> None:
+        """Ask the runs to stop that shall."""
+        now = time.monotonic()
+        for request in came:
+            self._pending.setdefault(request, now + self._patience)
+        for request, until in list(self._pending.items()):
+            child = next((child for child in children if child.watch.ask_to_stop(request, now)), None)
+            if child is not None:
+                child.interrupt()
+            if child is not None or now >= until:
+                del self._pending[request]
+
+
+class Judge:
+    """Decides for the children of one worker; `chores` settle it."""
+
+    def __init__(self, chores: Maintenance, worker: str) -> None:
+        self._chores = chores
+        self._worker = worker
+
+    def decide(self, child: Process, given_up: Iterable[Slot], what: str) -> None:
+        """Settle runs: those that were asked to stop as the request says, the others as timed out."""
+        for slot in given_up:
+            owner = child.watch.owner_of(slot)
+            if child.watch.is_asked(slot):
+                claimed = Claimed(slot.queue, slot.id, b"", slot.run, 0, 0)
+                self._chores.judge(GivenUp(owner, settlement(claimed, Interrupted())))
+            elif (overdue := self._overdue(owner, slot, what)) is not None:
+                self._chores.judge(GivenUp(owner, overdue))
+
+    def _overdue(self, owner: str, slot: Slot, what: str) -> Settlement | None:
+        with suppress(MinirqError):  # if it cannot be looked up now, the job is taken back with its process
+            raw, attempts, lost = self._chores.held_by(owner, slot.queue, slot.id)
+            if raw is not None:
+                return process.overdue(slot, raw, attempts, lost, self._worker, what)
+        return None
+
 
 #: a child that ends sooner than this without having run anything is started again after a pause, seconds
 _QUICK_DEATH = 1.0
@@ -57,7 +164,7 @@ class Supervisor:
     def __init__(self, client: redis.Redis, settings: WorkerSettings) -> None:
         self._client = client
         self._settings = settings
-        self._chores = Chores(client, settings)
+        self._chores = Maintenance(client, settings)
         self._chores.report = self._report
         self._chores.stops.running = self._running
         self._signals = Signals(("SIGINT", "SIGTERM", "SIGHUP", "SIGCHLD"))
@@ -178,7 +285,7 @@ class Supervisor:
         settings = self._settings
         share = self._shares.pop() if self._shares else None
         child = Process(
-            owners, Board(settings.concurrency), share, self._memory_events,
+            owners, Scoreboard(settings.concurrency), share, self._memory_events,
             settings.queues, settings.patience_with_jobs,
         )  # fmt: skip
         supervisor = os.getpid()
@@ -209,16 +316,16 @@ class Supervisor:
             "processes": [child.pid for child in self._children],
             "concurrency": self._settings.concurrency,
             "running": len(slots),
-            "busy": portrait(slots, self._settings.queues),
+            "busy": busiest(slots, self._settings.queues),
             "done": done,
             "failed": failed,
             "failing": sum(child.board.is_failing for child in self._children),
             "stopping": self._stopping_since,
         }
 
-    def _running(self) -> list[Held]:
+    def _running(self) -> list[RunUnderWay]:
         return [
-            Held(child.watch.owner_of(slot), slot.queue, slot.id, slot.run, slot.started)
+            RunUnderWay(child.watch.owner_of(slot), slot.queue, slot.id, slot.run, slot.started)
             for child in self._children
             for slot in child.board.running()
         ]
@@ -329,13 +436,13 @@ class Supervisor:
         blamed = tuple((slot.queue, slot.id, slot.run) for slot in latest)
         is_unexplained = bool(death.signal) or death.code not in _SAID
         if not is_deliberate and (slots or is_unexplained):  # with a job, the exit code may be its choice
-            obituary.of_lost(child.pid, death, slots)
+            process.of_lost(child.pid, death, slots)
         elif death.code == EXIT_UNFIT and latest:
-            obituary.of_unfit(child.pid, latest[0])
+            process.of_unfit(child.pid, latest[0])
         ran = time.monotonic() - slots[0].started if len(slots) == 1 else None
-        proof = evidence.of_death(death, ran, self._settings.name, is_deliberate=is_deliberate)
+        proof = process.of_death(death, ran, self._settings.name, is_deliberate=is_deliberate)
         linger = self._settings.linger if child.board.may_be_served else 0.0
-        self._chores.bury(Burial(child.owners, proof, blamed, is_deliberate, linger))
+        self._chores.bury(DeadOwner(child.owners, proof, blamed, is_deliberate, linger))
         self._learn_from(child, None if slots or death.signal else death.code)
         if not latest and not is_deliberate and is_unexplained:
             self._hold_back(child)

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from minirq.connection.config import load_config
 from minirq.connection.connect import ServerInfo, check_server, connect, safe_url
-from minirq.connection.faults import server_says
+from minirq.connection.errors import server_says
 from minirq.exceptions import InvalidOption, ServerUnavailable, UnsuitableServer
+from minirq.worker.interrupts import BaseDeathPenalty
+from minirq.worker.link import Backoff
 from minirq.worker.logs import set_up_logs_unless_done
-from minirq.worker.patience import Patience
 from minirq.worker.settings import SAFE_SERIALIZERS, WorkerSettings
 from minirq.worker.simple import SimpleWork
-from minirq.worker.timeouts import BaseDeathPenalty
 
 if TYPE_CHECKING:
     import redis
@@ -125,7 +125,7 @@ class Worker:
         set_up_logs_unless_done(logging_level)
         client = connect(self._connection, self._config)
         _check_persistence(
-            client, _wait_for(client, Patience(limit=settings.patience)), allow_eviction=self._allow_eviction
+            client, _wait_for(client, Backoff(limit=settings.patience)), allow_eviction=self._allow_eviction
         )
         self._work = self._make(client, settings)
         self._work.run()
@@ -165,7 +165,7 @@ def _patterns(option: str, given: Sequence[str]) -> tuple[str, ...]:
     return tuple(given)
 
 
-def _wait_for(client: redis.Redis, patience: Patience) -> ServerInfo:
+def _wait_for(client: redis.Redis, patience: Backoff) -> ServerInfo:
     """Wait until Redis answers, and say what it is. Raises UnsuitableServer below 6.2."""
     while True:
         try:

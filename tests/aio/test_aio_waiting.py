@@ -13,7 +13,7 @@ from redis.asyncio import Redis as AsyncRedis
 
 from minirq.aio import AsyncJob, AsyncQueue
 from minirq.exceptions import JobFailedError, NoSuchJobError, ServerUnavailable
-from minirq.protocol import watch
+from minirq.protocol import waiting as waiting_protocol
 
 
 async def test_jobs_come_in_the_order_of_their_ends(redis: redis_py.Redis, redis_url: str) -> None:
@@ -90,7 +90,7 @@ async def test_a_wait_that_takes_too_long_says_for_how_many_jobs(
 async def test_mail_that_was_lost_is_made_up_for(
     redis: redis_py.Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch, "LOOK_EVERY", 0.3)
+    monkeypatch.setattr(waiting_protocol, "LOOK_EVERY", 0.3)
     async with AsyncQueue(connection=redis_url) as queue:
         made = [await queue.enqueue(jobs.add, n) for n in range(2)]
         waiting = asyncio.create_task(queue.wait_many(made, timeout=20))

@@ -10,8 +10,8 @@ import pytest
 
 from minirq import Job, Queue
 from minirq.aio import AsyncJob, AsyncQueue
-from minirq.aio.signatures import AsyncEnqueue
-from minirq.signatures import Enqueue
+from minirq.aio.typing import AsyncEnqueue
+from minirq.client.typing import Enqueue
 
 #: what only the asyncio twin has
 OWN = {"close"}

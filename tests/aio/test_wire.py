@@ -16,8 +16,7 @@ from redis.exceptions import ConnectionError, ResponseError
 from redis.exceptions import TimeoutError as ReplyTimeout
 
 from minirq.aio import AsyncQueue
-from minirq.connection.async_connect import client_of, close_connections
-from minirq.connection.wire import Wire
+from minirq.connection.async_client import Multiplexer, client_of, close_connections
 
 
 @pytest.fixture
@@ -40,7 +39,7 @@ async def test_fifty_tasks_take_one_connection_and_few_round_trips(
 
 async def test_everybody_gets_the_own_answer_also_when_others_go_away(redis_url: str) -> None:
     client = client_of(redis_url)
-    wire = Wire(client)
+    wire = Multiplexer(client)
 
     async def echo(n: int) -> None:
         for m in range(20):
@@ -61,7 +60,7 @@ async def test_everybody_gets_the_own_answer_also_when_others_go_away(redis_url:
 
 async def test_an_error_is_told_to_whom_it_concerns(redis: redis_py.Redis, redis_url: str) -> None:
     client = client_of(redis_url)
-    wire = Wire(client)
+    wire = Multiplexer(client)
     redis.set("text", "text")
     answers = await asyncio.gather(
         wire.speak([("ECHO", "a")]),
@@ -82,7 +81,7 @@ async def test_a_server_that_is_silent_is_not_waited_for_longer_than_the_timeout
     redis: redis_py.Redis, redis_url: str
 ) -> None:
     client = AsyncRedis.from_url(redis_url, socket_timeout=0.2)
-    wire = Wire(client)
+    wire = Multiplexer(client)
     assert await wire.speak([("ECHO", "a")]) == [b"a"]
     redis.client_pause(1500, all=True)
     began = time.monotonic()
@@ -103,7 +102,7 @@ async def test_what_is_cancelled_before_it_was_sent_is_not_sent(
     redis: redis_py.Redis, redis_url: str
 ) -> None:
     client = client_of(redis_url)
-    wire = Wire(client)
+    wire = Multiplexer(client)
     unsent = asyncio.create_task(wire.speak([("SET", "sent", "1")]))
     await asyncio.sleep(0)
     unsent.cancel()

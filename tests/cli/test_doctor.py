@@ -15,10 +15,9 @@ from waits import until
 from workers import Invoke, OnTerminal, StartWorker
 
 from minirq import Queue
-from minirq.doctor import findings
-from minirq.overview import Overview, QueueView, WorkerView
-from minirq.store import Store
-from minirq.vitals import Held, Server, Vitals, read_vitals
+from minirq.client.store import Store
+from minirq.inspect.health import Health, Held, Server, findings, read_vitals
+from minirq.inspect.overview import Overview, QueueView, WorkerView
 
 Work = Callable[..., None]
 
@@ -31,14 +30,14 @@ SERVER = Server(
 )  # fmt: skip
 QUEUE = QueueView("mail", 0, 0, 0, 0, 0, 0, 0, 0, 0)
 WORKER = WorkerView("w.1", "w.1:a", "host", 1, ("mail",), NOW, NOW, (11, 12), 1, 0, (), 0, 0)
-HEALTHY = Vitals(SERVER, Overview(NOW, (QUEUE,), (WORKER,)), (), True, {}, {})
+HEALTHY = Health(SERVER, Overview(NOW, (QUEUE,), (WORKER,)), (), True, {}, {})
 
 
 def seen(queue: QueueView = QUEUE, *workers: WorkerView) -> Overview:
     return Overview(NOW, (queue,), workers)
 
 
-def trouble(vitals: Vitals) -> list[tuple[str, str, str]]:
+def trouble(vitals: Health) -> list[tuple[str, str, str]]:
     """What is not in order: subject, mark and text. Each has something to do."""
     found = [finding for finding in findings(vitals) if finding.mark != "ok"]
     assert all(finding.advice for finding in found)
@@ -200,7 +199,7 @@ def test_the_search_ends_in_a_large_database(redis: redis_py.Redis, monkeypatch:
     redis.lpush("minirq:{mail}:processing:nobody:1:a", b"x")
     vitals = read_vitals(Store(redis))
     assert (len(vitals.held), vitals.is_search_complete) == (1, True)
-    monkeypatch.setattr("minirq.vitals.SEARCH_PATIENCE", -1)
+    monkeypatch.setattr("minirq.inspect.health.SEARCH_PATIENCE", -1)
     assert not read_vitals(Store(redis)).is_search_complete
 
 

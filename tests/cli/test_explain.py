@@ -15,11 +15,11 @@ from waits import until
 from workers import Invoke, StartWorker
 
 from minirq import Queue, Retry, SimpleWorker
-from minirq.protocol import operations, reads
-from minirq.protocol.failure import Failure
+from minirq.client.store import Store
+from minirq.protocol import commands, queries
+from minirq.protocol.commands import Settlement
 from minirq.protocol.keys import Keys
-from minirq.protocol.operations import Settlement
-from minirq.store import Store
+from minirq.protocol.record import Failure
 
 Work = Callable[..., None]
 
@@ -50,28 +50,28 @@ def pretend_worker(
     store: Store, *queues: str, processes: int = 2, concurrency: int = 1, busy: int = 0, beat_ms: int = 0
 ) -> None:
     """Have a worker on the list; it beat just now unless told otherwise."""
-    now_ms = beat_ms or store.sender.send(reads.server_time())
+    now_ms = beat_ms or store.sender.send(queries.server_time())
     portrait: dict[str, Any] = {
         "queues": json.dumps(queues or ["default"]),
         "processes": json.dumps(list(range(1, processes + 1))),
         "concurrency": json.dumps(concurrency),
         "busy": json.dumps([[f"j{n}", "default", 1.0] for n in range(busy)]),
     }
-    store.sender.send_all(reads.show_worker(store.keys, "w.1", portrait, now_ms=now_ms, ttl=60))
+    store.sender.send_all(queries.show_worker(store.keys, "w.1", portrait, now_ms=now_ms, ttl=60))
 
 
-def claim(store: Store, owner: str = "w.1:7:abc") -> operations.Claimed:
+def claim(store: Store, owner: str = "w.1:7:abc") -> commands.Claimed:
     """Have an owner claim a job, as a process of worker w.1 does."""
     keys = [store.keys.of("default")]
-    store.sender.send(operations.beat(keys, [owner], lease=60, worker="w", new=[owner]))
-    [claimed] = store.sender.send(operations.finish(keys, owner, [], want=1)).claim.jobs
+    store.sender.send(commands.beat(keys, [owner], lease=60, worker="w", new=[owner]))
+    [claimed] = store.sender.send(commands.finish(keys, owner, [], want=1)).claim.jobs
     return claimed
 
 
-def settle(store: Store, claimed: operations.Claimed, verb: Any, **fields: Any) -> None:
+def settle(store: Store, claimed: commands.Claimed, verb: Any, **fields: Any) -> None:
     blob = Failure("minirq.exceptions.FunctionNotFound", "no module named gone").encode()
     settlement = Settlement(0, claimed.id, claimed.run, verb, blob, **fields)
-    store.sender.send(operations.finish([store.keys.of("default")], "w.1:7:abc", [settlement], want=0))
+    store.sender.send(commands.finish([store.keys.of("default")], "w.1:7:abc", [settlement], want=0))
 
 
 # --- jobs that wait ---------------------------------------------------------------------------
@@ -127,7 +127,7 @@ def test_it_runs_alone_after_a_death(queue: Queue, store: Store, because: Becaus
     evidence = Failure("Lost", "killed by SIGKILL", kind="lost").encode()
     bury = {"evidence": evidence, "pause": 0.0}
     keys = store.keys.of("default")
-    store.sender.send(operations.bury(keys, "w.1:7:abc", blamed=[(job.id, claimed.run)], **bury))  # type: ignore[arg-type]
+    store.sender.send(commands.bury(keys, "w.1:7:abc", blamed=[(job.id, claimed.run)], **bury))  # type: ignore[arg-type]
     pretend_worker(store)
     told = because(job.id)
     assert list(told) == ["alone", "next"]
@@ -177,7 +177,7 @@ def test_a_pause_after_deaths(queue: Queue, store: Store, because: Because) -> N
     for owner in ("w:1:a", "w:1:b"):
         claimed = claim(store, owner)
         blamed = [(job.id, claimed.run)]
-        store.sender.send(operations.bury(keys, owner, blamed=blamed, evidence=evidence, pause=60.0))
+        store.sender.send(commands.bury(keys, owner, blamed=blamed, evidence=evidence, pause=60.0))
     assert list(because(job.id)) == ["pause", "no-worker"]
     assert "has died 2 times" in because(job.id)["pause"]
 
@@ -242,7 +242,7 @@ def test_its_function_is_unknown(queue: Queue, because: Because) -> None:
 
 def test_it_was_canceled_and_is_being_cleared(queue: Queue, store: Store, because: Because) -> None:
     job = queue.enqueue("jobs.add", 1)
-    store.sender.send(operations.cancel(store.keys.of("default"), job.id))
+    store.sender.send(commands.cancel(store.keys.of("default"), job.id))
     assert list(because(job.id)) == ["clearing"]
     job.cancel()
     [(code, text)] = because(job.id).items()

@@ -9,10 +9,10 @@ import pytest
 import redis as redis_py
 from workers import OnTerminal, Run, StartWorker
 
-from minirq.protocol import reads
-from minirq.protocol.failure import Failure
+from minirq.client.store import Store
+from minirq.protocol import queries
 from minirq.protocol.keys import Keys
-from minirq.store import Store
+from minirq.protocol.record import Failure
 
 #: clears the screen, sets the title, reorders what is read, hides, splits lines
 EVIL = "\x1b[2J\x1b]0;owned\x07\u202etxt\u200b\x9b31m\x85\r\x7f"
@@ -47,7 +47,7 @@ def hostile(redis: redis_py.Redis) -> redis_py.Redis:
         "host": EVIL, "pid": EVIL, "queues": json.dumps([name]), "started": EVIL,
         "busy": json.dumps([[JOB_ID, name, 1]]),
     }  # fmt: skip
-    store.sender.send_all(reads.show_worker(store.keys, f"w-{EVIL}", portrait, now_ms=1, ttl=60))
+    store.sender.send_all(queries.show_worker(store.keys, f"w-{EVIL}", portrait, now_ms=1, ttl=60))
     return redis
 
 

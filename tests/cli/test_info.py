@@ -18,10 +18,10 @@ from waits import until
 from workers import OnTerminal, Run, StartWorker
 
 from minirq import Queue
-from minirq.overview import overview
-from minirq.protocol import operations, reads
+from minirq.client.store import Store
+from minirq.inspect.overview import overview
+from minirq.protocol import commands, queries
 from minirq.protocol.keys import Keys
-from minirq.store import Store
 
 Work = Callable[..., None]
 
@@ -119,14 +119,14 @@ def test_what_is_forgotten_already_is_not_counted(queue: Queue, work: Work, redi
 
 def test_what_a_worker_says_of_itself_has_a_ttl_from_its_first_command_on(redis: redis_py.Redis) -> None:
     store = Store(redis)
-    store.sender.send(reads.show_worker(store.keys, "w", {"pid": 1}, now_ms=1, ttl=10)[0])
+    store.sender.send(queries.show_worker(store.keys, "w", {"pid": 1}, now_ms=1, ttl=10)[0])
     assert 0 < redis.pttl(store.keys.worker("w")) <= 10_000
 
 
 def test_a_paused_queue_says_until_when(queue: Queue, redis: redis_py.Redis, run: Run) -> None:
     for name, seconds in (("default", None), ("later", 3600), ("over", 0.001)):
         redis.sadd(Keys().queues, name)
-        Store(redis).sender.send(operations.pause(Keys().of(name), seconds=seconds))
+        Store(redis).sender.send(commands.pause(Keys().of(name), seconds=seconds))
     time.sleep(0.01)
     seen = {queue["name"]: queue for queue in told(run)["queues"]}
     assert (seen["default"]["is_paused"], seen["default"]["paused_until"]) == (True, None)
@@ -213,9 +213,9 @@ def test_a_worker_of_many_says_how_many_run(
 
 def test_the_time_since_the_beat_counts_for_a_running_job(redis: redis_py.Redis) -> None:
     store = Store(redis)
-    now_ms = store.sender.send(reads.server_time())
+    now_ms = store.sender.send(queries.server_time())
     store.sender.send_all(
-        reads.show_worker(store.keys, "w", {"busy": '[["j", "q", 1.5]]'}, now_ms=now_ms - 60_000, ttl=10)
+        queries.show_worker(store.keys, "w", {"busy": '[["j", "q", 1.5]]'}, now_ms=now_ms - 60_000, ttl=10)
     )
     [worker] = overview(store).workers
     assert worker.busy[0].seconds == pytest.approx(61.5, abs=5)
@@ -278,7 +278,7 @@ def test_it_fits_the_terminal(redis: redis_py.Redis, on_terminal: OnTerminal, co
     queues = json.dumps([f"queue-{n}" for n in range(40)])
     busy = json.dumps([["j" * 200, "b", 1.0]])
     store.sender.send_all(
-        reads.show_worker(store.keys, "w" * 100, {"queues": queues, "busy": busy}, now_ms=1, ttl=60)
+        queries.show_worker(store.keys, "w" * 100, {"queues": queues, "busy": busy}, now_ms=1, ttl=60)
     )
     text = on_terminal("info", COLUMNS=str(columns), NO_COLOR="1")
     assert max(map(len, text.splitlines())) <= columns

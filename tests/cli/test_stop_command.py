@@ -15,7 +15,7 @@ from workers import Invoke, StartWorker, WorkerProcess
 from minirq import Queue
 from minirq.command import send_shutdown_command
 from minirq.exceptions import NoSuchWorkerError
-from minirq.protocol import reads
+from minirq.protocol import queries
 from minirq.protocol.keys import Keys
 
 
@@ -172,7 +172,7 @@ def test_a_worker_that_does_not_answer_is_said(invoke: Invoke, redis: redis_py.R
 
 
 def test_what_a_worker_of_the_first_version_says_is_read(invoke: Invoke, redis: redis_py.Redis) -> None:
-    seen = reads.show_worker(Keys(), "old", {"name": "old", "queues": '["a"]'}, now_ms=1, ttl=60)
+    seen = queries.show_worker(Keys(), "old", {"name": "old", "queues": '["a"]'}, now_ms=1, ttl=60)
     for call in seen:
         redis.execute_command(*call.command)
     assert [(worker["name"], worker["id"]) for worker in workers(invoke)] == [("old", "old")]

@@ -30,14 +30,14 @@ import json, logging, sys
 sys.path[:0] = json.loads(sys.argv[1])
 logging.basicConfig(level="INFO", stream=sys.stderr, format="%(message)s")
 from minirq.connection import connect
-from minirq.worker import chores, link, worker
-from minirq.worker.patience import Patience
+from minirq.worker import link, maintenance, worker
+from minirq.worker.link import Backoff
 from minirq.worker.settings import WorkerSettings
 from minirq.worker.supervisor import Supervisor
 options = json.loads(sys.argv[2])
-link.REPLY_TIMEOUT = chores.REPLY_TIMEOUT = options.pop("reply_timeout")
+link.REPLY_TIMEOUT = maintenance.REPLY_TIMEOUT = options.pop("reply_timeout")
 client = connect(options.pop("url"))
-worker._wait_for(client, Patience())
+worker._wait_for(client, Backoff())
 options["queues"] = tuple(options["queues"])
 settings = WorkerSettings(**options)
 """

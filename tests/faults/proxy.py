@@ -24,7 +24,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from minirq.protocol.scripts import script
+from minirq.protocol.commands import script
 
 SCRIPTS = {
     script(path.stem).sha.encode(): path.stem

@@ -13,7 +13,7 @@ from pathlib import Path
 import redis as redis_py
 
 from minirq.connection import connect
-from minirq.connection.binary import find_binaries
+from minirq.embedded.server import find_binaries
 
 
 class OwnServer:

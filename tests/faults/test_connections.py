@@ -21,9 +21,9 @@ from waits import until
 
 from minirq import JobStatus, Queue, SimpleWorker
 from minirq.exceptions import InvalidJobOperation, ServerUnavailable
-from minirq.protocol import operations
+from minirq.protocol import commands
 from minirq.protocol.keys import Keys
-from minirq.worker.chores import Chores
+from minirq.worker.maintenance import Maintenance
 from minirq.worker.settings import WorkerSettings
 
 
@@ -111,7 +111,7 @@ def test_an_enqueue_of_which_nobody_knows_any_more_is_not_done_again(
     SimpleWorker([queue]).work(burst=True)
     queue.connection.delete(*queue.connection.keys("*job:*"))  # its tombstone has run out
     later = time.monotonic() + 120
-    monkeypatch.setattr("minirq.queue_steps.time.monotonic", lambda: later)
+    monkeypatch.setattr("minirq.client.queue.time.monotonic", lambda: later)
     with pytest.raises(InvalidJobOperation, match="may have run since"):
         caught.value.again()
     assert queue.count == 0
@@ -260,11 +260,11 @@ def test_a_settlement_that_is_delivered_twice_acts_once(redis: redis_py.Redis, q
     keys = Keys().of("default")
     send = queue._store.sender.send
     job = queue.enqueue(jobs.add, 1)
-    send(operations.beat([keys], [], lease=10, worker="w", new=["owner"]))
-    [claimed] = send(operations.finish([keys], "owner", [], want=1)).claim.jobs
-    done = operations.Settlement(0, job.id, claimed.run, "finished", b"", 60)
-    codes = [send(operations.finish([keys], "owner", [done], want=0)).codes for _ in range(2)]
-    assert codes == [[operations.SETTLED], [operations.SETTLED_BEFORE]]
+    send(commands.beat([keys], [], lease=10, worker="w", new=["owner"]))
+    [claimed] = send(commands.finish([keys], "owner", [], want=1)).claim.jobs
+    done = commands.Settlement(0, job.id, claimed.run, "finished", b"", 60)
+    codes = [send(commands.finish([keys], "owner", [done], want=0)).codes for _ in range(2)]
+    assert codes == [[commands.SETTLED], [commands.SETTLED_BEFORE]]
     job.refresh()
     assert job.attempts == 1
 
@@ -282,7 +282,7 @@ def test_a_waiter_is_cut_off(queue: Queue, start: Start, proxy: Proxy) -> None:
 
 
 def test_a_publication_comes_together_with_the_confirmation(redis: redis_py.Redis) -> None:
-    chores = Chores(redis, WorkerSettings())
+    chores = Maintenance(redis, WorkerSettings())
     chores._ears.open()
     chores._due["default"] = 1e9
     redis.publish(Keys().chores, "default")

@@ -212,8 +212,8 @@ def test_short_jobs_in_a_batch_are_looked_after_too(queue: Queue) -> None:
 
 _MEASURE = """
 import time
-from minirq.worker.hygiene import Hygiene
-hygiene, best = Hygiene(list), 1.0
+from minirq.worker.cleanup import ProcessState
+hygiene, best = ProcessState(list), 1.0
 for _ in range(50):
     began = time.perf_counter()
     for _ in range(100):

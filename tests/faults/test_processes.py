@@ -19,9 +19,8 @@ from waits import is_gone, until
 from minirq import JobStatus, Queue
 from minirq.protocol.payload import Payload
 from minirq.protocol.serializers import resolve_serializer
-from minirq.worker import evidence
-from minirq.worker.board import Board
 from minirq.worker.process import Process
+from minirq.worker.scoreboard import Scoreboard
 
 
 @pytest.mark.parametrize(
@@ -256,14 +255,14 @@ def test_what_the_kernel_killed_for_lack_of_memory(tmp_path: Path) -> None:
     events = tmp_path / "memory.events"
     events.write_text("low 0\noom 2\noom_kill 2\n")
     for risen, number in ((True, signal.SIGKILL), (False, signal.SIGKILL), (True, signal.SIGSEGV)):
-        process = Process(("owner",), Board(), memory_events=events)
+        process = Process(("owner",), Scoreboard(), memory_events=events)
         process.start(lambda number=number: _end_quietly_by(number))
         if risen:
             events.write_text(f"low 0\noom 3\noom_kill {int(events.read_text().split()[-1]) + 1}\n")
         death = process.reap(wait=True)
         assert death is not None
         process.close()
-        said = evidence.of_death(death, 1.0, "worker").message
+        said = process.of_death(death, 1.0, "worker").message
         assert ("possible OOM" in said) == (risen and number == signal.SIGKILL)
 
 

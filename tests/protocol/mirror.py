@@ -13,7 +13,7 @@ from typing import Any
 
 import redis as redis_py
 
-from minirq.protocol.operations import Claim, Settlement
+from minirq.protocol.commands import Claim, Settlement
 from minirq.protocol.payload import id_of
 
 Key = tuple[int, str]  # number of the queue, job id

@@ -11,13 +11,11 @@ from typing import Any
 
 import redis as redis_py
 
-from minirq.calls import Call
-from minirq.connection.sender import Sender
-from minirq.protocol import operations, procedures, reads
-from minirq.protocol.failure import Failure
-from minirq.protocol.keys import Keys
-from minirq.protocol.operations import (
+from minirq.connection.client import Sender
+from minirq.protocol import commands, queries
+from minirq.protocol.commands import (
     Beat,
+    Call,
     Claim,
     Enqueued,
     NewJob,
@@ -27,7 +25,9 @@ from minirq.protocol.operations import (
     Swept,
     TakenBack,
 )
+from minirq.protocol.keys import Keys
 from minirq.protocol.payload import Payload, id_of
+from minirq.protocol.record import Failure
 
 LEASE = 15.0
 LINGER = 60.0
@@ -64,13 +64,13 @@ class Stage:
 
     def enqueue(self, *job_ids: str, queue: int = 0, **options: Any) -> list[Enqueued]:
         jobs = [new_job(job_id, **options) for job_id in job_ids]
-        return self.send(operations.enqueue(self.queues[queue], jobs))
+        return self.send(commands.enqueue(self.queues[queue], jobs))
 
     def register(self, *owners: str) -> Beat:
-        return self.send(operations.beat(self.queues, [], lease=LEASE, worker="one", new=owners))
+        return self.send(commands.beat(self.queues, [], lease=LEASE, worker="one", new=owners))
 
     def beat(self, *owners: str, worker: str = "one") -> Beat:
-        return self.send(operations.beat(self.queues, owners, lease=LEASE, worker=worker))
+        return self.send(commands.beat(self.queues, owners, lease=LEASE, worker=worker))
 
     def claim(
         self, owner: str, want: int = 10, in_hand: Iterable[Held] = (), company: str | None = None
@@ -88,7 +88,7 @@ class Stage:
         """`company` None: what is in hand has no death on record."""
         if company is None:
             company = "others" if in_hand else ""
-        call = operations.finish(self.queues, owner, settlements, want=want, in_hand=in_hand, company=company)
+        call = commands.finish(self.queues, owner, settlements, want=want, in_hand=in_hand, company=company)
         return self.send(call)
 
     def settle(self, owner: str, job_id: str, run: int, verb: str = "finished", **options: Any) -> int:
@@ -110,7 +110,7 @@ class Stage:
         is_spared: bool = False,
         linger: float = LINGER,
     ) -> list[TakenBack]:
-        call = operations.bury(
+        call = commands.bury(
             self.queues[queue],
             owner,
             evidence=EVIDENCE,
@@ -122,7 +122,7 @@ class Stage:
         return self.send(call).taken
 
     def sweep(self, *, off_ms: int = 0, tolerance: float = 1, pause: float = 0, queue: int = 0) -> Swept:
-        call = operations.sweep(
+        call = commands.sweep(
             self.queues[queue],
             now_ms=self.now_ms() + off_ms,
             tolerance=tolerance,
@@ -136,32 +136,32 @@ class Stage:
     def promote(
         self, *, most: int = 200, trim: bool = False, missed: Iterable[str] = (), queue: int = 0
     ) -> Promoted:
-        return self.send(operations.promote(self.queues[queue], most=most, trim=trim, missed=missed))
+        return self.send(commands.promote(self.queues[queue], most=most, trim=trim, missed=missed))
 
     def mark_canceled(self, job_id: str, *, keep: bool = True, queue: int = 0) -> str:
         """The first step of canceling a waiting job, without the search for its payload."""
-        return self.send(operations.cancel(self.queues[queue], job_id, keep=keep))
+        return self.send(commands.cancel(self.queues[queue], job_id, keep=keep))
 
     def stop(self, job_id: str, *, queue: int = 0) -> str:
-        return self.send(operations.stop(self.queues[queue], job_id))
+        return self.send(commands.stop(self.queues[queue], job_id))
 
     def cancel(self, job_id: str, *, keep: bool = True, queue: int = 0) -> str:
-        return self.sender.run(procedures.cancel(self.queues[queue], job_id, keep=keep))
+        return self.sender.run(queries.cancel(self.queues[queue], job_id, keep=keep))
 
     def requeue(self, job_id: str, *, at_front: bool = False, queue: int = 0) -> str:
-        return self.send(operations.requeue(self.queues[queue], job_id, at_front=at_front))
+        return self.send(commands.requeue(self.queues[queue], job_id, at_front=at_front))
 
     def pause(self, seconds: float | None = None, *, queue: int = 0) -> bool:
-        return self.send(operations.pause(self.queues[queue], seconds=seconds))
+        return self.send(commands.pause(self.queues[queue], seconds=seconds))
 
     def resume(self, *, queue: int = 0) -> bool:
         return self.pause(0, queue=queue)
 
     def empty(self, place: str, *, queue: int = 0) -> int:
-        return self.sender.run(procedures.empty(self.queues[queue], place))
+        return self.sender.run(queries.empty(self.queues[queue], place))
 
     def wait(self, job_id: str, waiter: str, *, here: bool = True, queue: int = 0) -> str:
-        return self.send(operations.wait(self.queues[queue], job_id, waiter, here=here))
+        return self.send(commands.wait(self.queues[queue], job_id, waiter, here=here))
 
     def fail(self, job_id: str, owner: str = "a", **options: Any) -> None:
         """Enqueue a job, run it and have it fail."""
@@ -173,7 +173,7 @@ class Stage:
     # --- time that has passed -----------------------------------------------------------------
 
     def now_ms(self) -> int:
-        return self.send(reads.server_time())
+        return self.send(queries.server_time())
 
     def let_lease_run_out(self, owner: str) -> None:
         for keys in self.queues:
@@ -205,14 +205,14 @@ class Stage:
 
     def waiting(self, queue: int = 0) -> list[str]:
         """The ids in the waiting list, the one that runs next in front."""
-        return [id_of(raw) for raw in reversed(self.send(reads.waiting(self.queues[queue], 0, -1)))]
+        return [id_of(raw) for raw in reversed(self.send(queries.waiting(self.queues[queue], 0, -1)))]
 
     def held(self, owner: str, queue: int = 0) -> list[str]:
         """The ids in the owner's processing list, the oldest in front."""
-        return [id_of(raw) for raw in reversed(self.send(reads.processing(self.queues[queue], owner)))]
+        return [id_of(raw) for raw in reversed(self.send(queries.processing(self.queues[queue], owner)))]
 
     def index(self, status: str) -> list[str]:
-        return self.send(reads.index_ids(self.keys, status))
+        return self.send(queries.index_ids(self.keys, status))
 
     def job(self, job_id: str) -> dict[str, str]:
         """The hash of a job."""
@@ -233,7 +233,7 @@ class Stage:
 
     def errors(self, job_id: str) -> list[str]:
         """The messages on record, the newest in front."""
-        return [failure.message for failure in self.send(reads.errors(self.keys, job_id))]
+        return [failure.message for failure in self.send(queries.errors(self.keys, job_id))]
 
     def mailbox(self, waiter: str) -> list[str]:
         return [job_id.decode() for job_id in self.client.lrange(self.keys.mailbox(waiter), 0, -1)]

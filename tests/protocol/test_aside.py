@@ -7,7 +7,7 @@ from stage import Stage, ids, settlement
 
 from minirq.connection import connect
 from minirq.exceptions import AccessDenied, ServerFault
-from minirq.protocol import operations
+from minirq.protocol import commands
 
 WRONGTYPE = "one of its keys is of another type (WRONGTYPE)"
 NO_NUMBER = "a field of its record is no number"
@@ -55,10 +55,10 @@ def is_aside(stage: Stage, job_id: str, wound: str) -> bool:
     return is_named and has_payload and stage.index("unknown") == [job_id] and job_id not in stage.waiting()
 
 
-def claimed(stage: Stage, owner: str = "a") -> tuple[list[str], list[operations.SetAside]]:
+def claimed(stage: Stage, owner: str = "a") -> tuple[list[str], list[commands.SetAside]]:
     """Claim as a worker does: again while there is more."""
     got: list[str] = []
-    aside: list[operations.SetAside] = []
+    aside: list[commands.SetAside] = []
     state = "more"
     while state == "more":
         settled = stage.finish(owner, want=10, in_hand=[(0, job_id) for job_id in got])
@@ -80,7 +80,7 @@ def test_a_claim_sets_aside_what_it_cannot_read_and_goes_on(
     hurt(stage, "x", wound)
     got, aside = claimed(stage)
     assert got == ["before", "after"]
-    assert aside == [operations.SetAside("q", "x", why)]
+    assert aside == [commands.SetAside("q", "x", why)]
     assert is_aside(stage, "x", wound)
     assert stage.held("a") == ["before", "after"]
 
@@ -103,7 +103,7 @@ def test_a_requeue_whose_reply_was_lost_acts_once_without_a_record_too(stage: St
     hurt(stage, "x", "job")
     claimed(stage)
     mend(stage, "x", "job")
-    call = operations.requeue(stage.keys, "x")
+    call = commands.requeue(stage.keys, "x")
     assert [stage.send(call), stage.send(call)] == ["requeued", "requeued"]
     assert stage.waiting() == ["x"]
 
@@ -138,7 +138,7 @@ def test_a_settlement_that_cannot_be_recorded_sets_its_job_aside_and_the_batch_g
     hurt(stage, "x", wound)
     settled = stage.finish("a", settlement("1", 1), settlement("x", 2, verb), settlement("2", 1), want=1)
     assert settled.codes == [1, 5, 1]
-    assert settled.aside == [operations.SetAside("q", "x", why)]
+    assert settled.aside == [commands.SetAside("q", "x", why)]
     assert is_aside(stage, "x", wound)
     assert (stage.held("a"), stage.index("finished")) == ([], ["1", "2"])
 
@@ -171,7 +171,7 @@ def test_what_is_due_and_cannot_be_read_is_set_aside(stage: Stage, wound: str) -
     stage.enqueue("1", "x", "2", place="delay", ms=60_000)
     hurt(stage, "x", wound)
     stage.make_due("1", "x", "2")
-    assert stage.promote().aside == [operations.SetAside("q", "x", WRONGTYPE)]
+    assert stage.promote().aside == [commands.SetAside("q", "x", WRONGTYPE)]
     assert (stage.waiting(), stage.index("scheduled"), stage.index("unknown")) == (["1", "2"], [], ["x"])
 
 
@@ -207,7 +207,7 @@ def test_what_cannot_be_read_is_deleted_with_its_queue(stage: Stage, place: str)
 def test_nothing_is_noted_in_a_record_of_another_type(stage: Stage) -> None:
     stage.enqueue("x")
     hurt(stage, "x", "job")
-    assert not stage.send(operations.note(stage.keys, "x", {"meta": b"m"}))
+    assert not stage.send(commands.note(stage.keys, "x", {"meta": b"m"}))
 
 
 def test_a_waiter_that_cannot_be_told_stops_nothing(stage: Stage) -> None:

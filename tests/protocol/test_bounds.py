@@ -15,7 +15,7 @@ import redis as redis_py
 from faults.server import OwnServer
 from stage import Stage, ids, payload, settlement
 
-from minirq.protocol import operations, reads
+from minirq.protocol import commands, queries
 from minirq.protocol.keys import Keys
 
 pytestmark = pytest.mark.slow
@@ -97,7 +97,7 @@ def test_a_million_waiting_jobs(stage: Stage) -> None:
     assert milliseconds(stage, lambda: stage.enqueue("new")) < MOST
     assert milliseconds(stage, lambda: stage.enqueue("next", place="front")) < MOST
     assert milliseconds(stage, stage.promote) < MOST
-    assert milliseconds(stage, lambda: stage.send(operations.empty(stage.keys, "queue"))) < MOST
+    assert milliseconds(stage, lambda: stage.send(commands.empty(stage.keys, "queue"))) < MOST
 
 
 def test_a_thousand_dead_workers_with_their_hands_full(stage: Stage) -> None:
@@ -124,9 +124,9 @@ def test_a_million_jobs_that_are_due(stage: Stage) -> None:
 def test_a_hundred_thousand_queues(stage: Stage) -> None:
     keys = Keys("minirq-test")
     fill(stage, _ZADD, keys.maintenance, 100_000, stage.now_ms())
-    handed = milliseconds(stage, lambda: stage.send(operations.maintain(keys, most=1000, pause=20)))
+    handed = milliseconds(stage, lambda: stage.send(commands.maintain(keys, most=1000, pause=20)))
     assert handed < MOST
-    assert stage.send(reads.maintain_from(keys, ["q"], 0, is_new=True)) == 1
+    assert stage.send(queries.maintain_from(keys, ["q"], 0, is_new=True)) == 1
 
 
 def test_a_batch_that_ends(stage: Stage) -> None:

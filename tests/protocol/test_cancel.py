@@ -6,7 +6,7 @@ import pytest
 from stage import Stage, ids, payload
 from waits import until
 
-from minirq.protocol import operations
+from minirq.protocol import commands
 
 # --- cancel and delete ------------------------------------------------------------------------
 
@@ -82,7 +82,7 @@ def test_the_owner_of_a_started_job_is_told_which_run_to_interrupt(stage: Stage,
     stage.claim("a")
     assert (stage.cancel("x") if verb == "cancel" else stage.stop("x")) == "started"
     told = until(lambda: ears.get_message(timeout=0.1))
-    assert operations.read_stop_request(told["data"]) == operations.StopRequest("a", "q", "x", 1)
+    assert commands.read_stop_request(told["data"]) == commands.StopRequest("a", "q", "x", 1)
     ears.close()
 
 
@@ -171,7 +171,7 @@ def test_a_finished_job_that_is_requeued_has_no_result_until_it_has_run(stage: S
 
 def test_the_same_requeue_sent_twice_acts_once(stage: Stage) -> None:
     stage.fail("x")
-    call = operations.requeue(stage.keys, "x")
+    call = commands.requeue(stage.keys, "x")
     assert [stage.send(call), stage.send(call)] == ["requeued", "requeued"]
     assert stage.waiting() == ["x"]
     stage.claim("a")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from stage import Stage, ids, payload, settlement
 
-from minirq.protocol import operations, reads
+from minirq.protocol import commands, queries
 
 KIB = 1024
 
@@ -77,11 +77,11 @@ def test_a_late_owner_gets_nothing_until_it_beats(stage: Stage) -> None:
 def test_a_queue_may_be_served_one_by_one(two: Stage) -> None:
     two.enqueue("a", "b", "c")
     two.enqueue("x", "y", queue=1)
-    two.send(reads.set_batch(two.keys, False))
+    two.send(queries.set_batch(two.keys, False))
     assert ids(two.claim("a", 10)) == ["a", "x", "y"]
     assert ids(two.claim("a", 10, in_hand=[(0, "a"), (1, "x"), (1, "y")])) == ["b"]
     assert two.bell_rings()
-    two.send(reads.set_batch(two.keys, True))
+    two.send(queries.set_batch(two.keys, True))
     two.enqueue("d")
     assert ids(two.claim("a", 10, in_hand=[(0, "a"), (0, "b"), (1, "x"), (1, "y")])) == ["c", "d"]
 
@@ -628,14 +628,14 @@ def test_of_two_pauses_the_shorter_counts(two: Stage) -> None:
 def test_a_note_is_written_for_the_run_that_holds_the_job(stage: Stage) -> None:
     stage.enqueue("x")
     stage.claim("a")
-    assert stage.send(operations.note(stage.keys, "x", {"meta": "1"}, run=1))
-    assert not stage.send(operations.note(stage.keys, "x", {"meta": "2"}, run=2))
-    assert stage.send(operations.note(stage.keys, "x", {"progress": "3"}))
+    assert stage.send(commands.note(stage.keys, "x", {"meta": "1"}, run=1))
+    assert not stage.send(commands.note(stage.keys, "x", {"meta": "2"}, run=2))
+    assert stage.send(commands.note(stage.keys, "x", {"progress": "3"}))
     assert (stage.job("x")["meta"], stage.job("x")["progress"]) == ("1", "3")
 
 
 def test_a_note_never_creates_a_record(stage: Stage) -> None:
-    assert not stage.send(operations.note(stage.keys, "x", {"meta": "1"}))
+    assert not stage.send(commands.note(stage.keys, "x", {"meta": "1"}))
     assert stage.job("x") == {}
 
 

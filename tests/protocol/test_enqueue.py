@@ -8,8 +8,8 @@ from stage import Stage, ids, new_job, payload
 
 from minirq.connection import connect
 from minirq.exceptions import QueueFull
-from minirq.protocol import operations
-from minirq.protocol.operations import Enqueued
+from minirq.protocol import commands
+from minirq.protocol.commands import Enqueued
 
 
 def test_a_job_waits_and_says_so(stage: Stage) -> None:
@@ -87,7 +87,7 @@ def test_a_call_that_was_sent_twice_is_known_for_ten_minutes(stage: Stage, when:
 
 def test_a_call_that_may_be_forgotten_enqueues_nothing_that_is_not_known(stage: Stage) -> None:
     def late(*job_ids: str) -> list[tuple[bool, bool]]:
-        replies = stage.send(operations.enqueue(stage.keys, [new_job(name) for name in job_ids], age=3600))
+        replies = stage.send(commands.enqueue(stage.keys, [new_job(name) for name in job_ids], age=3600))
         return [(reply.is_new, reply.is_being_cleared) for reply in replies]
 
     assert late("x", "y") == [(False, True), (False, True)]
@@ -308,7 +308,7 @@ def test_a_ttl_counts_from_when_the_job_may_run(stage: Stage) -> None:
 def test_many_jobs_are_enqueued_in_one_call(stage: Stage) -> None:
     stage.enqueue("known")
     jobs = [new_job("1"), new_job("known", nonce="other"), new_job("2", place="delay", ms=60_000)]
-    replies = stage.send(operations.enqueue(stage.keys, jobs))
+    replies = stage.send(commands.enqueue(stage.keys, jobs))
     assert [reply.is_new for reply in replies] == [True, False, True]
     assert stage.waiting() == ["known", "1"]
     assert stage.index("scheduled") == ["2"]
@@ -344,7 +344,7 @@ def test_at_maxmemory_enqueue_is_refused_whole(
 @pytest.mark.usefixtures("full")
 def test_at_maxmemory_every_other_script_works(stage: Stage) -> None:
     assert stage.wait("1", "w") == "started"
-    assert stage.send(operations.note(stage.keys, "1", {"meta": "m"}, run=1))
+    assert stage.send(commands.note(stage.keys, "1", {"meta": "m"}, run=1))
     assert stage.settle("a", "1", 1, blob=b"result") == 1
     assert stage.mailbox("w") == ["1"]
     assert stage.settle("a", "2", 1, "retry") == 1

@@ -11,9 +11,9 @@ import redis as redis_py
 
 import minirq.protocol
 from minirq.protocol import keys
+from minirq.protocol.commands import script
 from minirq.protocol.keys import Keys
-from minirq.protocol.scripts import script
-from minirq.protocol.states import ENDED, JobStatus
+from minirq.protocol.record import ENDED, JobStatus
 
 LUA = Path(minirq.protocol.__file__).parent / "lua"
 SCRIPTS = sorted(LUA.glob("*.lua"))

@@ -28,7 +28,7 @@ from hypothesis.stateful import (
 from mirror import BURIED, ENDED, LATE, Key, Mirror
 from stage import Stage, payload, settlement
 
-from minirq.protocol.operations import MISSED_TOO_LONG, SETTLED, Settled, Settlement
+from minirq.protocol.commands import MISSED_TOO_LONG, SETTLED, Settled, Settlement
 
 EXAMPLES = int(os.environ.get("MINIRQ_PROPERTY_EXAMPLES", "0"))
 # finding the shortest sequence takes minutes; bin/mutants only asks whether there is one

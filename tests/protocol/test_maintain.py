@@ -5,22 +5,22 @@ from __future__ import annotations
 import pytest
 from stage import Stage
 
-from minirq.protocol import operations, reads
+from minirq.protocol import commands, queries
+from minirq.protocol.commands import Taken
 from minirq.protocol.keys import Keys
-from minirq.protocol.operations import Taken
 
 KEYS = Keys("minirq-test")
 PAUSE = 20.0
 
 
 def taken(stage: Stage, most: int = 100, also: tuple[str, ...] = ()) -> Taken:
-    return stage.send(operations.maintain(KEYS, most=most, pause=PAUSE, also=also))
+    return stage.send(commands.maintain(KEYS, most=most, pause=PAUSE, also=also))
 
 
 def due(stage: Stage, **names: int) -> None:
     """Have others look after queues so many ms from now on."""
     for name, ms in names.items():
-        stage.send(reads.maintain_from(KEYS, [name], stage.now_ms() + ms))
+        stage.send(queries.maintain_from(KEYS, [name], stage.now_ms() + ms))
 
 
 def test_a_queue_is_handed_to_one_worker_until_the_pause_is_over(stage: Stage) -> None:
@@ -55,7 +55,7 @@ def test_a_name_that_is_new_to_the_index_is_due_and_an_old_one_stays_as_it_was(
     stage: Stage, is_new: bool
 ) -> None:
     due(stage, q=5000)
-    stage.send(reads.maintain_from(KEYS, ["q", "new"], stage.now_ms() - 1, is_new=is_new))
+    stage.send(queries.maintain_from(KEYS, ["q", "new"], stage.now_ms() - 1, is_new=is_new))
     assert taken(stage).names == (["new"] if is_new else ["new", "q"])
 
 

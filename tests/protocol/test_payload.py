@@ -15,9 +15,8 @@ from hypothesis import strategies as st
 from stage import payload
 
 from minirq.exceptions import DeserializationError
-from minirq.protocol.options import JobOptions
-from minirq.protocol.payload import Payload, decode, id_of
-from minirq.protocol.scripts import _piece
+from minirq.protocol.commands import _piece
+from minirq.protocol.payload import JobOptions, Payload, decode, id_of
 from minirq.retry import Retry
 
 ID_OF = f"""

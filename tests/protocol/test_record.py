@@ -9,10 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stage import Stage
 
-from minirq.protocol import failure, reads
-from minirq.protocol.failure import Failure
-from minirq.protocol.record import read_record
-from minirq.protocol.states import JobStatus
+from minirq.protocol import queries, record
+from minirq.protocol.record import Failure, JobStatus, read_record
 
 
 def test_a_hash_without_a_status_is_no_record() -> None:
@@ -24,7 +22,7 @@ def test_a_job_that_has_run_is_read_from_redis(stage: Stage) -> None:
     stage.enqueue("x", fields={"func": "app.function"})
     stage.claim("a")
     stage.settle("a", "x", 1, blob=b"42")
-    record = stage.send(reads.record(stage.keys, "x"))
+    record = stage.send(queries.record(stage.keys, "x"))
     assert record.status is JobStatus.FINISHED
     assert record.has_ended
     assert (record.function, record.result, record.owner) == ("app.function", b"42", "a")
@@ -32,16 +30,16 @@ def test_a_job_that_has_run_is_read_from_redis(stage: Stage) -> None:
     assert record.created_at <= record.started_at <= record.ended_at
     assert record.enqueued_at == record.created_at
     assert record.created_at.tzinfo is UTC
-    assert stage.send(reads.record(stage.keys, "nobody")) is None
+    assert stage.send(queries.record(stage.keys, "nobody")) is None
 
 
 def test_a_delayed_job_has_not_been_enqueued_yet(stage: Stage) -> None:
     stage.enqueue("x", place="delay", ms=60_000)
-    record = stage.send(reads.record(stage.keys, "x"))
+    record = stage.send(queries.record(stage.keys, "x"))
     assert record.enqueued_at is None
     stage.make_due("x")
     stage.promote()
-    record = stage.send(reads.record(stage.keys, "x"))
+    record = stage.send(queries.record(stage.keys, "x"))
     assert record.enqueued_at >= record.created_at
 
 
@@ -82,7 +80,7 @@ def test_a_damaged_hash_is_readable(fields: dict[bytes, bytes]) -> None:
 
 def test_a_failure_comes_back_with_its_time() -> None:
     written = Failure("ValueError", "no", "Traceback", "worker", "timeout")
-    read = failure.decode(b"1000 " + written.encode())
+    read = record.decode(b"1000 " + written.encode())
     assert read.at == datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)
     assert (read.summary, read.traceback, read.worker, read.kind) == (
         "ValueError: no", "Traceback", "worker", "timeout",
@@ -98,11 +96,11 @@ def test_a_failure_comes_back_with_its_time() -> None:
     ids=range(6),
 )
 def test_an_unreadable_failure_does_not_hide_the_job(raw: bytes) -> None:
-    assert failure.decode(raw).exc_type == "Unreadable"
+    assert record.decode(raw).exc_type == "Unreadable"
 
 
 def test_long_texts_are_cut_in_the_middle() -> None:
-    cut = failure.decode(b"1 " + Failure("E", "m" * 5000, "h" + "t" * 50_000 + "e").encode())
+    cut = record.decode(b"1 " + Failure("E", "m" * 5000, "h" + "t" * 50_000 + "e").encode())
     assert len(cut.message) < 2100
     assert len(cut.traceback) < 17_000
     assert (cut.traceback[0], cut.traceback[-1]) == ("h", "e")

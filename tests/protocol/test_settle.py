@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from stage import ERROR, Stage, ids, payload, settlement
 
-from minirq.protocol.failure import Failure
-from minirq.protocol.operations import DELETED, FENCED, MISSED_TOO_LONG, SETTLED, SETTLED_BEFORE
+from minirq.protocol.commands import DELETED, FENCED, MISSED_TOO_LONG, SETTLED, SETTLED_BEFORE
+from minirq.protocol.record import Failure
 
 HOUR_MS = 3_600_000
 

@@ -6,19 +6,19 @@ import pytest
 import redis as redis_py
 
 from minirq import Queue
-from minirq.connection.sender import Sender
-from minirq.overview import overview
-from minirq.protocol import operations
+from minirq.client.store import Store
+from minirq.connection.client import Sender
+from minirq.inspect.overview import overview
+from minirq.protocol import commands
 from minirq.protocol.keys import Keys
-from minirq.store import Store
-from minirq.worker import evidence
-from minirq.worker.burials import Burial
-from minirq.worker.chores import Chores
+from minirq.worker import process
+from minirq.worker.maintenance import Maintenance
+from minirq.worker.recovery import DeadOwner
 from minirq.worker.settings import WorkerSettings
 
 
 def test_a_worker_that_has_just_come_is_not_taken_for_long_gone(redis: redis_py.Redis) -> None:
-    chores = Chores(redis, WorkerSettings())
+    chores = Maintenance(redis, WorkerSettings())
     assert chores.register("owner")
     chores.tick()
     [seen] = overview(Store(redis)).workers
@@ -29,7 +29,7 @@ def test_a_worker_that_has_just_come_is_not_taken_for_long_gone(redis: redis_py.
 def test_very_many_failed_jobs_are_said_once(redis: redis_py.Redis, caplog: pytest.LogCaptureFixture) -> None:
     failed = Keys().of("default").index("failed")
     redis.zadd(failed, {str(n): "+inf" for n in range(100_000)})
-    chores = Chores(redis, WorkerSettings())
+    chores = Maintenance(redis, WorkerSettings())
 
     def maintain() -> list[str]:
         caplog.clear()
@@ -54,10 +54,10 @@ def test_a_death_is_blamed_on_the_job_of_the_queue_that_ran_and_not_on_its_names
 ) -> None:
     a, b = (Queue(name, connection=redis).enqueue("jobs.add", 1, job_id="daily") for name in "ab")
     settings = WorkerSettings(queues=("a", "b"))
-    chores = Chores(redis, settings)
+    chores = Maintenance(redis, settings)
     assert chores.register("owner")
-    Sender(redis).send(operations.finish(settings.queue_keys, "owner", [], want=2))
-    chores.bury(Burial(("owner",), evidence.of_silence(), blamed=((1, "daily", 1),)))
+    Sender(redis).send(commands.finish(settings.queue_keys, "owner", [], want=2))
+    chores.bury(DeadOwner(("owner",), process.of_silence(), blamed=((1, "daily", 1),)))
     chores.tick()
     for job in (a, b):
         job.refresh()

@@ -11,25 +11,25 @@ import redis as redis_py
 from waits import until
 
 from minirq import Queue
-from minirq.connection.sender import Sender
-from minirq.protocol import operations, reads
+from minirq.connection.client import Sender
+from minirq.protocol import commands, queries
 from minirq.protocol.keys import Keys
 from minirq.worker import fleet
-from minirq.worker.chores import Chores
+from minirq.worker.maintenance import Maintenance
 from minirq.worker.settings import WorkerSettings
 
 KEYS = Keys()
 DAY_MS = 86_400_000
-Hire = Callable[..., Chores]
+Hire = Callable[..., Maintenance]
 
 
 @pytest.fixture
 def hire(redis: redis_py.Redis) -> Iterator[Hire]:
     """A worker without processes: its chores, tick by tick."""
-    hired: list[Chores] = []
+    hired: list[Maintenance] = []
 
-    def hire(*queues: str, **options: float) -> Chores:
-        chores = Chores(redis, WorkerSettings(queues=queues, **{"lease": 1.0, **options}))  # type: ignore[arg-type]
+    def hire(*queues: str, **options: float) -> Maintenance:
+        chores = Maintenance(redis, WorkerSettings(queues=queues, **{"lease": 1.0, **options}))  # type: ignore[arg-type]
         assert chores.register(f"owner-{len(hired)}")
         hired.append(chores)
         return chores
@@ -39,7 +39,7 @@ def hire(redis: redis_py.Redis) -> Iterator[Hire]:
         chores.close()
 
 
-def tick_until(condition: Callable[[], bool], *all_chores: Chores) -> None:
+def tick_until(condition: Callable[[], bool], *all_chores: Maintenance) -> None:
     def look() -> bool:
         for chores in all_chores:
             chores.tick()
@@ -49,7 +49,7 @@ def tick_until(condition: Callable[[], bool], *all_chores: Chores) -> None:
 
 
 def now_ms(redis: redis_py.Redis) -> int:
-    return Sender(redis).send(reads.server_time())
+    return Sender(redis).send(queries.server_time())
 
 
 def make_due(redis: redis_py.Redis, name: str) -> None:
@@ -67,8 +67,8 @@ def test_a_queue_whose_workers_are_gone_is_looked_after(redis: redis_py.Redis, h
     keys, sender = KEYS.of("left"), Sender(redis)
     left = Queue("left", connection=redis)
     held, delayed = left.enqueue(jobs.nothing), left.enqueue_in(3600, jobs.nothing)
-    sender.send(operations.beat([keys], [], lease=0.1, worker="gone", new=["dead"]))
-    sender.send(operations.finish([keys], "dead", [], want=1))
+    sender.send(commands.beat([keys], [], lease=0.1, worker="gone", new=["dead"]))
+    sender.send(commands.finish([keys], "dead", [], want=1))
     redis.zadd(keys.index("scheduled"), {delayed.id: 1})
     tick_until(lambda: left.count == 2, hire("other"))
     assert {held.get_status(), delayed.get_status()} == {"queued"}
@@ -143,7 +143,7 @@ def test_a_new_name_is_looked_after(redis: redis_py.Redis, hire: Hire) -> None:
     assert redis.zscore(KEYS.served, "new") > now_ms(redis) - 60_000
 
 
-def names_are_read(redis: redis_py.Redis, chores: Chores) -> None:
+def names_are_read(redis: redis_py.Redis, chores: Maintenance) -> None:
     """Have the list of names read once."""
     redis.zadd(KEYS.maintenance, {fleet._LIST: 1})
     chores._fleet._next_take = 0.0
@@ -189,7 +189,7 @@ def test_a_producer_puts_the_name_back_within_a_minute(
     queue.enqueue(jobs.nothing)
     assert not redis.exists(KEYS.queues)
     later = time.monotonic() + 61
-    monkeypatch.setattr("minirq.queue_steps.time.monotonic", lambda: later)
+    monkeypatch.setattr("minirq.client.queue.time.monotonic", lambda: later)
     queue.enqueue(jobs.nothing)
     assert redis.smembers(KEYS.queues) == {b"mail"}
 

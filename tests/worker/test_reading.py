@@ -9,12 +9,12 @@ from waits import until
 from worker.conftest import StartWorker
 
 from minirq import JobStatus, Queue
-from minirq.worker.board import Board
+from minirq.worker.scoreboard import Scoreboard
 
 #: a payload that is slow or deadly to read, as nobody knows one any more
 HOSTILE_READER = """
 import os, signal, time
-from minirq.worker import executor, loop
+from minirq.worker import concurrent, executor, runner
 
 decode = executor.payload.decode
 
@@ -26,12 +26,7 @@ class Reader:
         {what}
 
 executor.payload = Reader
-loop.JOB_TIMEOUT = 0.3
-try:
-    from minirq.worker import crew
-    crew.JOB_TIMEOUT = 0.3
-except ImportError:
-    pass
+runner.JOB_TIMEOUT = concurrent.JOB_TIMEOUT = 0.3
 """
 
 
@@ -60,7 +55,7 @@ def test_a_payload_that_kills_its_reader_is_blamed(
 
 
 def test_a_job_that_was_read_and_has_not_begun_is_not_blamed() -> None:
-    board = Board(2)
+    board = Scoreboard(2)
     board.start("a", 1, 0, 10.0, 20.0, number=1)
     board.hold(1)
     assert (board.running(), board.latest(), board.next_deadline) == ([], [], float("inf"))

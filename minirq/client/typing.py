@@ -1,0 +1,64 @@
+"""The types of `enqueue`: for type checkers only, nothing here runs.
+
+A call without minirq's keywords is checked against the function's own signature, and its job carries
+the type of the result. With one of the keywords that check is not expressible (a ParamSpec admits no
+keywords beside its own), so the call is taken as it stands and its result is Any. Each keyword needs a
+signature that requires it: one that made them all optional would also admit every wrong call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
+
+if TYPE_CHECKING:
+    from minirq.job import Job
+    from minirq.protocol.submission import Duration, Function, OnWorkerLost
+    from minirq.retry import Retry
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Enqueue(Protocol):
+    """`Queue.enqueue`."""
+
+    @overload
+    def __call__(self, f: Function, *args: Any, job_timeout: Duration, **kwargs: Any) -> Job[Any]: ...
+    @overload
+    def __call__(self, f: Function, *args: Any, result_ttl: Duration, **kwargs: Any) -> Job[Any]: ...
+    @overload
+    def __call__(self, f: Function, *args: Any, ttl: Duration | None, **kwargs: Any) -> Job[Any]: ...
+    @overload
+    def __call__(self, f: Function, *args: Any, failure_ttl: Duration, **kwargs: Any) -> Job[Any]: ...
+    @overload
+    def __call__(self, f: Function, *args: Any, description: str | None, **kwargs: Any) -> Job[Any]: ...
+    @overload
+    def __call__(self, f: Function, *args: Any, job_id: str | None, **kwargs: Any) -> Job[Any]: ...
+    @overload
+    def __call__(self, f: Function, *args: Any, at_front: bool, **kwargs: Any) -> Job[Any]: ...
+    @overload
+    def __call__(
+        self, f: Function, *args: Any, meta: Mapping[str, Any] | None, **kwargs: Any
+    ) -> Job[Any]: ...
+    @overload
+    def __call__(self, f: Function, *args: Any, retry: Retry | None, **kwargs: Any) -> Job[Any]: ...
+    @overload
+    def __call__(
+        self, f: Function, *args: Any, on_worker_lost: OnWorkerLost | None, **kwargs: Any
+    ) -> Job[Any]: ...
+    @overload
+    def __call__(
+        self, f: Function, *, args: Sequence[Any], kwargs: Mapping[str, Any] = ..., **options: Any
+    ) -> Job[Any]: ...
+    @overload
+    def __call__(self, f: Function, *, kwargs: Mapping[str, Any], **options: Any) -> Job[Any]: ...
+    @overload
+    def __call__(
+        self, f: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs
+    ) -> Job[T]: ...
+    @overload
+    def __call__(self, f: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Job[T]: ...
+    @overload
+    def __call__(self, f: str, *args: Any, **kwargs: Any) -> Job[Any]: ...
