@@ -167,16 +167,18 @@ def no_promoter(keys: QueueKeys) -> Call[int]:
 
 
 def scan_owners(keys: Keys, cursor: int, count: int) -> Call[tuple[int, list[tuple[str, str]]]]:
-    """A step through all keys: the next cursor (0 at the end), and (queue, owner) of processing lists met."""
-    pattern = keys.of("*").processing("*")
-    args = ("SCAN", cursor, "MATCH", pattern, "COUNT", count)
-    return Call(args, lambda reply: (int(reply[0]), _owners_in(keys, _texts(reply[1]))))
+    """A step through all keys: the next cursor (0 at the end), and (queue, owner) of processing lists.
 
+    The one search for lists that no index of owners may name any more: for workers and for people.
+    """
+    _, middle = keys.of("*").processing("").split("*")
 
-def _owners_in(keys: Keys, names: list[str]) -> list[tuple[str, str]]:
-    start, middle = keys.of("*").processing("").split("*")
-    parts = [name.removeprefix(start).partition(middle) for name in names if name.startswith(start)]
-    return [(queue, owner) for queue, _, owner in parts if owner]
+    def read(reply: Any) -> tuple[int, list[tuple[str, str]]]:
+        # by its prefix, not by the pattern: the namespace may contain what MATCH takes for one
+        places = filter(None, map(keys.held_by, _texts(reply[1])))
+        return int(reply[0]), [(queue, owner) for queue, owner in places if owner and can_be_key(queue)]
+
+    return Call(("SCAN", cursor, "MATCH", f"*{middle}*", "COUNT", count), read)
 
 
 def list_owner(keys: QueueKeys, owner: str, end_ms: int) -> Call[int]:
