@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "minirq"
 
 # From the ground up; a new part of the package gets its floor here
 FLOORS = [
-    {"exceptions", "retry", "current", "durations", "text", "ownership"},
+    {"exceptions", "retry", "current", "durations", "text", "ownership", "backoff"},
     {"embedded"},
     {"protocol"},
     {"connection"},

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from redis import exceptions as theirs
 from redis.exceptions import BusyLoadingError, RedisError, ResponseError
 
+from minirq.backoff import Backoff
 from minirq.connection.connect import safe_url
 from minirq.exceptions import (
     AccessDenied,
@@ -132,7 +133,6 @@ def server_says(client: redis.Redis, what: str) -> Iterator[None]:
 
 #: for how long a call is sent again, seconds: a failover is waited out, a server that never was there is not
 PATIENCE, PATIENCE_AT_FIRST = 10.0, 3.0
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 
 _NOTHING_SENT = "Nothing was sent."
 #: longest that one attempt is under way: the timeout of a socket, seconds
@@ -169,7 +169,7 @@ class Persistence:
         self._patience = patience
         self._known_for = known_for - _ATTEMPT
         self._may_have_acted = False
-        self._pause = _FIRST_PAUSE
+        self._backoff = Backoff()
 
     def pause_after(self, error: RedisError | OSError) -> float:
         """Return the seconds after which to try again; or raise the error, said in ours."""
@@ -183,11 +183,10 @@ class Persistence:
             self._may_have_acted = True
         if self._may_have_acted:
             patience = min(patience, self._known_for)
-        if not is_passing(error) or time.monotonic() + self._pause >= self._began + patience:
+        pause = self._backoff.failed()
+        if not is_passing(error) or time.monotonic() + pause >= self._began + patience:
             said = translate(error, self._what, safe_url(self._client))
             if isinstance(said, ServerUnavailable):
                 said.may_have_acted, said._began = self._may_have_acted, self._began
             raise said from error
-        pause = self._pause
-        self._pause = min(self._pause * 2, _LONGEST_PAUSE)
         return pause

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any
 
+from minirq.backoff import Backoff
 from minirq.durations import parse_duration
 from minirq.protocol import commands, queries
 from minirq.protocol.commands import Call
@@ -26,8 +27,6 @@ from minirq.text import safe_text, shell_word
 LOOK_EVERY = 5.0
 #: jobs that are asked about in one round trip
 _CHUNK = 100
-#: between attempts while the server is away, seconds
-_PAUSE = 0.2
 
 #: where a job is: the name of its queue, and its id
 Place = tuple[str, str]
@@ -89,6 +88,7 @@ class Waiter:
         """
         mail: list[Place] = []
         next_look = self._now()
+        backoff = Backoff()
         while self._pending:
             if self._now() >= min(next_look, self._deadline):
                 mail, next_look = list(self._pending), self._now() + LOOK_EVERY
@@ -100,10 +100,11 @@ class Waiter:
                 if left <= 0:
                     raise TimeoutError((yield from self._complaint(is_away=not was_answered)))
                 if was_answered:
+                    backoff.succeeded()
                     mail = yield from self._mail(left)
                 else:
                     mail, next_look = [], self._now()
-                    yield Pause(min(_PAUSE, left))
+                    yield Pause(min(backoff.failed(), left))
 
     def leaving(self) -> Iterator[list[Call[Any]]]:
         """What takes the waiter off all jobs and removes its mailboxes: lists of calls."""

@@ -1,6 +1,4 @@
-"""Patience with a server that is away: waits longer each time, with jitter, and says it once.
-
-The link: the only part of a worker that talks to Redis about jobs. One link, one owner.
+"""The link: the only part of a worker that talks to Redis about jobs. One link, one owner.
 
 It never gives up on a server that is away, and what it sends again acts once. A reply of the blocking
 wait is not trusted: the claim that follows every wait finds what BLMOVE brought, also what it brought
@@ -10,7 +8,6 @@ to a connection that was cut.
 from __future__ import annotations
 
 import logging
-import random
 import socket
 import threading
 import time
@@ -19,6 +16,7 @@ from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, TypeVar
 
+from minirq.backoff import Backoff
 from minirq.connection.client import Sender
 from minirq.connection.connect import derive, open_sockets
 from minirq.exceptions import MinirqError, QueueFull, ServerFault, ServerUnavailable
@@ -37,50 +35,41 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# work is to go on within 2 s after the server is back
-FIRST, LONGEST = 0.05, 1.5
 
+class Outage:
+    """Logs once that Redis is unreachable, and that it is back. With `is_quiet` somebody else does.
 
-class Backoff:
-    """Counts failures in a row. With `is_quiet` somebody else says it.
-
-    It ends `limit` seconds after the first failure, if the server is still unreachable.
+    After `limit` seconds it raises ServerUnavailable.
     """
 
     def __init__(self, *, is_quiet: bool = False, limit: float = inf) -> None:
         self._level = logging.DEBUG if is_quiet else logging.WARNING
-        self._since: float | None = None
-        self._is_fault_said = False
-        self._pause = FIRST
+        self._backoff = Backoff()
+        self._is_fault_logged = False
         self._limit = limit
-
-    @property
-    def is_tried(self) -> bool:
-        """Whether the last attempt failed."""
-        return self._since is not None
 
     def failed(self, error: MinirqError) -> float:
         """Note a failure; return the seconds until the next attempt. At the limit, raise it."""
-        if self._since is None:
-            self._since = time.monotonic()
-            if not isinstance(error, ServerFault):
-                logger.log(self._level, "%s; waiting for it", error)
-        if isinstance(error, ServerFault) and not self._is_fault_said:  # only who sent this call hears of it
-            self._is_fault_said = True
-            logger.error("%s; it is sent again until that is mended", error)
-        if time.monotonic() - self._since >= self._limit and isinstance(error, ServerUnavailable):
+        lasted = self._backoff.lasted
+        if isinstance(error, ServerFault):
+            if not self._is_fault_logged:  # only who sent this call knows of it
+                self._is_fault_logged = True
+                logger.error("%s; it is sent again until that is mended", error)
+        elif lasted is None:
+            logger.log(self._level, "%s; waiting for it", error)
+        if (lasted or 0) >= self._limit and isinstance(error, ServerUnavailable):
             raise ServerUnavailable(f"{error}; a burst waits for {self._limit:g} s") from error
-        pause = self._pause
-        self._pause = min(self._pause * 2, LONGEST)
-        return pause * random.uniform(0.5, 1.0)
+        return self._backoff.failed()
 
-    def succeeded(self) -> None:
-        """Note that it works, again or still."""
-        if self._since is not None:
-            logger.log(self._level, "Redis is back after %.1f s", time.monotonic() - self._since)
-            self._since = None
-            self._is_fault_said = False
-            self._pause = FIRST
+    def succeeded(self) -> bool:
+        """Note that it works; return whether that ends an outage."""
+        lasted = self._backoff.lasted
+        if lasted is None:
+            return False
+        logger.log(self._level, "Redis is back after %.1f s", lasted)
+        self._is_fault_logged = False
+        self._backoff.succeeded()
+        return True
 
 
 T = TypeVar("T")
@@ -124,9 +113,9 @@ class Link:
         self._queues = settings.queue_keys
         self._sender = Sender(derive(client, socket_timeout=REPLY_TIMEOUT), patience=0)
         self._blocking = Sender(derive(client, socket_timeout=settings.block + 2), patience=0)
-        self._patience = Backoff(is_quiet=is_quiet, limit=limit)
+        self._outage = Outage(is_quiet=is_quiet, limit=limit)
         # of its own: a claim may succeed while every wait fails
-        self._wait_patience = Backoff(is_quiet=is_quiet, limit=limit)
+        self._wait_outage = Outage(is_quiet=is_quiet, limit=limit)
         #: in a burst, by queue: ids that were parked for a worker that knows their function
         self._given_back: dict[int, list[str]] = {}
         #: held around every call: who decides from shared state what to send holds it from there on
@@ -202,10 +191,10 @@ class Link:
             has_come = self._blocking.send(call)
         except (ServerUnavailable, ServerFault, QueueFull) as error:
             self._board.wait_ends(self._settings.linger)
-            time.sleep(self._wait_patience.failed(error))
+            time.sleep(self._wait_outage.failed(error))
             return False
         self._board.wait_ends()
-        self._wait_patience.succeeded()
+        self._wait_outage.succeeded()
         return has_come
 
     def _persist(self, call: Call[T]) -> T:
@@ -215,9 +204,8 @@ class Link:
                 reply = self._sender.send(call)
             except (ServerUnavailable, ServerFault) as error:
                 self._board.set_failing(isinstance(error, ServerFault))
-                time.sleep(self._patience.failed(error))
+                time.sleep(self._outage.failed(error))
             else:
-                if self._patience.is_tried:
+                if self._outage.succeeded():
                     self._board.set_failing(False)
-                    self._patience.succeeded()
                 return reply

@@ -28,7 +28,7 @@ from minirq.worker import process
 from minirq.worker.cancellation import StopRequests, Subscription
 from minirq.worker.fleet import QUEUES_EVERY, Fleet
 from minirq.worker.job_log import log_set_aside
-from minirq.worker.link import Backoff
+from minirq.worker.link import Outage
 from minirq.worker.recovery import DeadOwner, GivenUp, QueueCalls, Recovery, log_taken_back
 from minirq.worker.settings import WorkerSettings
 
@@ -108,7 +108,7 @@ class Maintenance:
         self._ears_client = derive(client, socket_timeout=REPLY_TIMEOUT)
         self._ears = Subscription(self._ears_client, self._keys.chores, self._keys.stops)
         self.stops = StopRequests(self._sender, settings)
-        self._patience = Backoff(limit=settings.patience)
+        self._outage = Outage(limit=settings.patience)
         self._owners: set[str] = set()
         self._new: set[str] = set()
         self._rounds = QueueCalls(self._sender)
@@ -204,9 +204,9 @@ class Maintenance:
             self._steady_since = None
             self._held_since = {}
             self._ears.close()
-            self._retry_at = time.monotonic() + self._patience.failed(error)
+            self._retry_at = time.monotonic() + self._outage.failed(error)
             return False
-        self._patience.succeeded()
+        self._outage.succeeded()
         return True
 
     def _all_due(self, lost: set[str]) -> None:

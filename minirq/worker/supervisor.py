@@ -22,6 +22,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from minirq.backoff import Backoff
 from minirq.connection.connect import open_sockets
 from minirq.exceptions import AccessDenied, MinirqError
 from minirq.protocol.commands import Claimed, Settlement, StopRequest
@@ -151,7 +152,6 @@ class Judge:
 
 #: a child that ends sooner than this without having run anything is started again after a pause, seconds
 _QUICK_DEATH = 1.0
-_LONGEST_PAUSE = 5.0
 #: ends of a child that it has given its reason for
 _SAID = (EXIT_DRAINED, EXIT_RECYCLED, EXIT_LOST, EXIT_HOPELESS, EXIT_UNFIT)
 #: without a descriptor for a child's death it is looked at this often, seconds
@@ -180,7 +180,8 @@ class Supervisor:
         self._stopping_since = 0.0
         self._is_drained = False
         self._is_hopeless = False
-        self._start_at = self._pause = self._last_death = 0.0
+        self._start_at = self._last_death = 0.0
+        self._backoff = Backoff(0.1, 5.0)
         self._done = self._failed = 0
 
     @property
@@ -447,7 +448,7 @@ class Supervisor:
         if not latest and not is_deliberate and is_unexplained:
             self._hold_back(child)
         else:
-            self._pause = 0.0
+            self._backoff.succeeded()
         self._children.remove(child)
         if child.pidfd is not None:
             self._selector.unregister(child.pidfd)
@@ -474,8 +475,7 @@ class Supervisor:
     def _hold_back(self, child: Process) -> None:
         """Children that die by themselves, with no job in sight, are not started again in a hurry."""
         if time.monotonic() - child.started < _QUICK_DEATH:
-            self._pause = min(max(self._pause * 2, 0.1), _LONGEST_PAUSE)
-            self._start_at = time.monotonic() + self._pause
+            self._start_at = time.monotonic() + self._backoff.failed()
 
 
 def _shares(max_jobs: int | None, processes: int) -> list[int]:

@@ -13,7 +13,7 @@ from minirq.connection.connect import ServerInfo, check_server, connect, safe_ur
 from minirq.connection.errors import server_says
 from minirq.exceptions import InvalidOption, ServerUnavailable, UnsuitableServer
 from minirq.worker.interrupts import BaseDeathPenalty
-from minirq.worker.link import Backoff
+from minirq.worker.link import Outage
 from minirq.worker.logs import set_up_logs_unless_done
 from minirq.worker.settings import SAFE_SERIALIZERS, WorkerSettings
 from minirq.worker.simple import SimpleWork
@@ -125,7 +125,7 @@ class Worker:
         set_up_logs_unless_done(logging_level)
         client = connect(self._connection, self._config)
         _check_persistence(
-            client, _wait_for(client, Backoff(limit=settings.patience)), allow_eviction=self._allow_eviction
+            client, _wait_for(client, Outage(limit=settings.patience)), allow_eviction=self._allow_eviction
         )
         self._work = self._make(client, settings)
         self._work.run()
@@ -165,16 +165,16 @@ def _patterns(option: str, given: Sequence[str]) -> tuple[str, ...]:
     return tuple(given)
 
 
-def _wait_for(client: redis.Redis, patience: Backoff) -> ServerInfo:
+def _wait_for(client: redis.Redis, outage: Outage) -> ServerInfo:
     """Wait until Redis answers, and say what it is. Raises UnsuitableServer below 6.2."""
     while True:
         try:
             with server_says(client, "INFO"):
                 about = check_server(client)
-            patience.succeeded()
+            outage.succeeded()
             return about
         except ServerUnavailable as error:
-            time.sleep(patience.failed(error))
+            time.sleep(outage.failed(error))
 
 
 def _check_persistence(client: redis.Redis, about: ServerInfo, *, allow_eviction: bool) -> None:

@@ -31,13 +31,13 @@ sys.path[:0] = json.loads(sys.argv[1])
 logging.basicConfig(level="INFO", stream=sys.stderr, format="%(message)s")
 from minirq.connection import connect
 from minirq.worker import link, maintenance, worker
-from minirq.worker.link import Backoff
+from minirq.worker.link import Outage
 from minirq.worker.settings import WorkerSettings
 from minirq.worker.supervisor import Supervisor
 options = json.loads(sys.argv[2])
 link.REPLY_TIMEOUT = maintenance.REPLY_TIMEOUT = options.pop("reply_timeout")
 client = connect(options.pop("url"))
-worker._wait_for(client, Backoff())
+worker._wait_for(client, Outage())
 options["queues"] = tuple(options["queues"])
 settings = WorkerSettings(**options)
 """
