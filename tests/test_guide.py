@@ -30,7 +30,11 @@ from minirq.protocol.serializers import resolve_serializer
 
 GUIDE = Document("docs/guide.md")
 #: these go on until they are stopped; that they exist with their options is looked at elsewhere
-ENDLESS = ("minirq worker --reload", "minirq worker -p 4 mail default", "minirq worker -p 2 -c 200 mail")
+ENDLESS = (
+    "watchfiles 'minirq worker' .",
+    "minirq worker -p 4 mail default",
+    "minirq worker -p 2 -c 200 mail",
+)
 #: these stop a worker of that name
 STOPS = ("minirq stop web-1", "minirq stop web-1 --now")
 

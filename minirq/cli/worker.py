@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ import click
 from minirq.cli import VERSION
 from minirq.cli.options import CountType, DurationType, SizeType, complete_queues, config_options_in_full
 from minirq.cli.pidfile import pid_file
-from minirq.cli.reloader import reloading
 from minirq.connection import Config, connect, safe_url
 from minirq.exceptions import ConfigError, InvalidOption
 from minirq.protocol.serializers import resolve_serializer
@@ -27,7 +25,14 @@ from minirq.worker.logs import set_up_logs
 logger = logging.getLogger(__name__)
 
 #: what pyproject.toml cannot set: it would be the same for every worker, or is no setting
-_NOT_IN_PROJECT = ("help", "name", "namespace", "url", "file", "with_scheduler")
+_NOT_IN_PROJECT = ("help", "name", "namespace", "url", "file", "with_scheduler", "reload")
+
+
+def _refuse_reload(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value:
+        raise click.UsageError(
+            "--reload is gone: pip install watchfiles, and run  watchfiles 'minirq worker' ."
+        )
 
 
 @click.command()
@@ -95,10 +100,7 @@ _NOT_IN_PROJECT = ("help", "name", "namespace", "url", "file", "with_scheduler")
     "--pid", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
     help="Keep the process id in this file while it runs.",
 )  # fmt: skip
-@click.option(
-    "--reload", is_flag=True,
-    help="For development: replace the processes when a *.py below --path changes.",
-)  # fmt: skip
+@click.option("--reload", is_flag=True, hidden=True, expose_value=False, callback=_refuse_reload)
 @config_options_in_full
 @click.pass_context
 def worker(ctx: click.Context, config: Config, /, **_: Any) -> None:
@@ -122,7 +124,7 @@ def worker(ctx: click.Context, config: Config, /, **_: Any) -> None:
         logger.warning("%s: the worker has no such option, so it is ignored", ", ".join(unknown))
     _exit_when_told_to()
     paths = [str(Path(path).absolute()) for path in options["path"]]
-    with pid_file(options["pid"]), reloading(paths) if options["reload"] else nullcontext():
+    with pid_file(options["pid"]):
         _run(config, {**options, "path": paths})
 
 

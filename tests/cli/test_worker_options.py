@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import redis as redis_py
-from waits import is_gone, until
+from waits import until
 from workers import Run, StartWorker, minirq
 
 from minirq import Queue
@@ -228,64 +226,12 @@ def test_a_pid_file_that_cannot_be_written(tmp_path: Path) -> None:
 # --- sources ----------------------------------------------------------------------------------
 
 
-def helper_of(pid: int) -> int | None:
-    """The process id of a worker's reloader."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    lines = {child: Path(f"/proc/{child}/cmdline").read_bytes() for child in children}
-    return next((int(child) for child, line in lines.items() if b"reloader" in line), None)
-
-
-def test_changed_sources_are_run(queue: Queue, start_worker: StartWorker, folder: Path) -> None:
-    (folder / "changing.py").write_text("def version(): return 1\n")
-    worker = start_worker("--reload")
-    assert queue.enqueue("changing.version").wait(timeout=15) == 1
-    helper = until(lambda: helper_of(worker.process.pid))
-
-    def is_new() -> bool:
-        # written again: the helper may not watch yet
-        (folder / "changing.py").write_text("def version(): return 'the new one'\n")
-        (folder / "notes.txt").write_text("not a source")
-        return queue.enqueue("changing.version").wait(timeout=15) == "the new one"
-
-    until(is_new)
-    assert "replacing 1 process" in worker.log
-    worker.send_signal(signal.SIGTERM)
-    assert worker.wait() == 0
-    until(lambda: is_gone(helper))
-
-
-def test_the_helper_imports_nothing_from_the_working_directory(
-    start_worker: StartWorker, folder: Path
-) -> None:
-    (folder / "anyio.py").write_text("open('planted', 'w').close()\n")  # watchfiles imports it
-    (folder / "app").mkdir()
-    worker = start_worker("--reload", "--path", "app")
-    worker.wait_for_log("started")
-    helper = until(lambda: helper_of(worker.process.pid))
-    until(lambda: "watchfiles" in Path(f"/proc/{helper}/maps").read_text())
-    assert not (folder / "planted").exists()
-
-
-def test_the_helper_ends_with_a_worker_that_is_killed(start_worker: StartWorker) -> None:
-    worker = start_worker("--reload")
-    worker.wait_for_log("listens to")
-    helper = until(lambda: helper_of(worker.process.pid))
-    worker.kill()
-    until(lambda: is_gone(helper))
-
-
-def test_without_the_package_it_says_what_to_install(redis_url: str, folder: Path) -> None:
-    script = (
-        "import sys; sys.modules['watchfiles'] = None\n"
-        "import importlib.util, minirq.cli.reloader as r; r.find_spec = lambda name: None\n"
-        "from minirq.cli.main import main; sys.argv = ['minirq', 'worker', '--reload']; main()"
-    )
-    environ = {**os.environ, "MINIRQ_REDIS_URL": redis_url}
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, env=environ, cwd=folder
-    )
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "minirq: --reload needs the package watchfiles: pip install 'minirq[reload]'\n"
+@pytest.mark.parametrize("environ", [{}, {"MINIRQ_WORKER_RELOAD": "1"}])
+def test_reload_names_the_command_that_restarts_the_worker(run: Run, environ: dict[str, str]) -> None:
+    done = run("worker", *([] if environ else ["--reload"]), **environ)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].endswith("watchfiles 'minirq worker' .")
+    assert "--reload" not in run("worker", "--help").stdout
 
 
 # --- a settings file --------------------------------------------------------------------------
