@@ -176,14 +176,6 @@ def load_config(
     )
 
 
-def load_fault(environ: Mapping[str, str] = os.environ) -> tuple[str, Path | None] | None:
-    """Return what `worker/fault_points` is to do, and the file that marks it done. Only tests ask for it."""
-    if "MINIRQ_FAULT" not in environ:
-        return None
-    once = environ.get("MINIRQ_FAULT_ONCE")
-    return environ["MINIRQ_FAULT"], None if once is None else Path(once)
-
-
 def _argument(value: str | None, source: str, check: Callable[[str, str], T]) -> T | None:
     return None if value is None else check(value, source)
 

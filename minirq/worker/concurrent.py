@@ -47,7 +47,6 @@ from minirq.protocol.payload import Payload
 from minirq.text import safe_text
 from minirq.worker.cleanup import ProcessState
 from minirq.worker.executor import Executor, cancel_leftovers
-from minirq.worker.fault_points import fault
 from minirq.worker.fetcher import Fetcher
 from minirq.worker.interrupts import SIGNAL, STOP, TIMEOUT, BaseDeathPenalty, RunningJob, current_job
 from minirq.worker.job_log import JobLog
@@ -444,7 +443,6 @@ class ConcurrentRunner:
         current_job.set(run)
         running.set(self._running(run, task))
         run.atask = asyncio.current_task()
-        fault("started")
         if run.cause is None:
             outcome = await self._workbench.attend(run, task)
         else:  # it was interrupted before it began
@@ -482,7 +480,6 @@ class ConcurrentRunner:
         assert run.task is not None
         running.set(self._running(run, run.task))
         current_job.set(run)
-        fault("started")
         return self._workbench.run(run.task)
 
     def _let_others_go(self, function: str) -> None:
@@ -510,7 +507,6 @@ class ConcurrentRunner:
             self._board.end(
                 failed=not isinstance(outcome, (Finished, Interrupted, FunctionUnknown)), number=run.number
             )
-        fault("ended")
         if self._journal.is_told or not isinstance(outcome, Finished):
             self._journal.ended(run.claimed, run.function, outcome, time.monotonic() - run.started)
         self._last = run.function

@@ -32,7 +32,6 @@ from collections.abc import Callable, Iterable
 from queue import Empty, SimpleQueue
 
 from minirq.protocol.commands import Claim, Claimed, Settlement
-from minirq.worker.fault_points import fault
 from minirq.worker.job_log import JobLog
 from minirq.worker.link import Link
 from minirq.worker.outcome import Released, settlement
@@ -351,7 +350,6 @@ class Fetcher:
         self._is_lost = claim.state == "lost"
         self._is_dry = len(claim.jobs) < want and claim.state != "more"
         if claim.jobs:
-            fault("claimed")
             self._board.set_state(BUSY)
         if claim.state == "drain":
             self._draining = hands

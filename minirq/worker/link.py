@@ -24,7 +24,6 @@ from minirq.protocol import commands, queries
 from minirq.protocol.commands import Call, Claimed, Settled, Settlement
 from minirq.protocol.payload import Payload
 from minirq.protocol.submission import record_fields
-from minirq.worker.fault_points import fault
 from minirq.worker.job_log import log_set_aside
 from minirq.worker.scoreboard import Scoreboard
 from minirq.worker.settings import WorkerSettings
@@ -143,8 +142,6 @@ class Link:
             for settlement in settlements:
                 if settlement.verb == "miss":
                     self._given_back.setdefault(settlement.queue, []).append(settlement.id)
-        if settlements:
-            fault("settled")
         return settled
 
     def introduce(self, job: Claimed, envelope: Payload) -> None:
@@ -160,8 +157,7 @@ class Link:
             self._board.wait_begins()
         else:  # a bell moves no job
             call = queries.hear_bell(self._queues, self._settings.block)
-        if self._block(call):
-            fault("brought")
+        self._block(call)
 
     def wait_while_paused(self, seconds: float | None) -> None:
         """Wait for a paused queue: for its bell, or so long; never on the list itself."""
@@ -186,16 +182,15 @@ class Link:
         for sender in (self._sender, self._blocking):
             sender.client.close()
 
-    def _block(self, call: Call[bool]) -> bool:
+    def _block(self, call: Call[bool]) -> None:
         try:
-            has_come = self._blocking.send(call)
+            self._blocking.send(call)
         except (ServerUnavailable, ServerFault, QueueFull) as error:
             self._board.wait_ends(self._settings.linger)
             time.sleep(self._wait_outage.failed(error))
-            return False
-        self._board.wait_ends()
-        self._wait_outage.succeeded()
-        return has_come
+        else:
+            self._board.wait_ends()
+            self._wait_outage.succeeded()
 
     def _persist(self, call: Call[T]) -> T:
         while True:

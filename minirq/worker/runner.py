@@ -18,7 +18,6 @@ from minirq.protocol.defaults import JOB_TIMEOUT
 from minirq.protocol.payload import Payload
 from minirq.worker.cleanup import ProcessState
 from minirq.worker.executor import Executor
-from minirq.worker.fault_points import fault
 from minirq.worker.fetcher import BATCH_SECONDS, DRAINED, LOST, MOST, QUOTA, STOPPED, UNFIT, Batch, BatchSize
 from minirq.worker.interrupts import Guard
 from minirq.worker.job_log import JobLog
@@ -113,8 +112,6 @@ class SerialRunner:
             want = min(want, self._quota - self._ran)
         claim = self._batch.send(want=want)
         self._batch.add(claim.jobs)
-        if claim.jobs:
-            fault("claimed")
         return claim
 
     def _wait(self, claim: Claim) -> Claim:
@@ -182,7 +179,6 @@ class SerialRunner:
         # in a context of its own: what a job sets there ends with it
         outcome = copy_context().run(self._run_task, task) if isinstance(task, Task) else task
         self._board.end(failed=not isinstance(outcome, (Finished, Interrupted, FunctionUnknown)))
-        fault("ended")
         # before anything is sent or logged: the job may have closed what that goes over
         self._tidy(function, is_short)
         if self._journal.is_told or not isinstance(outcome, Finished):
@@ -204,7 +200,6 @@ class SerialRunner:
                 task.serializer.name,
             )
         )
-        fault("started")
         return self._run_job(task)
 
 

@@ -34,6 +34,8 @@ from minirq.worker import link, maintenance, worker
 from minirq.worker.link import Outage
 from minirq.worker.settings import WorkerSettings
 from minirq.worker.supervisor import Supervisor
+from faults import points
+points.install()
 options = json.loads(sys.argv[2])
 link.REPLY_TIMEOUT = maintenance.REPLY_TIMEOUT = options.pop("reply_timeout")
 client = connect(options.pop("url"))
