@@ -136,10 +136,9 @@ def test_derive_keeps_the_address_and_replaces_the_manners() -> None:
     assert options_of(given)["socket_timeout"] == 1
 
 
-@pytest.mark.parametrize("single", [False, True])
-def test_a_derived_client_waits_longer_than_the_given_ones_timeout(redis_url: str, single: bool) -> None:
+def test_a_derived_client_waits_longer_than_the_given_ones_timeout(redis_url: str) -> None:
     given = redis_py.Redis.from_url(redis_url, socket_timeout=0.1)
-    with derive(given, socket_timeout=2, single_connection_client=single) as client:
+    with derive(given, socket_timeout=2) as client:
         assert client.blpop(["nothing"], timeout=0.3) is None  # type: ignore[arg-type]
 
 

@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from minirq.client.store import BaseStore
 from minirq.connection.async_client import (
     AsyncSender,
-    client_of,
+    BlockingAsyncSender,
     close_connections,
-    connect_async,
-    derive_async,
     has_open_connections,
 )
-from minirq.connection.connect import configured_url
+from minirq.connection.connect import async_client_of, configured_url, connect_async, derive
 from minirq.durations import Duration
 from minirq.exceptions import InvalidOption
 from minirq.protocol.commands import Call
@@ -35,16 +33,16 @@ class Reach:
         self.loop = loop
         self.sender = AsyncSender(client, patience=patience)
         #: sends what blocks for up to LOOK_EVERY seconds, on connections of their own, once
-        self.blocking = AsyncSender(derive_async(client, socket_timeout=LOOK_EVERY + 2), patience=0)
+        self.blocking = BlockingAsyncSender(derive(client, socket_timeout=LOOK_EVERY + 2), patience=0)
 
     @property
     def is_closed(self) -> bool:
         """Whether nothing can be said any more."""
-        return self.sender.wire.is_closed
+        return self.sender.multiplexer.is_closed
 
     async def close(self, *, with_client: bool) -> None:
         """Let what is under way end, and close the connections; those of the client only if it is ours."""
-        await self.sender.wire.close()
+        await self.sender.multiplexer.close()
         await close_connections(self.blocking.client)
         if with_client:
             await close_connections(self.client)
@@ -69,7 +67,7 @@ class AsyncStore(BaseStore):
         super().__init__(connection is not None, namespace, serializer, patience)
         self._connection = connection
         self._is_clients = not isinstance(connection, str) and connection is not None
-        self._client = client_of(connection) if self._is_clients and connection is not None else None
+        self._client = async_client_of(connection) if self._is_clients and connection is not None else None
         self._is_fleeting = is_fleeting
         self._operations = 0
         self._reach: Reach | None = None
@@ -80,7 +78,7 @@ class AsyncStore(BaseStore):
         if self._reach is not None:
             return self._reach.client
         if self._client is None:
-            self._client = client_of(self._connection or configured_url(self.config))
+            self._client = async_client_of(self._connection or configured_url(self.config))
         return self._client
 
     async def reach(self) -> Reach:
@@ -138,7 +136,7 @@ class AsyncStore(BaseStore):
                 " give a URL, make client and queue in the loop, or close the client before its loop ends"
             )
         if isinstance(self._connection, str):
-            self._client = client_of(self._connection)
+            self._client = async_client_of(self._connection)
         else:
             self._client = await connect_async(self.config)
         return self._client

@@ -52,7 +52,7 @@ async def _answer(reach: Reach, request: Any) -> Any:
     try:
         match request:
             case BlockingPop(call):
-                return await reach.blocking.send_alone(call)
+                return await reach.blocking.send(call)
             case Glance(calls):
                 with suppress(MinirqError):
                     return await reach.sender.send_all(calls)

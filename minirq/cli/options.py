@@ -18,7 +18,7 @@ import click
 from minirq.client.store import Store
 from minirq.connection import Config, check_server, connect, derive, load_config, server_status
 from minirq.connection.client import Sender
-from minirq.connection.errors import server_says
+from minirq.connection.errors import translated_errors
 from minirq.durations import parse_duration, parse_size
 from minirq.exceptions import EmbeddedServerError, InvalidOption, MinirqError, TimeoutFormatError
 from minirq.protocol import queries
@@ -41,7 +41,7 @@ def open_store(config: Config, *, starts_server: bool = True) -> Store:
             " start it with `minirq server start`, or set MINIRQ_REDIS_URL"
         )
     client = connect(config=config)
-    with server_says(client, "INFO"):
+    with translated_errors(client, "INFO"):
         check_server(client)
     return Store(client, config.namespace)
 

@@ -1,20 +1,12 @@
-"""Packing: commands as the bytes that go to Redis. A client's own packing takes several times as long.
+"""How a call gets to Redis and its reply back: once if all goes well, again if that may help.
 
-An exchange: which commands are said for calls, and how their replies are told apart. Does no I/O.
+Every call acts once however often it is sent, so a lost reply is answered by sending again. An `Exchange` is
+that story without I/O: a generator that yields commands to send, or seconds to wait, and gets the replies,
+in which the server's errors are values. `Sender` here and `AsyncSender` in `async_client` drive it.
 
-A generator yields lists of commands and is sent the lists of replies, in which the server's errors stand
-as values. Whoever has a connection drives it, blocking or asyncio.
-
-A lender: hands out the connections of a pool, and keeps one at hand.
-
-A pool looks at a connection and keeps books each time one is taken or given back, which takes about as long
-as packing what is to be said. Kept is one connection at most, of pools that have plenty and outside TLS; it
-is looked at too before it is used again.
-
-Sends calls over a blocking redis-py client, and repeats what may be repeated.
-
-Every call acts once however often it is sent, so a lost reply is answered by sending again. What is
-never sent from here: blocking commands, which have connections of their own.
+Two things make a call cheap. Commands are packed here: redis-py's packing takes several times as long. And
+`KeptConnection` keeps one connection out of the pool, which looks at a connection and keeps books each
+time that one is taken or given back: that takes about as long as packing a command.
 """
 
 from __future__ import annotations
@@ -27,21 +19,26 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import suppress
 from functools import cache
 from inspect import Parameter, signature
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import redis
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
-from minirq.connection.connect import safe_url
-from minirq.connection.errors import Persistence, is_passing, note_connection, nothing_sent, translate
+from minirq.connection.connect import Client, safe_url
+from minirq.connection.errors import Attempts, connecting, is_passing, translate
 from minirq.exceptions import MinirqError, QueueFull, ServerFault
-from minirq.protocol.commands import MISREAD, Argument, Call, Hint, Script
+from minirq.protocol.commands import MISREAD, Argument, Call, Hint
 
 if TYPE_CHECKING:
     from minirq.connection.connect import AnyClient
 
+T = TypeVar("T")
+R = TypeVar("R")
+Commands = Sequence[Sequence[Argument]]
+Exchange = Generator[Commands | float, list[Any], T]
 
-def encode_command(commands: Iterable[Sequence[Argument]]) -> bytes:
+
+def encode_commands(commands: Iterable[Sequence[Argument]]) -> bytes:
     """Return the bytes of commands. Raises TypeError for an argument that is none."""
     parts: list[bytes] = []
     for command in commands:
@@ -62,64 +59,94 @@ def _number(argument: object) -> bytes:
     raise TypeError(f"an argument of a command is text, bytes or a number, not {type(argument).__name__}")
 
 
-T = TypeVar("T")
-Exchange = Generator[list[tuple[Argument, ...]], list[Any], T]
-
-
-def one_result(call: Call[T], reply: Any = None) -> Exchange[T]:
-    """Say one call; what its reader makes of the reply, or the server's error.
-
-    With an error that was the `reply`, it has been said before.
-    """
+def _one_result(call: Call[T], reply: Any = None) -> Exchange[T]:
+    """Send one call; return its result or raise its error. An error as `reply` is the first answer."""
     if not isinstance(reply, Exception):
         [reply] = yield [call.command]
-    if isinstance(reply, NoScriptError) and call.script is not None:
-        reply = yield from _loaded(call, call.script)
+    reply = yield from _loaded(call, reply)
     if isinstance(reply, Exception):
         raise reply
     return call.result(reply)
 
 
-def all_results(calls: Sequence[Call[T]], client: AnyClient) -> Exchange[list[T]]:
-    """Say several calls; all results, or the first error, in which the call that it answers is named."""
+def _all_results(calls: Sequence[Call[T]], client: AnyClient) -> Exchange[list[T]]:
+    """Send several calls; return all results, or raise the first error, which names its call."""
     results: list[Any] = []
-    for call, reply in zip(calls, (yield from _replies(calls)), strict=True):
-        if isinstance(reply, RedisError) and isinstance(call, Hint):
-            results.append(translate(reply, call.name, safe_url(client)))
-            continue
-        if isinstance(reply, RedisError) and not is_passing(reply):
-            raise translate(reply, call.name, safe_url(client)) from reply
-        if isinstance(reply, Exception):
+    for call, reply in (yield from _replies(calls)):
+        if isinstance(reply, RedisError) and (isinstance(call, Hint) or not is_passing(reply)):
+            error = translate(reply, call.name, safe_url(client))
+            if not isinstance(call, Hint):
+                raise error from reply
+            results.append(error)
+        elif isinstance(reply, Exception):
             raise reply
-        results.append(call.result(reply))
-    return results
-
-
-def each_result(calls: Sequence[Call[T]], client: AnyClient) -> Exchange[list[T | ServerFault | QueueFull]]:
-    """Say several calls; an error that the server answers one with is its result, if it is one of these."""
-    results: list[T | ServerFault | QueueFull] = []
-    for call, reply in zip(calls, (yield from _replies(calls)), strict=True):
-        if isinstance(reply, RedisError):
-            said = translate(reply, call.name, safe_url(client))
-            if not isinstance(said, (ServerFault, QueueFull)):
-                raise reply
-            results.append(said)
         else:
             results.append(call.result(reply))
     return results
 
 
-def _replies(calls: Sequence[Call[Any]]) -> Exchange[list[Any]]:
+def _each_result(calls: Sequence[Call[T]], client: AnyClient) -> Exchange[list[T | ServerFault | QueueFull]]:
+    """Send several calls; a server's error of these two types is the result of its call."""
+    results: list[T | ServerFault | QueueFull] = []
+    for call, reply in (yield from _replies(calls)):
+        if isinstance(reply, RedisError):
+            error = translate(reply, call.name, safe_url(client))
+            if not isinstance(error, (ServerFault, QueueFull)):
+                raise reply
+            results.append(error)
+        else:
+            results.append(call.result(reply))
+    return results
+
+
+def _replies(calls: Sequence[Call[T]]) -> Exchange[list[tuple[Call[T], Any]]]:
     replies = yield [call.command for call in calls]
-    for i, call in enumerate(calls):
-        if isinstance(replies[i], NoScriptError) and call.script is not None:
-            replies[i] = yield from _loaded(call, call.script)
-    return replies
+    pairs = []
+    for call, reply in zip(calls, replies, strict=True):
+        pairs.append((call, (yield from _loaded(call, reply))))
+    return pairs
 
 
-def _loaded(call: Call[Any], script: Script) -> Exchange[Any]:
-    [loaded, reply] = yield [("SCRIPT", "LOAD", script.text), call.command]
+def _loaded(call: Call[Any], reply: Any) -> Exchange[Any]:
+    """Return the reply; of a call whose script the server does not know, the one after loading it."""
+    if call.script is None or not isinstance(reply, NoScriptError):
+        return reply
+    [loaded, reply] = yield [("SCRIPT", "LOAD", call.script.text), call.command]
     return loaded if isinstance(reply, NoScriptError) and isinstance(loaded, Exception) else reply
+
+
+class BaseSender(Generic[Client]):
+    """What both senders have in common. They give up a call after `patience` seconds without a server."""
+
+    def __init__(self, client: Client, *, patience: float | None = None) -> None:
+        self.client: Client = client
+        self.patience = patience
+
+    def _send_again(self, call: Call[T], began: float, reply: Exception) -> Exchange[T]:
+        """Go on after a first attempt that ended with this error."""
+        return self._persist(call, began, lambda: _one_result(call), _one_result(call, reply))
+
+    def _send_all(self, calls: Sequence[Call[T]]) -> Exchange[list[T]]:
+        return self._persist(calls[0], time.monotonic(), lambda: _all_results(calls, self.client))
+
+    def _send_each(self, calls: Sequence[Call[T]]) -> Exchange[list[T | ServerFault | QueueFull]]:
+        return self._persist(calls[0], time.monotonic(), lambda: _each_result(calls, self.client))
+
+    def _persist(
+        self,
+        call: Call[Any],
+        began: float,
+        attempt: Callable[[], Exchange[R]],
+        first: Exchange[R] | None = None,
+    ) -> Exchange[R]:
+        attempts = Attempts(self.client, call.name, began, self.patience, call.known_for)
+        exchange = first or attempt()
+        while True:
+            try:
+                return (yield from exchange)
+            except (RedisError, OSError) as error:
+                yield attempts.failed(error)
+            exchange = attempt()
 
 
 #: a pool with fewer connections may need each of them for somebody else
@@ -128,14 +155,17 @@ _PLENTY = 50
 
 @cache
 def purpose(pool: Any) -> tuple[str, ...]:
-    """What `get_connection` of this kind of pool, blocking or asyncio, has to be given."""
+    """Return what `get_connection` of this kind of pool, blocking or asyncio, has to be given."""
     # redis-py before 5.3 wants to know what a connection is for, and later ones warn about it
     is_wanted = signature(pool.get_connection).parameters["command_name"].default is Parameter.empty
     return ("EVALSHA",) if is_wanted else ()
 
 
 class KeptConnection:
-    """Lends connections of one pool. Thread-safe: a connection is lent to one at a time."""
+    """Takes connections out of a pool, and keeps one back. Thread-safe: each is used by one at a time.
+
+    It keeps none of a small pool and none with TLS, and looks at the kept one before it is used again.
+    """
 
     def __init__(self, pool: redis.ConnectionPool) -> None:
         self._pool = pool
@@ -145,7 +175,7 @@ class KeptConnection:
         self._kept: list[Any] = []
         self._pid = os.getpid()
 
-    def lend(self) -> Any:
+    def take(self) -> Any:
         """Return a connection. Raises redis-py's errors."""
         try:
             connection = self._kept.pop()
@@ -154,26 +184,24 @@ class KeptConnection:
         if self._pid != os.getpid():  # it belongs to the process that this one was forked from
             return self._open()
         if not _is_silent(connection):  # the server has closed it
-            self.take_back_after_fault(connection)
+            self.discard(connection)
             return self._open()
         return connection
 
     def _open(self) -> Any:
         self._pid = os.getpid()  # what is kept from here on is this process's
-        with nothing_sent():
-            connection = self._pool.get_connection(*self._purpose)
-        note_connection()
-        return connection
+        with connecting():
+            return self._pool.get_connection(*self._purpose)
 
-    def take_back(self, connection: Any) -> None:
-        """Take a connection back after an exchange that went well."""
+    def give_back(self, connection: Any) -> None:
+        """Take a connection back whose replies have all been read."""
         if self._may_keep and not self._kept and self._pid == os.getpid():
             self._kept.append(connection)
         else:
             self._pool.release(connection)
 
-    def take_back_after_fault(self, connection: Any) -> None:
-        """Take a connection back of which nobody knows what is still under way on it: it is cut."""
+    def discard(self, connection: Any) -> None:
+        """Take a connection back, and close it: nobody knows which replies are still to come."""
         connection.disconnect()
         self._pool.release(connection)
 
@@ -196,45 +224,43 @@ def _is_silent(connection: Any) -> bool:
     return not poll.poll(0)
 
 
-R = TypeVar("R")
-
-
-class Sender:
-    """Calls in, replies out. Thread-safe as far as the client is (redis-py's pools are)."""
+class Sender(BaseSender[redis.Redis]):
+    """Sends calls over a blocking client. Thread-safe as far as the client is (redis-py's pools are)."""
 
     def __init__(self, client: redis.Redis, *, patience: float | None = None) -> None:
-        self.client = client
-        self.patience = patience
-        self._lender = KeptConnection(client.connection_pool)
+        super().__init__(client, patience=patience)
+        self._connections = KeptConnection(client.connection_pool)
 
     def send(self, call: Call[T]) -> T:
         """Send one call and return what its reader makes of the reply.
 
-        Raises ServerUnavailable when the server stays away for `patience` seconds, AccessDenied,
+        Raises ServerUnavailable when the server stays unreachable for `patience` seconds, AccessDenied,
         or QueueFull.
         """
         began = time.monotonic()
         try:
-            return self._once(call)
-        except (RedisError, OSError) as error:  # seldom: what follows costs more than the first attempt
-            return self._persist(call, lambda: self._once(call), began, error)
+            [reply] = self._execute([call.command])
+        except (RedisError, OSError) as error:  # seldom: an exchange costs more than the first attempt
+            return self._drive(self._send_again(call, began, error))
+        if isinstance(reply, Exception):
+            return self._drive(self._send_again(call, began, reply))
+        try:  # as `call.result`, which costs a call more
+            return call.read(reply)
+        except MinirqError:
+            raise
+        except MISREAD as error:
+            raise call.misread(reply) from error
 
     def send_all(self, calls: Sequence[Call[T]]) -> list[T]:
         """Send several calls in one round trip; the replies in order. Raises as `send`."""
-        if not calls:
-            return []
-        began = time.monotonic()
-        return self._persist(calls[0], lambda: self._drive(all_results(calls, self.client)), began)
+        return self._drive(self._send_all(calls)) if calls else []
 
     def send_each(self, calls: Sequence[Call[T]]) -> list[T | ServerFault | QueueFull]:
-        """Send several calls in one round trip; an error that the server answers one with is its reply."""
-        if not calls:
-            return []
-        began = time.monotonic()
-        return self._persist(calls[0], lambda: self._drive(each_result(calls, self.client)), began)
+        """Send several calls in one round trip; an error with which the server answers one is its reply."""
+        return self._drive(self._send_each(calls)) if calls else []
 
     def run(self, steps: Generator[Any, Any, T]) -> T:
-        """Drive a procedure: send what it yields, hand it the replies, return what it returns."""
+        """Run a query: send the calls that it yields, hand it the replies, return what it returns."""
         try:
             request = next(steps)
             while True:
@@ -244,57 +270,38 @@ class Sender:
             result: T = end.value
             return result
 
-    def _speak(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
-        """Send commands in one go and return their replies, as they are on the wire; errors are replies too.
-
-        The connection is spoken to directly: a client's `execute_command` takes as long again.
-        """
-        connection = self._lender.lend()
-        try:
-            connection.send_packed_command([encode_command(commands)])
-            replies = [_reply_of(connection) for _ in commands]
-        except BaseException:
-            self._lender.take_back_after_fault(connection)
-            raise
-        self._lender.take_back(connection)
-        return replies
-
-    def _once(self, call: Call[T]) -> T:
-        [reply] = self._speak([call.command])
-        if isinstance(reply, Exception):  # seldom: an exchange costs more than looking first
-            return self._drive(one_result(call, reply))
-        try:  # as `call.result`, which costs a call more
-            return call.read(reply)
-        except MinirqError:
-            raise
-        except MISREAD as error:
-            raise call.misread(reply) from error
-
     def _drive(self, exchange: Exchange[R]) -> R:
         try:
-            commands = next(exchange)
+            step = next(exchange)
             while True:
-                commands = exchange.send(self._speak(commands))
+                if isinstance(step, float):
+                    time.sleep(step)
+                    step = next(exchange)
+                    continue
+                try:
+                    replies = self._execute(step)
+                except (RedisError, OSError) as error:
+                    step = exchange.throw(error)
+                else:
+                    step = exchange.send(replies)
         except StopIteration as end:
             result: R = end.value
             return result
 
-    def _persist(
-        self,
-        call: Call[Any],
-        attempt: Callable[[], R],
-        began: float,
-        error: RedisError | OSError | None = None,
-    ) -> R:
-        """Attempt it until it succeeds or the time is up; `error` is that of an attempt made before."""
-        persistence = Persistence(self.client, call.name, began, self.patience, call.known_for)
-        while True:
-            if error is not None:
-                time.sleep(persistence.pause_after(error))
-            try:
-                return attempt()
-            except (RedisError, OSError) as another:
-                error = another
+    def _execute(self, commands: Commands) -> list[Any]:
+        """Send commands in one go and return their replies, as the server sent them; errors are replies too.
+
+        A client's own `execute_command` takes as long again.
+        """
+        connection = self._connections.take()
+        try:
+            connection.send_packed_command([encode_commands(commands)])
+            replies = [_reply_of(connection) for _ in commands]
+        except BaseException:
+            self._connections.discard(connection)
+            raise
+        self._connections.give_back(connection)
+        return replies
 
 
 def _reply_of(connection: Any) -> Any:

@@ -7,6 +7,7 @@ made here sends once and has its timeouts stated. What to send again is decided 
 
 from __future__ import annotations
 
+import asyncio  # redis imports it by itself, and redis.asyncio too
 import socket
 import sys
 from collections.abc import Iterator
@@ -14,18 +15,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import redis
-import redis.asyncio  # no cost: redis imports it by itself
-from redis.asyncio.sentinel import SentinelConnectionPool as AsyncSentinelConnectionPool
+import redis.asyncio
+from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from redis.sentinel import SentinelConnectionPool
 
 from minirq.connection.config import Config, checked_url, load_config, shown_url
 from minirq.embedded.server import OLDEST_VERSION, ensure_server, product_in, version_in, version_tuple
 from minirq.exceptions import ConfigError, InvalidOption, UnsuitableServer
 
 if TYPE_CHECKING:
-    #: a client of either kind: most of what is said here is true of both
     AnyClient = redis.Redis | redis.asyncio.Redis
 
 Client = TypeVar("Client", redis.Redis, redis.asyncio.Redis)
@@ -64,34 +63,60 @@ def connect(connection: redis.Redis | str | None = None, config: Config | None =
 
     Nothing is sent yet, except that an embedded server is started where it does not run.
     """
+    if connection is None:
+        return _open(redis.Redis, configured_url(config or load_config()))
+    return _client_of(redis.Redis, connection)
+
+
+async def connect_async(config: Config) -> redis.asyncio.Redis:
+    """Return a client of the configured or the embedded server, which is started in a thread if need be."""
+    url = config.url if config.url is not None else await asyncio.to_thread(configured_url, config)
+    return _open(redis.asyncio.Redis, url)
+
+
+def async_client_of(connection: redis.asyncio.Redis | str) -> redis.asyncio.Redis:
+    """Return the given client, or one for the given URL. Nothing is opened yet."""
+    return _client_of(redis.asyncio.Redis, connection)
+
+
+def _client_of(kind: type[Client], connection: Client | str) -> Client:
     given: object = connection  # types are not checked at run time
+    if isinstance(given, kind):
+        return _checked(given)
+    if isinstance(given, str):
+        return _open(kind, checked_url(given, "connection"))
+    what = f"a {type(given).__module__}.{type(given).__qualname__}"
     match given:
         case redis.Redis():
-            return checked_client(given)
-        case str():
-            return _client_of(checked_url(given, "connection"))
-        case None:
-            return _client_of(configured_url(config or load_config()))
+            what = "a redis.Redis, which would block the event loop"
         case redis.asyncio.Redis():
-            raise InvalidOption(
-                "connection is a redis.asyncio.Redis, whose commands have to be awaited:"
-                " give a redis.Redis, or use minirq.aio.AsyncQueue and AsyncJob"
-            )
-    raise InvalidOption(f"connection is a {kind_of(given)}: give a redis.Redis, a URL, or nothing")
+            what = "a redis.asyncio.Redis, whose commands have to be awaited"
+    if kind is redis.Redis:
+        way_out = "give a redis.Redis, a URL, or nothing; or use minirq.aio.AsyncQueue and AsyncJob"
+    else:
+        way_out = "give a redis.asyncio.Redis, a URL, or nothing; or use minirq.Queue and minirq.Job"
+    raise InvalidOption(f"connection is {what}: {way_out}")
 
 
-def derive(
-    client: redis.Redis, *, socket_timeout: float | None, single_connection_client: bool = False
-) -> redis.Redis:
+def derive(client: Client, *, socket_timeout: float | None) -> Client:
     """Return a client of the same server with a pool of its own, which sends once and has this timeout.
 
-    A worker uses it for connections that block, so that they need not be tuned by the application.
-    With `single_connection_client` it connects at once, and must be used by one thread only.
+    What blocks goes over such a client, so that the application need not tune its own.
     """
-    pool = client.connection_pool
-    options = options_of_derived(client, socket_timeout) | {"retry": Retry(NoBackoff(), 0)}
-    if isinstance(pool, SentinelConnectionPool):
-        own_pool: redis.ConnectionPool = SentinelConnectionPool(
+    kind: Any = redis if isinstance(client, redis.Redis) else redis.asyncio
+    pool: Any = client.connection_pool
+    options = {name: value for name, value in pool.connection_kwargs.items() if name not in _OF_ONE_POOL}
+    options |= {
+        "retry": _no_retry(type(client)),
+        "retry_on_timeout": False,
+        "retry_on_error": [],
+        "socket_timeout": socket_timeout,
+        "health_check_interval": 0,
+        "protocol": 2,
+        "connection_class": pool.connection_class,
+    }
+    if hasattr(pool, "sentinel_manager"):
+        own_pool = kind.sentinel.SentinelConnectionPool(
             pool.service_name,
             pool.sentinel_manager,
             is_master=pool.is_master,
@@ -99,25 +124,10 @@ def derive(
             **options,
         )
     else:
-        own_pool = redis.ConnectionPool(**options)
-    own = redis.Redis(connection_pool=own_pool, single_connection_client=single_connection_client)
+        own_pool = kind.ConnectionPool(**options)
+    own: Client = kind.Redis(connection_pool=own_pool)
     own.auto_close_connection_pool = True  # a pool that was handed over is not closed with its client
     return own
-
-
-def options_of_derived(client: AnyClient, socket_timeout: float | None) -> dict[str, Any]:
-    """The options of a pool that leads where the client leads, without `retry`: asyncio has its own."""
-    pool = client.connection_pool
-    options = {name: value for name, value in pool.connection_kwargs.items() if name not in _OF_ONE_POOL}
-    options.update(
-        retry_on_timeout=False,
-        retry_on_error=[],
-        socket_timeout=socket_timeout,
-        health_check_interval=0,
-        protocol=2,
-        connection_class=pool.connection_class,
-    )
-    return options
 
 
 def open_sockets(client: redis.Redis) -> Iterator[socket.socket]:
@@ -154,7 +164,7 @@ def safe_url(connection: AnyClient | str) -> str:
     pool: Any = connection.connection_pool
     options = pool.connection_kwargs
     db = options.get("db") or 0
-    if isinstance(pool, (SentinelConnectionPool, AsyncSentinelConnectionPool)):
+    if hasattr(pool, "sentinel_manager"):
         return f"sentinel {pool.service_name}/{db}"
     secret = "***@" if options.get("password") else ""
     if options.get("path"):
@@ -185,10 +195,10 @@ def configured_url(config: Config) -> str:
     return server.url
 
 
-def open_url(kind: type[Client], url: str, retry: Any) -> Client:
-    """Make a client of this kind, with our manners. Raises ConfigError for options that redis-py refuses."""
+def _open(kind: type[Client], url: str) -> Client:
+    """Make a client of this kind. Raises ConfigError for options that redis-py refuses."""
     options: dict[str, Any] = {
-        "retry": retry,
+        "retry": _no_retry(kind),
         "socket_timeout": SOCKET_TIMEOUT,
         "socket_connect_timeout": CONNECT_TIMEOUT,
         "health_check_interval": 0,
@@ -206,23 +216,17 @@ def open_url(kind: type[Client], url: str, retry: Any) -> Client:
         raise ConfigError(
             f"{shown_url(url)!r} has an option that redis-py does not accept: {error}"
         ) from None
-    return checked_client(client)
+    return _checked(client)
 
 
-def checked_client(client: Client) -> Client:
-    """Return the client, or raise UnsuitableServer if its replies are text."""
+def _no_retry(kind: type[AnyClient]) -> Any:
+    return (Retry if issubclass(kind, redis.Redis) else AsyncRetry)(NoBackoff(), 0)
+
+
+def _checked(client: Client) -> Client:
     if client.connection_pool.connection_kwargs.get("decode_responses"):
         raise UnsuitableServer(
             f"the connection to {safe_url(client)} has decode_responses=True, and jobs are bytes, not text:"
             " give minirq a client of its own without it"
         )
     return client
-
-
-def kind_of(value: object) -> str:
-    """The full name of a value's type, for messages."""
-    return f"{type(value).__module__}.{type(value).__qualname__}"
-
-
-def _client_of(url: str) -> redis.Redis:
-    return open_url(redis.Redis, url, Retry(NoBackoff(), 0))

@@ -1,9 +1,7 @@
-"""What redis-py raises, told apart: what passes, what is fatal, and in which of our errors it is said.
+"""Which errors of redis-py pass by themselves, which of ours the others become, and whether to send again.
 
 `LOADING` and a lost connection pass; a wrong password does not; `OOM` refuses only what needs memory.
 Error texts as measured on Redis 6.2 and 7.0 with redis-py 5 to 8.
-
-Persistence: how long a call is sent again while its server comes and goes, and what is said in the end.
 """
 
 from __future__ import annotations
@@ -15,7 +13,6 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from redis import exceptions as theirs
-from redis.exceptions import BusyLoadingError, RedisError, ResponseError
 
 from minirq.backoff import Backoff
 from minirq.connection.connect import safe_url
@@ -34,79 +31,64 @@ if TYPE_CHECKING:
 
     from minirq.connection.connect import AnyClient
 
+#: for how long a call is sent again, seconds: a failover is waited out, a server that never was there is not
+PATIENCE, PATIENCE_AT_FIRST = 10.0, 3.0
 
+_REFUSED_LOGIN = (theirs.AuthenticationError, theirs.AuthorizationError)
 #: server errors by their first word that pass by themselves, or after a failover
 _PASSING = (
-    "BUSY",
-    "CLUSTERDOWN",
-    "LOADING",
-    "MASTERDOWN",
-    "MISCONF",
-    "NOREPLICAS",
-    "READONLY",
-    "TRYAGAIN",
-    "UNBLOCKED",
-)
+    "BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "READONLY",
+    "TRYAGAIN", "UNBLOCKED",
+)  # fmt: skip
+_PASSING_TYPES = (
+    theirs.ConnectionError, theirs.TimeoutError, OSError,
+    theirs.ReadOnlyError, theirs.ClusterDownError, theirs.TryAgainError,  # redis-py takes their codes off
+)  # fmt: skip
 _DENIED = ("NOAUTH", "NOPERM", "WRONGPASS")
-#: what is said of a command inside a script, without a code: 6.2, then 7.0
+#: what a script says of a command that the user may not run, without a code: 6.2, then 7.0
 _DENIED_INSIDE = ("The user executing the script", "ACL failure in script")
-
-
 #: how OpenSSL says that it does not trust a certificate; redis-py passes it on as a lost connection
 _NOT_TRUSTED = "CERTIFICATE_VERIFY_FAILED"
 
 
-def first_word(error: Exception) -> str:
-    """The error code of a server's answer: redis-py strips the codes that it knows, so ask the type first."""
-    return str(error).partition(" ")[0]
-
-
 def is_passing(error: Exception) -> bool:
     """Whether the same call may succeed later without anybody doing anything about it."""
-    if isinstance(error, (theirs.AuthenticationError, theirs.AuthorizationError, theirs.NoPermissionError)):
+    if isinstance(error, (*_REFUSED_LOGIN, theirs.NoPermissionError)) or _NOT_TRUSTED in str(error):
         return False
-    if _NOT_TRUSTED in str(error):
-        return False
-    if isinstance(error, (theirs.ConnectionError, theirs.TimeoutError, OSError)):
+    if isinstance(error, theirs.ResponseError) and (_code(error) in _PASSING or "BUSY" in str(error)[:20]):
         return True
-    # redis-py takes the codes of these off
-    if isinstance(error, (theirs.ReadOnlyError, theirs.ClusterDownError, theirs.TryAgainError)):
-        return True
-    if isinstance(error, theirs.ResponseError):
-        return first_word(error) in _PASSING or "BUSY" in str(error)[:20]
-    return False
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether the server refused because `maxmemory` is reached."""
-    return isinstance(error, theirs.OutOfMemoryError) or "OOM command not allowed" in str(error)
+    return isinstance(error, _PASSING_TYPES)
 
 
 def translate(error: Exception, what: str, where: str) -> MinirqError:
-    """Say a redis-py error in ours.
+    """Return the error of ours for one of redis-py.
 
     `what` names the call, `where` the server (without a password).
     """
-    if isinstance(error, (theirs.AuthenticationError, theirs.AuthorizationError)):
-        return AccessDenied(f"Redis at {where} refused the user or password: {error}")
-    if _NOT_TRUSTED in str(error):
-        return UnsuitableServer(
-            f"{where} shows a certificate that is not trusted: {_way_to_trust(str(error))}"
-        )
-    is_inside = any(text in str(error) for text in _DENIED_INSIDE)
-    if isinstance(error, theirs.NoPermissionError) or first_word(error) in _DENIED or is_inside:
-        return AccessDenied(f"Redis at {where} does not permit {what}: {error}")
-    if isinstance(error, theirs.ResponseError) and is_out_of_memory(error):
+    said = str(error)
+    if isinstance(error, _REFUSED_LOGIN):
+        return AccessDenied(f"Redis at {where} refused the user or password: {said}")
+    if _NOT_TRUSTED in said:
+        return UnsuitableServer(f"{where} shows a certificate that is not trusted: {_way_to_trust(said)}")
+    is_denied = isinstance(error, theirs.NoPermissionError) or _code(error) in _DENIED
+    if is_denied or any(text in said for text in _DENIED_INSIDE):
+        return AccessDenied(f"Redis at {where} does not permit {what}: {said}")
+    if isinstance(error, theirs.OutOfMemoryError) or "OOM command not allowed" in said:
         return QueueFull(
             f"Redis at {where} has reached maxmemory and refused {what}: nothing was enqueued;"
             " wait until workers have drained, or raise maxmemory"
         )
-    if "HELLO" in str(error) and "unknown command" in str(error).lower():
+    if "HELLO" in said and "unknown command" in said.lower():
         return UnsuitableServer(f"{where} does not know HELLO: minirq needs Redis 6.2 or newer, or Valkey")
     if is_passing(error):
-        reason = str(error).rstrip(".") or type(error).__name__
+        reason = said.rstrip(".") or type(error).__name__
         return ServerUnavailable(f"Redis at {where} cannot be reached: {reason}")
-    return ServerFault(f"Redis at {where} answered {what} with an error: {error}")
+    return ServerFault(f"Redis at {where} answered {what} with an error: {said}")
+
+
+def _code(error: Exception) -> str:
+    # redis-py strips the codes that it knows, so ask for its types too
+    return str(error).partition(" ")[0]
 
 
 def _way_to_trust(said: str) -> str:
@@ -117,8 +99,8 @@ def _way_to_trust(said: str) -> str:
 
 
 @contextmanager
-def server_says(client: redis.Redis, what: str) -> Iterator[None]:
-    """Say what redis-py raises inside in ours; `what` names the command."""
+def translated_errors(client: redis.Redis, what: str) -> Iterator[None]:
+    """Raise an error of ours for what redis-py raises inside; `what` names the command."""
     try:
         yield
     except (theirs.RedisError, OSError) as error:
@@ -131,9 +113,6 @@ def server_says(client: redis.Redis, what: str) -> Iterator[None]:
         ) from error
 
 
-#: for how long a call is sent again, seconds: a failover is waited out, a server that never was there is not
-PATIENCE, PATIENCE_AT_FIRST = 10.0, 3.0
-
 _NOTHING_SENT = "Nothing was sent."
 #: longest that one attempt is under way: the timeout of a socket, seconds
 _ATTEMPT = 5.0
@@ -141,24 +120,24 @@ _ATTEMPT = 5.0
 _has_worked = False
 
 
-def note_connection() -> None:
-    """Note that a connection of this process has worked."""
-    global _has_worked
-    _has_worked = True
-
-
 @contextmanager
-def nothing_sent() -> Iterator[None]:
-    """Note on an error of the connecting inside that the server has got nothing."""
+def connecting() -> Iterator[None]:
+    """Note that a connection of this process has worked, or on the error that nothing was sent."""
+    global _has_worked
     try:
         yield
     except Exception as error:
         error.add_note(_NOTHING_SENT)
         raise
+    _has_worked = True
 
 
-class Persistence:
-    """That of one call, named `what`, which began at `began` (monotonic); None is the default patience."""
+class Attempts:
+    """The attempts to send one call, named `what`, since `began` (monotonic): whether there is another one.
+
+    Without a `patience` the default applies. A call that may have acted is sent again only within
+    `known_for` seconds, while its record tells that it has.
+    """
 
     def __init__(
         self, client: AnyClient, what: str, began: float, patience: float | None, known_for: float = inf
@@ -171,22 +150,22 @@ class Persistence:
         self._may_have_acted = False
         self._backoff = Backoff()
 
-    def pause_after(self, error: RedisError | OSError) -> float:
-        """Return the seconds after which to try again; or raise the error, said in ours."""
+    def failed(self, error: theirs.RedisError | OSError) -> float:
+        """Return the seconds until the next attempt; or raise what `error` means, if there is none."""
         if isinstance(error, MinirqError):  # some of them are OSErrors too
             raise error
+        is_refusal = isinstance(error, (theirs.ResponseError, theirs.BusyLoadingError))
+        if not is_refusal and _NOTHING_SENT not in getattr(error, "__notes__", ()):
+            self._may_have_acted = True
         patience = self._patience
         if patience is None:
             patience = PATIENCE if _has_worked else PATIENCE_AT_FIRST
-        is_refusal = isinstance(error, (ResponseError, BusyLoadingError))
-        if not is_refusal and _NOTHING_SENT not in getattr(error, "__notes__", ()):
-            self._may_have_acted = True
         if self._may_have_acted:
             patience = min(patience, self._known_for)
         pause = self._backoff.failed()
-        if not is_passing(error) or time.monotonic() + pause >= self._began + patience:
-            said = translate(error, self._what, safe_url(self._client))
-            if isinstance(said, ServerUnavailable):
-                said.may_have_acted, said._began = self._may_have_acted, self._began
-            raise said from error
-        return pause
+        if is_passing(error) and time.monotonic() + pause < self._began + patience:
+            return pause
+        said = translate(error, self._what, safe_url(self._client))
+        if isinstance(said, ServerUnavailable):
+            said.may_have_acted, said._began = self._may_have_acted, self._began
+        raise said from error

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from minirq.connection.config import load_config
 from minirq.connection.connect import ServerInfo, check_server, connect, safe_url
-from minirq.connection.errors import server_says
+from minirq.connection.errors import translated_errors
 from minirq.exceptions import InvalidOption, ServerUnavailable, UnsuitableServer
 from minirq.worker.interrupts import BaseDeathPenalty
 from minirq.worker.link import Outage
@@ -169,7 +169,7 @@ def _wait_for(client: redis.Redis, outage: Outage) -> ServerInfo:
     """Wait until Redis answers, and say what it is. Raises UnsuitableServer below 6.2."""
     while True:
         try:
-            with server_says(client, "INFO"):
+            with translated_errors(client, "INFO"):
                 about = check_server(client)
             outage.succeeded()
             return about

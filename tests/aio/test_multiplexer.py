@@ -16,7 +16,8 @@ from redis.exceptions import ConnectionError, ResponseError
 from redis.exceptions import TimeoutError as ReplyTimeout
 
 from minirq.aio import AsyncQueue
-from minirq.connection.async_client import Multiplexer, client_of, close_connections
+from minirq.connection.async_client import Multiplexer, close_connections
+from minirq.connection.connect import async_client_of
 
 
 @pytest.fixture
@@ -38,13 +39,13 @@ async def test_fifty_tasks_take_one_connection_and_few_round_trips(
 
 
 async def test_everybody_gets_the_own_answer_also_when_others_go_away(redis_url: str) -> None:
-    client = client_of(redis_url)
-    wire = Multiplexer(client)
+    client = async_client_of(redis_url)
+    multiplexer = Multiplexer(client)
 
     async def echo(n: int) -> None:
         for m in range(20):
             word = b"%d-%d" % (n, m)
-            assert await wire.speak([("ECHO", word), ("ECHO", word * 2)]) == [word, word * 2]
+            assert await multiplexer.execute([("ECHO", word), ("ECHO", word * 2)]) == [word, word * 2]
 
     tasks = [asyncio.create_task(echo(n)) for n in range(40)]
     chance = random.Random(1)
@@ -53,27 +54,27 @@ async def test_everybody_gets_the_own_answer_also_when_others_go_away(redis_url:
         await asyncio.sleep(0)
     await asyncio.gather(*tasks[::2])
     await asyncio.gather(*tasks, return_exceptions=True)
-    await wire.close()
+    await multiplexer.close()
     assert len(client.connection_pool._in_use_connections) == 0
     await close_connections(client)
 
 
 async def test_an_error_is_told_to_whom_it_concerns(redis: redis_py.Redis, redis_url: str) -> None:
-    client = client_of(redis_url)
-    wire = Multiplexer(client)
+    client = async_client_of(redis_url)
+    multiplexer = Multiplexer(client)
     redis.set("text", "text")
     answers = await asyncio.gather(
-        wire.speak([("ECHO", "a")]),
-        wire.speak([("LLEN", "text"), ("ECHO", "b")]),
-        wire.speak([("ECHO", object())]),  # type: ignore[list-item]
-        wire.speak([("ECHO", "c")]),
+        multiplexer.execute([("ECHO", "a")]),
+        multiplexer.execute([("LLEN", "text"), ("ECHO", "b")]),
+        multiplexer.execute([("ECHO", object())]),  # type: ignore[list-item]
+        multiplexer.execute([("ECHO", "c")]),
         return_exceptions=True,
     )
     first, [error, second], refused, last = answers  # type: ignore[misc]
     assert (first, second, last) == ([b"a"], b"b", [b"c"])
     assert isinstance(error, ResponseError)
     assert isinstance(refused, TypeError)
-    await wire.close()
+    await multiplexer.close()
     await close_connections(client)
 
 
@@ -81,34 +82,36 @@ async def test_a_server_that_is_silent_is_not_waited_for_longer_than_the_timeout
     redis: redis_py.Redis, redis_url: str
 ) -> None:
     client = AsyncRedis.from_url(redis_url, socket_timeout=0.2)
-    wire = Multiplexer(client)
-    assert await wire.speak([("ECHO", "a")]) == [b"a"]
+    multiplexer = Multiplexer(client)
+    assert await multiplexer.execute([("ECHO", "a")]) == [b"a"]
     redis.client_pause(1500, all=True)
     began = time.monotonic()
-    silence = await asyncio.gather(*(wire.speak([("ECHO", "b")]) for _ in range(3)), return_exceptions=True)
+    silence = await asyncio.gather(
+        *(multiplexer.execute([("ECHO", "b")]) for _ in range(3)), return_exceptions=True
+    )
     assert 0.2 <= time.monotonic() - began < 1.4
     assert [str(error) for error in silence] == ["no reply within 0.2 s"] * 3
     assert all(isinstance(error, ReplyTimeout) for error in silence)
     answer: list[object] = []
     while not answer:
         with contextlib.suppress(ReplyTimeout, ConnectionError):
-            answer = await wire.speak([("ECHO", "c")])
+            answer = await multiplexer.execute([("ECHO", "c")])
     assert answer == [b"c"]  # and not the late one to another
-    await wire.close()
+    await multiplexer.close()
     await close_connections(client)
 
 
 async def test_what_is_cancelled_before_it_was_sent_is_not_sent(
     redis: redis_py.Redis, redis_url: str
 ) -> None:
-    client = client_of(redis_url)
-    wire = Multiplexer(client)
-    unsent = asyncio.create_task(wire.speak([("SET", "sent", "1")]))
+    client = async_client_of(redis_url)
+    multiplexer = Multiplexer(client)
+    unsent = asyncio.create_task(multiplexer.execute([("SET", "sent", "1")]))
     await asyncio.sleep(0)
     unsent.cancel()
-    assert await wire.speak([("ECHO", "a")]) == [b"a"]
+    assert await multiplexer.execute([("ECHO", "a")]) == [b"a"]
     assert not redis.exists("sent")
-    await wire.close()
+    await multiplexer.close()
     await close_connections(client)
 
 

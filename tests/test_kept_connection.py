@@ -14,45 +14,45 @@ from minirq.connection.client import KeptConnection
 
 
 @pytest.fixture
-def lender(redis: redis_py.Redis) -> KeptConnection:
+def connections(redis: redis_py.Redis) -> KeptConnection:
     return KeptConnection(redis.connection_pool)
 
 
-def test_a_connection_is_kept_at_hand(lender: KeptConnection) -> None:
-    first = lender.lend()
-    lender.take_back(first)
-    again = lender.lend()
+def test_a_connection_is_kept_at_hand(connections: KeptConnection) -> None:
+    first = connections.take()
+    connections.give_back(first)
+    again = connections.take()
     assert again is first
-    other = lender.lend()
-    assert other is not first  # one is lent to one at a time
-    lender.take_back(first)
-    lender.take_back(other)
+    other = connections.take()
+    assert other is not first  # each is used by one at a time
+    connections.give_back(first)
+    connections.give_back(other)
 
 
 def test_a_connection_that_was_cut_meanwhile_is_opened_anew(
-    redis: redis_py.Redis, lender: KeptConnection
+    redis: redis_py.Redis, connections: KeptConnection
 ) -> None:
-    connection = lender.lend()
+    connection = connections.take()
     connection.send_command("CLIENT", "ID")
     number = connection.read_response()
-    lender.take_back(connection)
+    connections.give_back(connection)
     redis.client_kill_filter(_id=number)
-    again = lender.lend()
+    again = connections.take()
     again.send_command("CLIENT", "ID")
     assert again.read_response() != number
-    lender.take_back(again)
+    connections.give_back(again)
 
 
-def test_a_connection_whose_descriptor_is_gone_is_opened_anew(lender: KeptConnection) -> None:
-    connection = lender.lend()
+def test_a_connection_whose_descriptor_is_gone_is_opened_anew(connections: KeptConnection) -> None:
+    connection = connections.take()
     connection.send_command("PING")
     connection.read_response()
-    lender.take_back(connection)
+    connections.give_back(connection)
     os.close(connection._sock.detach())
-    again = lender.lend()
+    again = connections.take()
     again.send_command("PING")
     assert again.read_response() in (b"PONG", "PONG")
-    lender.take_back(again)
+    connections.give_back(again)
 
 
 def test_queues_that_come_and_go_leave_no_connections_behind(redis_url: str) -> None:
@@ -64,11 +64,11 @@ def test_queues_that_come_and_go_leave_no_connections_behind(redis_url: str) -> 
     assert len(client.client_list()) <= before + 1
 
 
-def test_after_an_error_of_the_connection_it_is_not_kept(lender: KeptConnection) -> None:
-    connection = lender.lend()
+def test_after_an_error_of_the_connection_it_is_not_kept(connections: KeptConnection) -> None:
+    connection = connections.take()
     connection.send_command("PING")  # nobody has read the answer
-    lender.take_back_after_fault(connection)
-    fresh = lender.lend()
+    connections.discard(connection)
+    fresh = connections.take()
     fresh.send_command("ECHO", "mine")
     assert fresh.read_response() in (b"mine", "mine")
 
