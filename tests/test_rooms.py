@@ -2,57 +2,66 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
-import pytest
-import redis as redis_py
-from jobs import add
-
+_TRIP = """
+import sys
+from pathlib import Path
 import minirq
-from minirq import Queue, SimpleWorker
 
-PACKAGE = str(Path(minirq.__file__).parent)
+package, entered = str(Path(minirq.__file__).parent) + "/", {}
 
-_entered: list[str] = []
-
-
-@pytest.fixture
-def queue(redis: redis_py.Redis) -> Queue:
-    return Queue(connection=redis)
-
-
-def _note(frame: FrameType, event: str, _: Any) -> None:
+def note(frame, event, _):
     file = frame.f_code.co_filename
-    if event == "call" and file.startswith(PACKAGE):
-        room = file.removeprefix(PACKAGE + "/")
-        if room not in _entered:
-            _entered.append(room)
+    if event == "call" and file.startswith(package):
+        entered[file.removeprefix(package)] = None
 
+def act():
+    pass
 
-def start_tracing() -> None:
-    _entered.clear()
-    sys.setprofile(_note)
+def start():
+    entered.clear()
+    sys.setprofile(note)
 
-
-def stop_tracing() -> None:
+def stop():
     sys.setprofile(None)
+"""
+_SETUP = """
+import logging, sys, trip
+from minirq import *
+queue = Queue(connection=sys.argv[1])
+"""
+_ENQUEUE = """
+queue.enqueue(trip.act)
+trip.start()
+queue.enqueue(trip.act)
+trip.stop()
+"""
+_RUN = """
+logging.disable()
+for function in [trip.act] * 20 + [trip.start, trip.stop]:
+    queue.enqueue(function)
+SimpleWorker([queue], connection=queue.connection).work(burst=True)
+"""
 
 
-def test_one_enqueue_enters_few_files(queue: Queue) -> None:
-    queue.enqueue(add, 1, 2)
-    start_tracing()
-    queue.enqueue(add, 1, 2)
-    stop_tracing()
-    assert 2 < len(_entered) <= 11, " ".join(_entered)
+def files_entered(code: str, url: str, folder: Path) -> list[str]:
+    """Run the code in a process of its own: there is nothing that other tests have left behind."""
+    (folder / "trip.py").write_text(_TRIP)
+    code = f"{_SETUP}{code}print(*trip.entered)"
+    ran = subprocess.run(
+        [sys.executable, "-c", code, url], stdout=subprocess.PIPE, text=True, check=True, cwd=folder
+    )
+    return ran.stdout.split()
 
 
-def test_the_run_of_a_short_job_enters_few_files(queue: Queue, redis: redis_py.Redis) -> None:
-    for _ in range(20):
-        queue.enqueue(add, 1, 2)
-    queue.enqueue(start_tracing)
-    queue.enqueue(stop_tracing)
-    SimpleWorker([queue], connection=redis).work(burst=True)
-    assert 2 < len(_entered) <= 18, " ".join(_entered)
+def test_one_enqueue_enters_few_files(redis_url: str, tmp_path: Path) -> None:
+    entered = files_entered(_ENQUEUE, redis_url, tmp_path)
+    assert 2 < len(entered) <= 11, " ".join(entered)
+
+
+def test_the_run_of_a_short_job_enters_few_files(redis_url: str, tmp_path: Path) -> None:
+    entered = files_entered(_RUN, redis_url, tmp_path)
+    assert 2 < len(entered) <= 19, " ".join(entered)
