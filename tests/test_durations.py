@@ -1,4 +1,4 @@
-"""Durations are read as people write them, and slips are named."""
+"""Durations and sizes are read as people write them, and slips are named."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minirq import durations
-from minirq.durations import parse_duration
+from minirq.durations import parse_duration, parse_size
 from minirq.exceptions import InvalidOption, TimeoutFormatError
 
 
@@ -98,3 +98,17 @@ def test_any_text_is_a_duration_or_refused(text: str) -> None:
         assert 0 <= parse_duration(text, what="x") < math.inf
     except TimeoutFormatError:
         pass
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [(5, 5), ("7", 7), ("2k", 2048), ("1.5M", 1572864), ("1 GiB", 1024**3), ("10KB", 10240)],
+)
+def test_sizes_are_read_as_people_write_them(text: int | str, size: int) -> None:
+    assert parse_size(text, what="x") == size
+
+
+@pytest.mark.parametrize("text", ["", "0", 0, -1, True, "5T", "many", "1e3", "-2M", None, 1.5, "9999999999G"])
+def test_what_is_no_size_is_refused_by_name(text: object) -> None:
+    with pytest.raises(InvalidOption, match="limit"):
+        parse_size(text, what="limit")  # type: ignore[arg-type]

@@ -7,8 +7,8 @@ import asyncio
 import jobs
 import pytest
 import redis as redis_py
-from loops import assert_nothing_left, blocked, registered, run_all, soon
 from redis.asyncio import Redis as AsyncRedis
+from support.loops import assert_nothing_left, blocked, registered, run_all, soon
 
 from minirq import Job, JobStatus
 from minirq.aio import AsyncJob, AsyncQueue

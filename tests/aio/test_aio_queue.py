@@ -8,10 +8,10 @@ from datetime import timedelta
 import jobs
 import pytest
 import redis as redis_py
-from faults.proxy import Proxy
-from loops import run_all
 from redis.asyncio import BlockingConnectionPool
 from redis.asyncio import Redis as AsyncRedis
+from support.loops import run_all
+from support.proxy import Proxy
 
 from minirq import Job, Queue, Retry, SimpleWorker
 from minirq.aio import AsyncJob, AsyncQueue

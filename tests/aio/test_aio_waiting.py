@@ -8,8 +8,8 @@ from contextlib import aclosing
 import jobs
 import pytest
 import redis as redis_py
-from loops import assert_nothing_left, blocked, registered, run_all, soon
 from redis.asyncio import Redis as AsyncRedis
+from support.loops import assert_nothing_left, blocked, registered, run_all, soon
 
 from minirq.aio import AsyncJob, AsyncQueue
 from minirq.exceptions import JobFailedError, NoSuchJobError, ServerUnavailable

@@ -10,10 +10,10 @@ import time
 import jobs
 import pytest
 import redis as redis_py
-from loops import soon
 from redis.asyncio import Redis as AsyncRedis
 from redis.exceptions import ConnectionError, ResponseError
 from redis.exceptions import TimeoutError as ReplyTimeout
+from support.loops import soon
 
 from minirq.aio import AsyncQueue
 from minirq.connection.async_client import Multiplexer, close_connections

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import redis as redis_py
 from click.testing import CliRunner, Result
-from workers import Invoke, OnTerminal, Run, folder, minirq, start_worker
+from support.workers import Invoke, OnTerminal, Run, folder, minirq, start_worker
 
 from minirq import Queue, SimpleWorker
 from minirq.cli.main import cli

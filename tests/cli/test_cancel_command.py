@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import redis as redis_py
-from waits import until
-from workers import Invoke, StartWorker
+from support.waits import until
+from support.workers import Invoke, StartWorker
 
 from minirq import Queue
 

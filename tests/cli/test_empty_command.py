@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import redis as redis_py
-from workers import Invoke
+from support.workers import Invoke
 
 from minirq import Queue, SimpleWorker
 

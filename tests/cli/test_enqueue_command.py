@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import redis as redis_py
-from waits import until
-from workers import Invoke, Run, StartWorker
+from support.waits import until
+from support.workers import Invoke, Run, StartWorker
 
 from minirq import Job, Queue, Retry
 

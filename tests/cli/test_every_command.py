@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import redis as redis_py
 from click.testing import CliRunner, Result
-from workers import Invoke
+from support.workers import Invoke
 
 from minirq.cli.main import COMMANDS, SUMMARIES, cli
 

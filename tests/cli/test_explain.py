@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 import redis as redis_py
-from waits import until
-from workers import Invoke, StartWorker
+from support.waits import until
+from support.workers import Invoke, StartWorker
 
 from minirq import Queue, Retry, SimpleWorker
 from minirq.client.store import Store

@@ -7,7 +7,7 @@ import json
 import msgpack
 import pytest
 import redis as redis_py
-from workers import OnTerminal, Run, StartWorker
+from support.workers import OnTerminal, Run, StartWorker
 
 from minirq.client.store import Store
 from minirq.protocol import queries

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 import redis as redis_py
-from waits import until
-from workers import OnTerminal, Run, StartWorker
+from support.waits import until
+from support.workers import OnTerminal, Run, StartWorker
 
 from minirq import Queue
 from minirq.client.store import Store

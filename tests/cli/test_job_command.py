@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import redis as redis_py
-from waits import until
-from workers import Run, StartWorker
+from support.waits import until
+from support.workers import Run, StartWorker
 
 from minirq import Queue, Retry
 from minirq.protocol.keys import Keys

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import redis as redis_py
-from waits import until
-from workers import Invoke, StartWorker, WorkerProcess
+from support.waits import until
+from support.workers import Invoke, StartWorker, WorkerProcess
 
 from minirq import Queue
 from minirq.command import send_shutdown_command

@@ -8,8 +8,8 @@ from datetime import timedelta
 
 import pytest
 import redis as redis_py
-from waits import until
-from workers import Invoke, StartWorker
+from support.waits import until
+from support.workers import Invoke, StartWorker
 
 from minirq import Queue, suspension
 from minirq.exceptions import InvalidOption

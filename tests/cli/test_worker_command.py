@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import redis as redis_py
-from waits import until
-from workers import OnTerminal, Run, StartWorker
+from support.waits import until
+from support.workers import OnTerminal, Run, StartWorker
 
 from minirq import Queue, __version__
 from minirq.connection import ensure_server

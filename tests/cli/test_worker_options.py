@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import redis as redis_py
-from waits import until
-from workers import Run, StartWorker, minirq
+from support.waits import until
+from support.workers import Run, StartWorker, minirq
 
 from minirq import Queue
 from minirq.cli.pidfile import pid_file

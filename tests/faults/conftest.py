@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 import redis as redis_py
-from faults.proxy import Proxy
-from faults.recoveries import RECOVERIES
-from faults.server import OwnServer
+from support import APP, TESTS
+from support.own_server import OwnServer
+from support.proxy import Proxy
+from support.recoveries import RECOVERIES
 
 from minirq import Queue
 from minirq.connection import Server
@@ -55,8 +56,7 @@ class HurtWorker:
             "url": url, "queues": queues or ("default",), "lease": LEASE, "kill_grace": GRACE, "block": 1.0,
             "loss_pause": 0.2, "reply_timeout": 1.0, **options,
         }  # fmt: skip
-        tests = Path(__file__).parent.parent
-        paths = json.dumps([str(tests), str(tests / "faults")])
+        paths = json.dumps([str(TESTS), str(APP)])
         self._log = log
         with log.open("wb") as file:
             self.process = subprocess.Popen(

@@ -18,8 +18,8 @@ from typing import Any
 import jobs
 import redis as redis_py
 from faults.conftest import HurtWorker
-from faults.server import OwnServer
-from waits import until
+from support.own_server import OwnServer
+from support.waits import until
 
 from minirq import Queue
 from minirq.connection import connect
@@ -152,7 +152,7 @@ class Recovery:
         worker = self._start()
         name, args = {
             "swallows its timeout": ("jobs.ignore_everything", (60,)),
-            "holds the interpreter": ("naughty.hold_the_interpreter", ()),
+            "holds the interpreter": ("harmful.hold_the_interpreter", ()),
         }[what]
         job = queue.enqueue(name, *args, job_timeout=1)
         until(lambda: job.is_failed, 30)

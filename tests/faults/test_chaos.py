@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from support import TESTS
 
 
 @pytest.mark.slow
@@ -17,7 +17,7 @@ def test_nothing_is_lost_in_a_campaign() -> None:
         capture_output=True,
         text=True,
         timeout=55,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
+        env={**os.environ, "PYTHONPATH": str(TESTS)},
     )
     print(ran.stdout, ran.stderr)
     assert ran.returncode == 0

@@ -14,10 +14,10 @@ import jobs
 import pytest
 import redis as redis_py
 from faults.conftest import LEASE, Start, audit, is_waiting, lines, since
-from faults.proxy import Proxy
-from faults.recoveries import recovered
-from faults.server import OwnServer
-from waits import until
+from support.own_server import OwnServer
+from support.proxy import Proxy
+from support.recoveries import recovered
+from support.waits import until
 
 from minirq import JobStatus, Queue, SimpleWorker
 from minirq.exceptions import InvalidJobOperation, ServerUnavailable
@@ -155,7 +155,7 @@ def test_all_connections_are_reset_while_jobs_run(
     queue: Queue, start: Start, proxy: Proxy, trace: Path
 ) -> None:
     start(url=proxy.url, processes=2)
-    made = [queue.enqueue("naughty.trace_and_sleep", str(trace), 0.02) for _ in range(60)]
+    made = [queue.enqueue("harmful.trace_and_sleep", str(trace), 0.02) for _ in range(60)]
     for _ in range(6):
         time.sleep(0.1)
         proxy.reset()
@@ -166,7 +166,7 @@ def test_all_connections_are_reset_while_jobs_run(
 
 def test_the_server_ends_all_connections(queue: Queue, start: Start, trace: Path) -> None:
     start(processes=2)
-    made = [queue.enqueue("naughty.trace_and_sleep", str(trace), 0.02) for _ in range(60)]
+    made = [queue.enqueue("harmful.trace_and_sleep", str(trace), 0.02) for _ in range(60)]
     for _ in range(6):
         time.sleep(0.1)
         for kind in ("normal", "pubsub"):
@@ -230,7 +230,7 @@ def test_everything_leads_nowhere_for_longer_than_the_lease(
     queue: Queue, start: Start, proxy: Proxy, trace: Path
 ) -> None:
     cut_off = start(url=proxy.url)
-    job = queue.enqueue("naughty.trace_and_sleep", str(trace), 0.2)
+    job = queue.enqueue("harmful.trace_and_sleep", str(trace), 0.2)
     until(lambda: len(lines(trace)) == 1)
     proxy.rule("any", "hole", times=10**6)
     start()

@@ -9,7 +9,7 @@ import jobs
 import msgpack
 import pytest
 from faults.conftest import HurtWorker, audit, lines
-from waits import until
+from support.waits import until
 
 from minirq import JobStatus, Queue, Retry
 from minirq.connection import connect
@@ -160,7 +160,7 @@ def test_an_argument_cannot_be_carried(shared: Queue) -> None:
 @pytest.mark.parametrize(("function", "said"), [("jobs.unserializable", "object"), ("big", "100,000")])
 def test_a_result_cannot_be_kept(shared: Queue, trace: Path, function: str, said: str) -> None:
     if function == "big":
-        job = shared.enqueue("naughty.big_result", str(trace), retry=Retry(3))
+        job = shared.enqueue("harmful.big_result", str(trace), retry=Retry(3))
     else:
         job = shared.enqueue(function, retry=Retry(3))
     until(lambda: job.get_status() == JobStatus.FAILED)

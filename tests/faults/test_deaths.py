@@ -14,7 +14,7 @@ import jobs
 import pytest
 import redis as redis_py
 from faults.conftest import HurtWorker, Start, lines
-from waits import until
+from support.waits import until
 
 from minirq import Job, JobStatus, Queue
 

@@ -9,12 +9,12 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
-import naughty
+import harmful
 import pytest
 from faults.conftest import LEASE, Start, audit, is_waiting, lines, since
-from faults.recoveries import recovered
 from faults.recovery import runs_again, slow_commands, watch_the_server
-from waits import is_gone, until
+from support.recoveries import recovered
+from support.waits import is_gone, until
 
 from minirq import JobStatus, Queue
 from minirq.protocol.payload import Payload
@@ -37,11 +37,11 @@ from minirq.worker.scoreboard import Scoreboard
 def test_a_process_killed_at_any_step(
     queue: Queue, start: Start, trace: Path, tmp_path: Path, fault: str, runs: int, attempts: int, lost: int
 ) -> None:
-    jobs = [] if fault == "brought:kill" else [queue.enqueue("naughty.trace_and_sleep", str(trace), 0.002)]
+    jobs = [] if fault == "brought:kill" else [queue.enqueue("harmful.trace_and_sleep", str(trace), 0.002)]
     start(fault=fault)
     if fault.startswith(("brought", "claimed:kill:2")):
         until(lambda: is_waiting(queue.connection))
-        jobs.append(queue.enqueue("naughty.trace_and_sleep", str(trace), 0.002))
+        jobs.append(queue.enqueue("harmful.trace_and_sleep", str(trace), 0.002))
     struck = tmp_path / "struck"
     until(struck.exists)
     assert [job.wait(10) for job in jobs] == ["slept"] * len(jobs)
@@ -58,7 +58,7 @@ def test_a_process_that_freezes_between_wait_and_claim(
 ) -> None:
     worker = start(fault="brought:stop")
     until(lambda: is_waiting(queue.connection))
-    job = queue.enqueue("naughty.trace_and_sleep", str(trace), 0.0)
+    job = queue.enqueue("harmful.trace_and_sleep", str(trace), 0.0)
     until((tmp_path / "struck").exists)
     [child] = worker.children
     time.sleep(0.2)
@@ -76,7 +76,7 @@ def test_an_idle_process_that_is_frozen_for_good_keeps_no_job(
     until(lambda: is_waiting(queue.connection))
     [child] = worker.children
     os.kill(child, signal.SIGSTOP)
-    job = queue.enqueue("naughty.trace_and_sleep", str(trace), 0.0)
+    job = queue.enqueue("harmful.trace_and_sleep", str(trace), 0.0)
     until(lambda: queue.connection.keys("*processing*"))
     assert job.wait(10) == "slept"
     assert is_gone(child)
@@ -92,7 +92,7 @@ def test_a_process_that_waits_or_works_is_not_taken_for_frozen(
     worker = start(block=0.5)
     until(lambda: is_waiting(queue.connection))
     children = worker.children
-    queue.enqueue("naughty.trace_and_sleep", str(trace), 4.0).wait(10)
+    queue.enqueue("harmful.trace_and_sleep", str(trace), 4.0).wait(10)
     until(lambda: is_waiting(queue.connection))
     assert (worker.children, worker.log.count("is replaced")) == (children, 0)
 
@@ -103,7 +103,7 @@ def test_a_host_that_slept_does_not_start_what_has_ended(
 ) -> None:
     asleep = start(fault="claimed:stop", concurrency=concurrency)
     until(lambda: is_waiting(queue.connection))
-    job = queue.enqueue("naughty.trace_and_sleep", str(trace), 0.0)
+    job = queue.enqueue("harmful.trace_and_sleep", str(trace), 0.0)
     until((tmp_path / "struck").exists)
     [child] = asleep.children
     asleep.signal(signal.SIGSTOP)
@@ -119,7 +119,7 @@ def test_a_host_that_slept_does_not_start_what_has_ended(
 
 
 def test_an_error_of_the_worker_itself(queue: Queue, start: Start, trace: Path) -> None:
-    job = queue.enqueue("naughty.trace_and_sleep", str(trace), 0.0)
+    job = queue.enqueue("harmful.trace_and_sleep", str(trace), 0.0)
     worker = start(fault="claimed:raise")
     assert job.wait(10) == "slept"
     assert "MINIRQ_FAULT struck at claimed" in worker.log
@@ -129,7 +129,7 @@ def test_an_error_of_the_worker_itself(queue: Queue, start: Start, trace: Path) 
 def test_a_job_that_kills_its_process_after_its_end_each_time(
     queue: Queue, start: Start, trace: Path
 ) -> None:
-    job = queue.enqueue("naughty.die_after_the_end", str(trace))
+    job = queue.enqueue("harmful.die_after_the_end", str(trace))
     start()
     until(lambda: job.get_status() == JobStatus.FAILED)
     assert len(lines(trace)) == 3
@@ -138,7 +138,7 @@ def test_a_job_that_kills_its_process_after_its_end_each_time(
 
 def test_the_supervisor_is_killed_and_its_children_live(queue: Queue, start: Start, trace: Path) -> None:
     first = start()
-    job = queue.enqueue("naughty.trace_and_sleep", str(trace), 5.0)  # longer than the next one takes to start
+    job = queue.enqueue("harmful.trace_and_sleep", str(trace), 5.0)  # longer than the next one takes to start
     until(lambda: len(lines(trace)) == 1)
     start()
     until(lambda: queue.connection.zcard("minirq:workers") == 2)
@@ -156,7 +156,7 @@ def test_the_supervisor_is_killed_and_its_children_live(queue: Queue, start: Sta
 
 def test_everything_is_killed(queue: Queue, start: Start, trace: Path) -> None:
     workers = [start(processes=2), start()]
-    jobs = [queue.enqueue("naughty.trace_and_sleep", str(trace), 0.7) for _ in range(4)]
+    jobs = [queue.enqueue("harmful.trace_and_sleep", str(trace), 0.7) for _ in range(4)]
     until(lambda: len(lines(trace)) == 3)
     for worker in workers:
         worker.kill_all()
@@ -171,7 +171,7 @@ def test_everything_is_killed(queue: Queue, start: Start, trace: Path) -> None:
 def test_a_process_freezes_for_longer_than_the_lease(queue: Queue, start: Start, trace: Path) -> None:
     worker = start()
     start()
-    job = queue.enqueue("naughty.trace_and_sleep", str(trace), 0.1)
+    job = queue.enqueue("harmful.trace_and_sleep", str(trace), 0.1)
     until(lambda: len(lines(trace)) == 1)
     frozen = int(lines(trace)[0])
     os.kill(frozen, signal.SIGSTOP)
@@ -185,7 +185,7 @@ def test_a_process_freezes_for_longer_than_the_lease(queue: Queue, start: Start,
 
 def test_the_supervisor_freezes_for_longer_than_the_lease(queue: Queue, start: Start, trace: Path) -> None:
     frozen = start()
-    job = queue.enqueue("naughty.trace_and_sleep", str(trace), LEASE + 1.5)
+    job = queue.enqueue("harmful.trace_and_sleep", str(trace), LEASE + 1.5)
     until(lambda: len(lines(trace)) == 1)
     frozen.signal(signal.SIGSTOP)
     stopped = time.monotonic()
@@ -204,7 +204,7 @@ def test_the_supervisor_freezes_for_longer_than_the_lease(queue: Queue, start: S
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_one_signal_to_stop(queue: Queue, start: Start, trace: Path, number: int) -> None:
     worker = start()
-    running = queue.enqueue("naughty.trace_and_sleep", str(trace), 0.3)
+    running = queue.enqueue("harmful.trace_and_sleep", str(trace), 0.3)
     waiting = queue.enqueue("jobs.add", 1)
     until(lambda: len(lines(trace)) == 1)
     worker.signal(number)
@@ -215,7 +215,7 @@ def test_one_signal_to_stop(queue: Queue, start: Start, trace: Path, number: int
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_two_signals_to_stop(queue: Queue, start: Start, trace: Path, number: int) -> None:
     worker = start()
-    running = queue.enqueue("naughty.trace_and_sleep", str(trace), 30)
+    running = queue.enqueue("harmful.trace_and_sleep", str(trace), 30)
     until(lambda: len(lines(trace)) == 1)
     worker.signal(number)
     until(lambda: "stopping" in worker.log)
@@ -226,7 +226,7 @@ def test_two_signals_to_stop(queue: Queue, start: Start, trace: Path, number: in
 
 def test_a_hangup(queue: Queue, start: Start, trace: Path) -> None:
     worker = start()
-    jobs = [queue.enqueue("naughty.trace_and_sleep", str(trace), 0.02) for _ in range(20)]
+    jobs = [queue.enqueue("harmful.trace_and_sleep", str(trace), 0.02) for _ in range(20)]
     until(lambda: lines(trace))
     worker.signal(signal.SIGHUP)
     assert [job.wait(10) for job in jobs] == ["slept"] * 20
@@ -237,7 +237,7 @@ def test_a_hangup(queue: Queue, start: Start, trace: Path) -> None:
 @pytest.mark.parametrize("victim", ["process", "worker"])
 def test_a_job_that_must_not_run_again(queue: Queue, start: Start, trace: Path, victim: str) -> None:
     worker = start()
-    job = queue.enqueue("naughty.trace_and_sleep", str(trace), 30, on_worker_lost="fail")
+    job = queue.enqueue("harmful.trace_and_sleep", str(trace), 30, on_worker_lost="fail")
     until(lambda: len(lines(trace)) == 1)
     if victim == "process":
         os.kill(worker.children[0], signal.SIGKILL)
@@ -267,7 +267,7 @@ def test_what_the_kernel_killed_for_lack_of_memory(tmp_path: Path) -> None:
 
 
 def test_a_poison_job_among_a_thousand_good_ones(queue: Queue, start: Start, trace: Path) -> None:
-    good = [Queue.prepare_data(naughty.trace_and_sleep, [f"{trace}.good", 0.0]) for _ in range(1000)]
+    good = [Queue.prepare_data(harmful.trace_and_sleep, [f"{trace}.good", 0.0]) for _ in range(1000)]
     deadly = Queue.prepare_data("jobs.append_and_die", [str(trace), "run"])
     made = queue.enqueue_many([*good[:500], deadly, *good[500:]])
     poison = made.pop(500)

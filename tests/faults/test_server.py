@@ -13,10 +13,11 @@ import jobs
 import pytest
 import redis as redis_py
 from faults.conftest import LEASE, Start, audit, is_waiting, lines, since
-from faults.proxy import Proxy
-from faults.recoveries import recovered
-from faults.server import OwnServer
-from waits import until
+from support import APP
+from support.own_server import OwnServer
+from support.proxy import Proxy
+from support.recoveries import recovered
+from support.waits import until
 
 from minirq import JobStatus, Queue, Retry, SimpleWorker
 from minirq.connection import connect
@@ -37,7 +38,7 @@ def test_the_server_is_killed_and_comes_back_with_its_data(
     own_server: OwnServer, own: Queue, start: Start, trace: Path
 ) -> None:
     start(url=own_server.url, processes=2)
-    made = [own.enqueue("naughty.trace_and_sleep", str(trace), 0.05) for _ in range(20)]
+    made = [own.enqueue("harmful.trace_and_sleep", str(trace), 0.05) for _ in range(20)]
     until(lambda: len(lines(trace)) >= 4)
     own_server.kill()
     time.sleep(0.3)
@@ -56,7 +57,7 @@ def test_the_server_is_away_for_seconds_while_jobs_run(
 ) -> None:
     worker = start(url=own_server.url)
     until(lambda: is_waiting(own.connection))
-    job = own.enqueue("naughty.trace_and_sleep", str(trace), 0.3)
+    job = own.enqueue("harmful.trace_and_sleep", str(trace), 0.3)
     until(lambda: len(lines(trace)) == 1)
     own_server.kill()
     with pytest.raises(ServerUnavailable):
@@ -94,8 +95,8 @@ def test_a_burst_finds_nobody(own_server: OwnServer) -> None:
 def test_the_server_ends_during_a_burst(
     own_server: OwnServer, own: Queue, trace: Path, options: tuple[str, ...]
 ) -> None:
-    own.enqueue("naughty.trace_and_sleep", str(trace), 0.5)
-    paths = [f"--path={folder}" for folder in (Path(__file__).parent, Path(__file__).parent.parent)]
+    own.enqueue("harmful.trace_and_sleep", str(trace), 0.5)
+    paths = [f"--path={APP}"]
     command = [sys.executable, "-c", IMPATIENT, "1", "worker", "--burst", *paths, *options]
     with subprocess.Popen([*command, "--url", own_server.url], stderr=subprocess.PIPE, text=True) as worker:
         until(lambda: len(lines(trace)) == 1)
@@ -111,8 +112,8 @@ def test_the_server_ends_during_a_burst_of_a_simple_worker(
     own_server: OwnServer, own: Queue, trace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("minirq.worker.settings.BURST_PATIENCE", 1.0)
-    monkeypatch.syspath_prepend(str(Path(__file__).parent))
-    own.enqueue("naughty.trace_and_sleep", str(trace), 0.5)
+    monkeypatch.syspath_prepend(str(APP))
+    own.enqueue("harmful.trace_and_sleep", str(trace), 0.5)
 
     def kill() -> None:
         until(lambda: len(lines(trace)) == 1)
@@ -143,7 +144,7 @@ def test_the_server_loses_its_data(event: str, start: Start, trace: Path) -> Non
         with connect(server.url) as client:
             queue = Queue(connection=client)
             worker = start(url=server.url)
-            running = queue.enqueue("naughty.trace_and_sleep", str(trace), 0.5)
+            running = queue.enqueue("harmful.trace_and_sleep", str(trace), 0.5)
             until(lambda: len(lines(trace)) == 1)
             if event == "flush":
                 client.flushall()
@@ -248,7 +249,7 @@ def test_a_broken_index_of_one_queue_does_not_keep_others_from_being_looked_afte
     redis.set(f"minirq:{{bad}}:{key}", "text")
     good = Queue("good", connection=redis)
     first = start("bad", "good")
-    job = good.enqueue("naughty.trace_and_sleep", str(trace), 0.7)
+    job = good.enqueue("harmful.trace_and_sleep", str(trace), 0.7)
     until(lambda: len(lines(trace)) == 1)
     second = start("bad", "good")
     until(lambda: redis.zcard("minirq:workers") == 2)
@@ -322,14 +323,14 @@ def test_the_servers_clock_is_set(
     # a server whose clock was set ahead by an hour sees all leases as ended an hour ago, and the other way
     workers = [start(), start()]
     until(lambda: redis.zcard("minirq:workers") == 2)
-    made = [queue.enqueue("naughty.trace_and_sleep", str(trace), 1.0) for _ in range(2)]
+    made = [queue.enqueue("harmful.trace_and_sleep", str(trace), 1.0) for _ in range(2)]
     until(lambda: len(lines(trace)) == 2)
     for owner in redis.zrange(OWNERS, 0, -1):
         redis.zincrby(OWNERS, -hours * 3_600_000, owner)
     assert [job.wait(10) for job in made] == ["slept"] * 2
     if hours < 0:
         # a worker that died meanwhile is not waited for by an hour
-        job = queue.enqueue("naughty.trace_and_sleep", str(trace), 0.8)
+        job = queue.enqueue("harmful.trace_and_sleep", str(trace), 0.8)
         until(lambda: len(lines(trace)) == 3)
         [victim] = [w for w in workers if int(lines(trace)[2]) in w.children]
         victim.kill_all()
@@ -380,7 +381,7 @@ def test_the_index_of_owners_is_lost_while_a_dead_one_holds_jobs(
     redis: redis_py.Redis, queue: Queue, start: Start, trace: Path
 ) -> None:
     first = start()
-    made = [queue.enqueue("naughty.trace_and_sleep", str(trace), 1.0)]
+    made = [queue.enqueue("harmful.trace_and_sleep", str(trace), 1.0)]
     until(lambda: len(lines(trace)) == 1)
     first.kill_all()
     redis.delete(OWNERS, "minirq:queues")
@@ -397,7 +398,7 @@ def test_the_index_of_owners_is_lost_while_they_live(
     redis: redis_py.Redis, queue: Queue, start: Start, trace: Path
 ) -> None:
     start()
-    job = queue.enqueue("naughty.trace_and_sleep", str(trace), 0.5)
+    job = queue.enqueue("harmful.trace_and_sleep", str(trace), 0.5)
     until(lambda: len(lines(trace)) == 1)
     redis.delete(OWNERS)
     assert job.wait(10) == "slept"

@@ -12,8 +12,8 @@ from statistics import median
 
 import pytest
 import redis as redis_py
-from faults.server import OwnServer
 from stage import Stage, ids, payload, settlement
+from support.own_server import OwnServer
 
 from minirq.protocol import commands, queries
 from minirq.protocol.keys import Keys

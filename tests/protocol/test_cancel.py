@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from stage import Stage, ids, payload
-from waits import until
+from support.waits import until
 
 from minirq.protocol import commands
 

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 import redis as redis_py
-from waits import is_gone, until
+from support import APP
+from support.waits import is_gone, until
 
 from minirq import Queue
 
@@ -83,7 +84,7 @@ def start_worker(redis: redis_py.Redis, redis_url: str, tmp_path: Path) -> Itera
         log = tmp_path / f"worker-{len(started)}.log"
         with log.open("wb") as file:
             process = subprocess.Popen(
-                [sys.executable, "-c", _MAIN, str(Path(__file__).parent.parent), json.dumps(options)],
+                [sys.executable, "-c", _MAIN, str(APP), json.dumps(options)],
                 stderr=file,
                 stdout=file,
                 cwd=tmp_path,

@@ -16,13 +16,12 @@ from pathlib import Path
 import msgpack
 import pytest
 import redis as redis_py
-from waits import until
+from support import ROOT
+from support.waits import until
 from worker.conftest import StartWorker
 
 from minirq import JobStatus, Queue
 from minirq.protocol.serializers import resolve_serializer
-
-ROOT = Path(__file__).resolve().parent.parent.parent
 
 #: shells that any installation has to offer: in a dependency, in pip, and in CPython's own tests
 _ATTACKS = {

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import jobs
 import redis as redis_py
-from waits import until
+from support.waits import until
 from worker.conftest import StartWorker, lines
 
 from minirq import JobStatus, Queue, SimpleWorker

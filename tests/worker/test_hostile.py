@@ -8,7 +8,7 @@ import jobs
 import msgpack
 import pytest
 import redis as redis_py
-from waits import until
+from support.waits import until
 from worker.conftest import StartWorker
 
 from minirq import Job, JobStatus, Queue, SimpleWorker

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from redis import Redis
-from waits import until
+from support.waits import until
 from worker.conftest import StartWorker
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from waits import until
+from support.waits import until
 from worker.conftest import StartWorker
 
 from minirq import JobStatus, Queue

@@ -11,7 +11,7 @@ from pathlib import Path
 import jobs
 import pytest
 import redis as redis_py
-from waits import is_gone, until
+from support.waits import is_gone, until
 from worker.conftest import StartWorker, lines
 
 from minirq import JobStatus, Queue, Retry

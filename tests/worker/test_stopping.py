@@ -10,7 +10,7 @@ from typing import Any
 
 import jobs
 import pytest
-from waits import until
+from support.waits import until
 from worker.conftest import StartWorker, lines
 
 from minirq import JobStatus, Queue, SimpleWorker

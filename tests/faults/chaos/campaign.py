@@ -26,7 +26,7 @@ from faults.chaos.memory import Memory
 from faults.chaos.report import Outage, Report
 from faults.chaos.snapshot import Snapshot
 from faults.chaos.trace import Trace
-from faults.server import OwnServer
+from support.own_server import OwnServer
 
 from minirq.connection import connect
 

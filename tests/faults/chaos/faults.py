@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from faults.chaos.fleet import LEASE, Member
-from faults.server import OwnServer
+from support.own_server import OwnServer
 
 from minirq.connection import connect
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from faults.chaos.calls import CALM
 from faults.conftest import HurtSimpleWorker, HurtWorker
-from faults.proxy import Proxy
-from faults.server import OwnServer
+from support.own_server import OwnServer
+from support.proxy import Proxy
 
 LEASE = 1.0
 

@@ -12,13 +12,13 @@ import pytest
 import redis as redis_py
 import yaml
 from click.testing import CliRunner
-from waits import until
+from support import ROOT
+from support.waits import until
 
 from minirq.cli.main import cli
 from minirq.connection import connect
 from minirq.embedded.server import find_binaries
 
-ROOT = Path(__file__).parent.parent
 COMPOSE = ("docker-compose.yml", "docker-compose.valkey.yml")
 
 

@@ -13,7 +13,8 @@ from typing import Protocol
 
 import pytest
 from click.testing import Result
-from waits import until
+
+from support.waits import until
 
 TASKS = '''
 """Functions that the tests of the command line run as jobs."""

@@ -16,8 +16,9 @@ import jobs
 import pytest
 import redis as redis_py
 import trustme
-from waits import until
-from workers import WorkerProcess
+from support import APP
+from support.waits import until
+from support.workers import WorkerProcess
 
 from minirq import Queue, SimpleWorker
 from minirq.aio import AsyncQueue
@@ -109,7 +110,7 @@ def tls(redis: redis_py.Redis, redis_server: Server, ca: trustme.CA) -> Iterator
 
 
 def start_worker(folder: Path, url: str, *options: str) -> WorkerProcess:
-    command = [sys.executable, "-m", "minirq", "worker", "--path", str(Path(__file__).parent), *options]
+    command = [sys.executable, "-m", "minirq", "worker", "--path", str(APP), *options]
     with (folder / "log").open("wb") as log:
         return WorkerProcess(subprocess.Popen([*command, "--url", url], stderr=log), folder / "log")
 

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 from faults.conftest import LEASE, Start, audit, is_waiting, lines, since
-from faults.proxy import Proxy
-from faults.recoveries import recovered
-from faults.server import OwnServer
-from waits import is_gone, until
+from support.own_server import OwnServer
+from support.proxy import Proxy
+from support.recoveries import recovered
+from support.waits import is_gone, until
 
 from minirq import Job, JobStatus, Queue
 from minirq.connection import connect
 
 CREW = 20
-EACH = pytest.mark.parametrize("function", ["naughty.trace_and_sleep", "naughty.trace_and_await"])
+EACH = pytest.mark.parametrize("function", ["harmful.trace_and_sleep", "harmful.trace_and_await"])
 
 
 @pytest.fixture

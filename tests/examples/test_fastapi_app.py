@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 import redis as redis_py
-from waits import until
+from support import ROOT
+from support.waits import until
 
 httpx = pytest.importorskip("httpx")
 pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
 
-EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "fastapi_app"
+EXAMPLE = ROOT / "examples" / "fastapi_app"
 HAMLET = "to be or not to be that is the question"
 
 

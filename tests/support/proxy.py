@@ -25,10 +25,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from minirq.protocol.commands import script
+from support import ROOT
 
 SCRIPTS = {
-    script(path.stem).sha.encode(): path.stem
-    for path in (Path(__file__).parents[2] / "minirq" / "protocol" / "lua").glob("*.lua")
+    script(path.stem).sha.encode(): path.stem for path in (ROOT / "minirq" / "protocol" / "lua").glob("*.lua")
 }
 
 

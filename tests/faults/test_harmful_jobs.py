@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import naughty
+import harmful
 import pytest
 from faults.conftest import GRACE, HurtWorker, audit, lines, since
-from faults.recoveries import recovered
-from waits import is_gone, until
+from support.recoveries import recovered
+from support.waits import is_gone, until
 
 from minirq import JobStatus, Queue
 from minirq.connection import connect
@@ -39,7 +39,7 @@ def queue(worker: HurtWorker, redis_url: str) -> Iterator[Queue]:
 
 
 def found(queue: Queue) -> dict[str, Any]:
-    return queue.enqueue(naughty.surroundings).wait(10)
+    return queue.enqueue(harmful.surroundings).wait(10)
 
 
 # --- jobs that take their process along -------------------------------------------------------
@@ -48,10 +48,10 @@ def found(queue: Queue) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("function", "args", "said"),
     [
-        (naughty.segfault, (), "SIGSEGV"),
-        (naughty.exit_hard, (0,), "exited with code 0"),
-        (naughty.exit_hard, (1,), "exited with code 1"),
-        (naughty.killed, (), "SIGKILL"),
+        (harmful.segfault, (), "SIGSEGV"),
+        (harmful.exit_hard, (0,), "exited with code 0"),
+        (harmful.exit_hard, (1,), "exited with code 1"),
+        (harmful.killed, (), "SIGKILL"),
     ],
 )
 def test_a_job_takes_its_process_down(queue: Queue, trace: Path, function: Any, args: Any, said: str) -> None:
@@ -68,11 +68,11 @@ def test_a_job_takes_its_process_down(queue: Queue, trace: Path, function: Any, 
 @pytest.mark.parametrize(
     ("function", "args", "exc_type"),
     [
-        ("naughty.eat_memory", (), "MemoryError"),
+        ("harmful.eat_memory", (), "MemoryError"),
         ("jobs.leave", (0,), "SystemExit"),
         ("jobs.interrupt", (), "KeyboardInterrupt"),
-        ("naughty.raise_unusual", (), "naughty.Unusual"),
-        ("naughty.recurse", (), "RecursionError"),
+        ("harmful.raise_unusual", (), "harmful.Unusual"),
+        ("harmful.recurse", (), "RecursionError"),
     ],
 )
 def test_a_job_raises_what_is_no_error(queue: Queue, function: str, args: Any, exc_type: str) -> None:
@@ -85,7 +85,7 @@ def test_a_job_raises_what_is_no_error(queue: Queue, function: str, args: Any, e
 
 
 @pytest.mark.parametrize(
-    "function", ["naughty.match_for_ever", "naughty.hold_the_interpreter", "naughty.swallow"]
+    "function", ["harmful.match_for_ever", "harmful.hold_the_interpreter", "harmful.swallow"]
 )
 def test_a_job_cannot_be_interrupted(queue: Queue, function: str) -> None:
     args = (60,) if function.endswith("swallow") else ()
@@ -99,7 +99,7 @@ def test_a_job_cannot_be_interrupted(queue: Queue, function: str) -> None:
 
 
 def test_each_run_has_a_number_that_never_goes_back(queue: Queue, trace: Path) -> None:
-    job = queue.enqueue(naughty.note_the_run, str(trace))
+    job = queue.enqueue(harmful.note_the_run, str(trace))
     assert job.wait(10) == "noted"
     job.requeue()
     assert job.wait(10) == "noted"
@@ -131,11 +131,11 @@ def test_what_a_job_changed_is_put_back(
 ) -> None:
     before = found(queue)
     options = {"job_timeout": -1} if function == "set_an_alarm" else {}
-    job = queue.enqueue(f"naughty.{function}", *args, **options)
+    job = queue.enqueue(f"harmful.{function}", *args, **options)
     job.wait(10)
     assert found(queue) == before
     if what is not None:
-        [line] = [line for line in worker.log.splitlines() if f"naughty.{function} has left changed" in line]
+        [line] = [line for line in worker.log.splitlines() if f"harmful.{function} has left changed" in line]
         assert what in line
         assert "put back" in line
 
@@ -148,7 +148,7 @@ def test_a_process_that_cannot_be_put_right_is_replaced(
     queue: Queue, worker: HurtWorker, function: str, args: Any
 ) -> None:
     before = found(queue)
-    job = queue.enqueue(f"naughty.{function}", *args)
+    job = queue.enqueue(f"harmful.{function}", *args)
     result = job.wait(10)
     until(lambda: f"job {job.id} has left it unfit" in worker.log)
     after = found(queue)
@@ -163,23 +163,23 @@ def test_a_process_that_cannot_be_put_right_is_replaced(
 
 def test_a_thread_is_left_alone_and_many_are_not(queue: Queue, worker: HurtWorker) -> None:
     before = found(queue)["pid"]
-    queue.enqueue("naughty.leave_a_thread").wait(10)
+    queue.enqueue("harmful.leave_a_thread").wait(10)
     assert found(queue)["pid"] == before
-    assert "naughty.leave_a_thread has left 1 threads" in worker.log
-    queue.enqueue("naughty.leave_threads", 50).wait(10)
+    assert "harmful.leave_a_thread has left 1 threads" in worker.log
+    queue.enqueue("harmful.leave_threads", 50).wait(10)
     assert found(queue)["pid"] != before
 
 
 def test_a_process_that_a_job_left_dies_with_the_jobs_process(queue: Queue, worker: HurtWorker) -> None:
-    left = queue.enqueue("naughty.leave_a_process").wait(10)
+    left = queue.enqueue("harmful.leave_a_process").wait(10)
     assert not is_gone(left)
-    assert "naughty.leave_a_process has left 1 processes" in worker.log
-    queue.enqueue("naughty.close_all_descriptors").wait(10)
+    assert "harmful.leave_a_process has left 1 processes" in worker.log
+    queue.enqueue("harmful.close_all_descriptors").wait(10)
     until(lambda: is_gone(left))
 
 
 def test_a_job_that_forks_and_returns(queue: Queue, worker: HurtWorker, trace: Path) -> None:
-    job = queue.enqueue("naughty.fork_and_return", str(trace))
+    job = queue.enqueue("harmful.fork_and_return", str(trace))
     assert job.wait(10) == "returned"
     until(lambda: len(lines(trace)) == 2)
     job.refresh()
@@ -190,21 +190,21 @@ def test_a_job_that_forks_and_returns(queue: Queue, worker: HurtWorker, trace: P
 
 
 def test_a_daemon_that_a_job_started_holds_no_connection(queue: Queue, trace: Path) -> None:
-    of_worker = queue.enqueue("naughty.open_socket_count").wait(10)
+    of_worker = queue.enqueue("harmful.open_socket_count").wait(10)
     assert of_worker > 0
-    pid, count = map(int, queue.enqueue("naughty.daemonise", str(trace)).wait(10).split())
+    pid, count = map(int, queue.enqueue("harmful.daemonise", str(trace)).wait(10).split())
     try:
         assert count == 0
         assert not is_gone(pid)
         # the worker's own connections are as they were
-        assert queue.enqueue("naughty.open_socket_count").wait(10) >= of_worker
+        assert queue.enqueue("harmful.open_socket_count").wait(10) >= of_worker
     finally:
         os.kill(pid, signal.SIGKILL)
 
 
 def test_short_jobs_in_a_batch_are_looked_after_too(queue: Queue) -> None:
     before = found(queue)
-    data = Queue.prepare_data("naughty.change_umask")
+    data = Queue.prepare_data("harmful.change_umask")
     queue.enqueue_many([data] * 200)
     until(lambda: queue.count == 0)
     assert found(queue) == before

@@ -20,6 +20,7 @@ import pytest
 import redis as redis_py
 from hypothesis import given
 from hypothesis import strategies as st
+from support import ROOT
 
 from minirq.exceptions import FunctionNotFound, FunctionRefused, MinirqError, UnnamedFunction
 from minirq.protocol import origin
@@ -196,7 +197,7 @@ def test_a_function_of_the_running_script_is_refused(tmp_path: Path) -> None:
         "try: name_function(f, allow_instance=False)\n"
         "except Exception as error: print(type(error).__name__, error)\n"
     )
-    root = str(Path(__file__).parent.parent)
+    root = str(ROOT)
     done = subprocess.run(
         [sys.executable, str(script)], env={**os.environ, "PYTHONPATH": root}, capture_output=True, text=True
     )

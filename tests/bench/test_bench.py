@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from waits import until
+from support import ROOT
+from support.waits import until
 
 psutil = pytest.importorskip("psutil")
 
@@ -21,8 +22,6 @@ from bench.figures import Figure, Figures, written  # noqa: E402
 from bench.goals import goals  # noqa: E402
 from bench.marks import Marks  # noqa: E402
 from bench.tables import terminal  # noqa: E402
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def bench(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -11,8 +11,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from support import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "minirq"
 
 pytestmark = pytest.mark.slow

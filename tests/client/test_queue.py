@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 import jobs
 import pytest
 import redis as redis_py
-from waits import until
+from support.waits import until
 
 from minirq import Job, JobStatus, Queue, Retry, SimpleWorker
 from minirq.connection import errors

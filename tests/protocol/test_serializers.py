@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.cpu_time import costs_at_most
 
 from minirq.exceptions import DeserializationError, InvalidOption, SerializationError
 from minirq.protocol import codec
 from minirq.protocol.serializers import resolve_serializer
-from tests.ruler import costs_at_most
 
 CALL = ("instance", "args", "kwargs")
 json_values = st.recursive(

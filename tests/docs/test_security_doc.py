@@ -12,10 +12,11 @@ import jobs
 import pytest
 import redis as redis_py
 from click.testing import CliRunner, Result
-from documents import ROOT, Document, assert_exists
-from faults.server import OwnServer
-from waits import until
-from workers import StartWorker, folder, start_worker
+from support import APP
+from support.documents import ROOT, Document, assert_exists
+from support.own_server import OwnServer
+from support.waits import until
+from support.workers import StartWorker, folder, start_worker
 
 from minirq import Job, JobStatus, Queue, Retry, SimpleWorker
 from minirq.aio import AsyncQueue
@@ -25,7 +26,6 @@ from minirq.exceptions import AccessDenied
 
 DOC = Document("docs/security.md")
 USERS = {line.split()[2]: line for line in "".join(DOC.blocks("text")).splitlines()}
-TESTS = str(Path(__file__).parent)
 
 __all__ = ["folder", "start_worker"]
 
@@ -72,7 +72,7 @@ def url_of(server: OwnServer, user: str) -> str:
 @pytest.fixture
 def start(server: OwnServer, start_worker: StartWorker) -> Callable[..., object]:
     def start(*options: str) -> object:
-        return start_worker("--path", TESTS, *options, url=url_of(server, "worker"))
+        return start_worker("--path", str(APP), *options, url=url_of(server, "worker"))
 
     return start
 

@@ -9,8 +9,9 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
+from support import ROOT
 
-PACKAGE = Path(__file__).resolve().parent.parent / "minirq"
+PACKAGE = ROOT / "minirq"
 
 # From the ground up; a new part of the package gets its floor here
 FLOORS = [

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import redis as redis_py
-from documents import ROOT, Document, assert_exists, help_of, reader, running_worker
+from support.documents import ROOT, Document, assert_exists, help_of, reader, running_worker
 
 from minirq import Job, Queue
 from minirq.protocol.submission import RESERVED

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import jobs
 import pytest
 import redis as redis_py
-from waits import until
+from support.waits import until
 
 from minirq import Job, Queue, SimpleWorker
 from minirq.connection.client import Sender

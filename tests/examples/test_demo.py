@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 import redis as redis_py
-from waits import until
+from support import ROOT
+from support.waits import until
 
-ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = ROOT / "examples" / "stdlib_report"
 ENVIRONMENT = Path(sys.prefix)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import redis as redis_py
+from support import ROOT
 
 from minirq import Job, JobStatus, SimpleWorker
 from minirq.connection import Server
@@ -21,7 +22,6 @@ from minirq.protocol import defaults, keys, payload, record
 from minirq.protocol.payload import JobOptions, Payload
 from minirq.worker.settings import WorkerSettings
 
-ROOT = Path(__file__).resolve().parent.parent
 PROTOCOL = ROOT / "minirq" / "protocol"
 DOC = (ROOT / "docs" / "protocol.md").read_text("utf-8")
 LUA = {file.stem: file.read_text("utf-8") for file in sorted((PROTOCOL / "lua").glob("*.lua"))}

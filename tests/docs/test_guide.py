@@ -22,7 +22,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 import redis as redis_py
-from documents import ROOT, Document, assert_exists, help_of, reader, running_worker
+from support.documents import ROOT, Document, assert_exists, help_of, reader, running_worker
 
 from minirq import Queue
 from minirq.exceptions import SerializationError

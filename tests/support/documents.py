@@ -15,8 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from minirq.cli.main import COMMANDS, cli
-
-ROOT = Path(__file__).resolve().parent.parent
+from support import ROOT
 
 
 class Document:
