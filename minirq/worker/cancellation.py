@@ -1,11 +1,10 @@
-"""Ears: a subscription on which delayed jobs that became the earliest, and requests to stop, are published.
+"""How a running job, or a whole worker, is asked to stop.
 
-It saves looking. What is missed, because it could not be set up or was cut, is found by the next look.
-
-Stops: which of a worker's running jobs are asked to stop, or the worker itself, as far as Redis says.
-
-Requests are heard where they are published, and looked for once in a while in the records of what runs: a
-publication may get lost. It knows no processes; whoever has them takes the requests.
+1. Requests to stop are published, and the subscription receives them (and the names of queues in which a
+   delayed job has become the earliest).
+2. A publication may get lost, so the records of running jobs are looked up as well, once a beat.
+3. A request is delivered to the process that has the run, which interrupts it (`Process.ask_to_stop`). If
+   that does not help, the supervisor kills the process.
 """
 
 from __future__ import annotations
@@ -13,9 +12,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 from minirq.connection.client import Sender
@@ -23,13 +21,17 @@ from minirq.protocol import commands, queries
 from minirq.protocol.commands import StopRequest
 from minirq.protocol.queries import Shutdown
 from minirq.text import counted
+from minirq.worker.scoreboard import Slot
 from minirq.worker.settings import WorkerSettings
 
 logger = logging.getLogger(__name__)
 
+#: records that are looked up in one round trip
+_CHUNK = 500
+
 
 class Subscription:
-    """What is published on some channels. It never raises."""
+    """What is published on some channels. It never raises: what it misses is found by the next look-up."""
 
     def __init__(self, client: Any, *channels: str) -> None:
         self._client = client
@@ -37,7 +39,7 @@ class Subscription:
         self._pubsub: Any = None
 
     def open(self) -> bool:
-        """Subscribe; True if that was not done yet: what was published before has to be looked for."""
+        """Subscribe; True if that was not done yet: what was published before has to be looked up."""
         if self._pubsub is not None:
             return False
         with suppress(Exception):
@@ -48,13 +50,11 @@ class Subscription:
             return True
         return False
 
-    def heard(self) -> list[tuple[str, bytes]]:
+    def received(self) -> list[tuple[str, bytes]]:
         """Return channels and messages that came since the last call. If the subscription was cut, close."""
         came: list[tuple[str, bytes]] = []
-        if self._pubsub is None:
-            return came
         try:
-            while message := self._pubsub.get_message(timeout=0):
+            while self._pubsub is not None and (message := self._pubsub.get_message(timeout=0)):
                 if message["type"] == "message":
                     came.append((message["channel"].decode("utf-8", "replace"), message["data"]))
         except Exception:  # redis-py's errors and those of a socket that is gone
@@ -62,7 +62,7 @@ class Subscription:
         return came
 
     def fileno(self) -> int | None:
-        """The descriptor that becomes readable when there is something to hear; None while closed."""
+        """The descriptor that becomes readable when there is a message; None while closed."""
         sock = getattr(getattr(self._pubsub, "connection", None), "_sock", None)
         return None if sock is None else int(sock.fileno())
 
@@ -74,72 +74,68 @@ class Subscription:
             self._pubsub = None
 
 
-#: records that are looked at in one round trip
-_CHUNK = 500
-
-
-@dataclass(frozen=True, slots=True)
-class RunUnderWay:
-    """A run that is under way since `started` (monotonic)."""
-
-    owner: str
-    queue: int
-    id: str
-    run: int
-    started: float
-
-
 class StopRequests:
-    """Collects stop requests of the runs that `running` names. A look comes with every beat."""
+    """The requests to stop that concern one worker. `running` tells owners and slots of what runs in it."""
 
-    def __init__(self, sender: Sender, settings: WorkerSettings) -> None:
+    def __init__(
+        self, sender: Sender, settings: WorkerSettings, running: Callable[[], Iterable[tuple[str, Slot]]]
+    ) -> None:
         self._sender = sender
         self._settings = settings
-        self._pause = settings.beat
+        self._running = running
         self._shutdowns: dict[bytes, Shutdown] = {
             queries.shutdown_message(settings.id, how): how for how in ("warm", "now")
         }
-        self._came: list[StopRequest] = []
-        self.next_look = 0.0
-        #: what runs: whoever knows sets it
-        self.running: Callable[[], list[RunUnderWay]] = list
+        self._pending: dict[StopRequest, float] = {}
         #: how the worker is asked to stop, None if it is not
         self.shutdown: Shutdown | None = None
 
-    def hear(self, message: bytes) -> None:
-        """Take what was published."""
+    def receive(self, message: bytes) -> None:
+        """Note what was published."""
         if message in self._shutdowns:
             self.shutdown = self._shutdowns[message]
-            return
-        request = commands.read_stop_request(message)
-        if request is not None:
-            self._came.append(request)
+        elif (request := commands.read_stop_request(message)) is not None:
+            self._add(request)
 
-    def look(self) -> None:
-        """Look at the records of what has run for a while: what came later was heard or is found next time.
+    def look_up(self) -> float:
+        """Look at the records of what has run for a while, younger runs are looked up next time: a task.
 
         Raises ServerUnavailable, ServerFault, AccessDenied.
         """
-        now = time.monotonic()
-        self.next_look = now + self._pause
-        held = [one for one in self.running() if now - one.started >= self._pause / 2]
-        for at in range(0, len(held), _CHUNK):
-            chunk = held[at : at + _CHUNK]
-            queues = self._settings.queue_keys
-            calls: list[Any] = [queries.is_asked_to_stop(queues[one.queue], one.id, one.run) for one in chunk]
-            for one, is_asked in zip(chunk, self._sender.send_each(calls), strict=True):
+        settings, pause = self._settings, self._settings.beat
+        latest = time.monotonic() - pause / 2
+        runs = [(owner, slot) for owner, slot in self._running() if slot.started <= latest]
+        for at in range(0, len(runs), _CHUNK):
+            chunk = runs[at : at + _CHUNK]
+            calls: list[Any] = [
+                queries.is_asked_to_stop(settings.queue_keys[slot.queue], slot.id, slot.run)
+                for _, slot in chunk
+            ]
+            for (owner, slot), is_asked in zip(chunk, self._sender.send_each(calls), strict=True):
                 if is_asked is True:
-                    queue = self._settings.queues[one.queue]
-                    self._came.append(StopRequest(one.owner, queue, one.id, one.run))
+                    self._add(StopRequest(owner, settings.queues[slot.queue], slot.id, slot.run))
+        return pause
 
-    def taken(self) -> list[StopRequest]:
-        """Return the requests that came since the last call; the same one may come again."""
-        came, self._came = self._came, []
-        return came
+    def deliver(self, ask: Callable[[StopRequest], bool]) -> None:
+        """Pass the requests on: `ask` asks the process that has the run to stop it, False if none has it.
+
+        The run may be about to start, so the request is kept for a beat then. The same one may come again.
+        """
+        for request, until in list(self._pending.items()):
+            if ask(request) or time.monotonic() >= until:
+                del self._pending[request]
+
+    @property
+    def has_pending(self) -> bool:
+        """Whether there are requests that no process could be asked for yet."""
+        return bool(self._pending)
+
+    def _add(self, request: StopRequest) -> None:
+        self._pending.setdefault(request, time.monotonic() + self._settings.beat)
 
 
 def log_stopping(settings: WorkerSettings) -> None:
-    """Say that a worker stops, and how long its jobs may go on."""
+    """Log that a worker stops, and how long its jobs may go on."""
     seconds = settings.stop_seconds
     logger.info(
         "stopping: no new jobs are started, running ones %s",
@@ -148,5 +144,5 @@ def log_stopping(settings: WorkerSettings) -> None:
 
 
 def log_stopped(settings: WorkerSettings, done: int, failed: int) -> None:
-    """Say that a worker has stopped, how many runs have ended in it, and how many of them failed."""
+    """Log that a worker has stopped, how many runs have ended in it, and how many of them failed."""
     logger.info("worker %s stopped: %s, %d failed", settings.name, counted(done, "run", "runs"), failed)

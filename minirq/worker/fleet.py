@@ -1,8 +1,10 @@
-"""The fleet: what all workers see to together, whichever queues they serve, each thing by one of them.
+"""What all workers do together for all queues, whichever they serve, each thing by one of them.
 
-An index says from when on others may look after a queue; its own workers move that time on while they live.
-So the work grows with the queues, and not with the workers. Two more entries are no queues: the list of
-names, and the search for owners that no index knows.
+An index says from when on others may look after a queue; its own workers postpone that time while they run.
+So the work grows with the queues, and not with the workers. Two more entries of the index are no queues: the
+list of names, and the search for owners that hold jobs although no index names them. The search goes through
+all keys, and gives each owner that it finds a lease: a live one renews it, a sweep takes back the jobs of
+others.
 """
 
 from __future__ import annotations
@@ -10,16 +12,17 @@ from __future__ import annotations
 import logging
 import random
 from collections import deque
-from collections.abc import Callable, Container
+from collections.abc import Container
 from math import inf
 from typing import Any
 
 from minirq.connection.client import Sender
-from minirq.exceptions import QueueFull, ServerFault
 from minirq.protocol import commands, queries
-from minirq.protocol.keys import Keys
 from minirq.text import safe_text
-from minirq.worker.recovery import UnlistedOwners
+from minirq.worker.job_log import log_set_aside
+from minirq.worker.recovery import QueueCalls, Recovery
+from minirq.worker.settings import WorkerSettings
+from minirq.worker.tasks import ServerClock, Task
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +32,7 @@ QUEUES_EVERY, NAMES_EVERY, SEARCH_EVERY = 20.0, 60.0, 300.0
 _TAKEN, _CHUNK = 1000, 50
 #: pause before a queue is looked at again that was too much for one call, seconds
 _MORE_PAUSE = 0.2
-#: workers that vanished without a word leave the list after this, and are not counted after that; seconds
+#: workers without a heartbeat leave the list after this, and are not counted after that; seconds
 FORGET_AFTER, _COUNTED_FOR = 3600, 60
 #: names of queues without workers and without keys are forgotten after this, seconds; those with keys are
 #: looked at again after an hour, and those that were forgotten once more
@@ -38,87 +41,80 @@ FORGET_QUEUES_AFTER, _LOOK_AGAIN, _SECOND_LOOK = 86400, 3600, 90
 _NAMES, _UNSERVED = 1000, 100
 #: entries of the index that are no queues: a queue's name has no spaces
 _LIST, _SEARCH = "list of names", "search of keys"
-#: steps of a search after which it is claimed again
-_STEPS = 100
+#: keys that one step of a search looks at, which takes the server 2 ms; the pause before the next step,
+#: seconds; and steps after which the search is claimed again
+_KEYS, _STEP_PAUSE, _STEPS = 2000, 0.5, 100
 
 
 class Fleet:
-    """This worker's part. `look_after` is given names of queues, and returns those with more to do."""
+    """This worker's part, in four tasks. `owners` are those of this worker."""
 
     def __init__(
-        self, sender: Sender, keys: Keys, lease: float, look_after: Callable[[list[str]], list[str]]
+        self,
+        sender: Sender,
+        calls: QueueCalls,
+        recovery: Recovery,
+        clock: ServerClock,
+        settings: WorkerSettings,
+        owners: Container[str],
     ) -> None:
         self._sender = sender
-        self._keys = keys
-        self._look_after = look_after
-        self._search = UnlistedOwners(sender, keys, lease)
+        self._calls = calls
+        self._recovery = recovery
+        self._clock = clock
+        self._settings = settings
+        self._keys = settings.keys
+        self._owners = owners
         self._taken: deque[str] = deque()
-        self._next_take = self._next_chunk = 0.0
-        self._next_names = self._next_search = inf
-        self._cursor = self._steps = 0
-        self._is_unwell = False
+        self._names_cursor = self._keys_cursor = self._steps = 0
+        self.take = Task(self._take, for_others=True)
+        self.look_after = Task(self._look_after, due=inf, for_others=True)
+        self.read_names = Task(self._read_names, due=inf, for_others=True)
+        self.search = Task(self._search, due=inf, for_others=True)
+        self.tasks = [self.look_after, self.read_names, self.search, self.take]
 
-    @property
-    def next_turn(self) -> float:
-        """When there is something to do (monotonic)."""
-        next_chunk = self._next_chunk if self._taken else inf
-        next_take = self._next_take if len(self._taken) < _CHUNK else inf
-        return min(next_take, next_chunk, self._next_names, self._next_search)
-
-    def turn(self, now: float, now_ms: int, owners: Container[str]) -> None:
-        """Do what is due, in small steps; `owners` are those of this worker.
-
-        Where an index is broken it is put off, so that the worker's own queues do not suffer. Raises
-        ServerUnavailable and AccessDenied.
-        """
-        try:
-            self._do(now, now_ms, owners)
-        except (ServerFault, QueueFull) as error:
-            if not self._is_unwell:
-                logger.error("the queues of others are not looked after: %s", safe_text(str(error), 500))
-            self._is_unwell = True
-            self._next_take, self._next_names, self._next_search = now + QUEUES_EVERY, inf, inf
-
-    def _do(self, now: float, now_ms: int, owners: Container[str]) -> None:
-        if self._taken and now >= self._next_chunk:
-            self._work_off(now)
-        if now >= self._next_names:
-            self._read_names(now, now_ms)
-        if now >= self._next_search:
-            self._search_on(now, now_ms, owners)
-        if now >= self._next_take and len(self._taken) < _CHUNK:
-            self._take(now, now_ms)
-
-    def _take(self, now: float, now_ms: int) -> None:
+    def _take(self) -> float:
+        """Take over queues that nobody has looked after."""
+        if len(self._taken) >= _CHUNK:
+            return _MORE_PAUSE
         calls: list[Any] = [
             commands.maintain(self._keys, most=_TAKEN, pause=QUEUES_EVERY, also=(_LIST, _SEARCH)),
-            queries.worker_count(self._keys, now_ms - _COUNTED_FOR * 1000),
+            queries.worker_count(self._keys, self._clock.now_ms - _COUNTED_FOR * 1000),
         ]
         taken, workers = self._sender.send_all(calls)
-        self._is_unwell = False
+        special = {_LIST: self.read_names, _SEARCH: self.search}
+        for name in taken.names:
+            if name in special:
+                special[name].due = 0.0
+            elif queries.can_be_key(name):
+                self._taken.append(name)
+                self.look_after.due = 0.0
         # all workers together ask once a second, and none before there is something to take
         pause = max(1, workers) * random.uniform(0.5, 1.5)
         next_in = min(taken.next_in, QUEUES_EVERY) + random.random()
-        self._next_take = now + max(pause, next_in)
-        for name in taken.names:
-            if name == _LIST:
-                self._next_names = now
-            elif name == _SEARCH:
-                self._next_search = now
-            elif queries.can_be_key(name):
-                self._taken.append(name)
+        return float(max(pause, next_in))
 
-    def _work_off(self, now: float) -> None:
-        chunk = [self._taken.popleft() for _ in range(min(len(self._taken), _CHUNK))]
-        unfinished = self._look_after(chunk)
-        self._next_chunk = now if len(self._taken) else now + _MORE_PAUSE
+    def _look_after(self) -> float:
+        """Promote, trim and sweep some of the queues that were taken over."""
+        names = [self._taken.popleft() for _ in range(min(len(self._taken), _CHUNK))]
+        calls = [commands.promote(self._keys.of(name), trim=True) for name in names]
+        promoted = dict(self._calls.send("promote", names, calls))
+        for reply in promoted.values():
+            log_set_aside(reply.aside)
+        unfinished = self._recovery.sweep(name for name, reply in promoted.items() if reply.is_sweep_due)
+        unfinished += [name for name, reply in promoted.items() if reply.is_more or reply.next_in == 0]
+        pause = 0.0 if self._taken else _MORE_PAUSE if unfinished else inf
         self._taken.extend(unfinished)
+        return pause
 
     # --- names --------------------------------------------------------------------------------
 
-    def _read_names(self, now: float, now_ms: int) -> None:
+    def _read_names(self) -> float:
         """Go a step through the list of names: have new ones looked after; at its end, forget old ones."""
-        self._cursor, names = self._sender.send(queries.scan_queue_names(self._keys, self._cursor, _NAMES))
+        now_ms = self._clock.now_ms
+        self._names_cursor, names = self._sender.send(
+            queries.scan_queue_names(self._keys, self._names_cursor, _NAMES)
+        )
         if names:
             self._sender.send_all(
                 [
@@ -126,17 +122,17 @@ class Fleet:
                     queries.note_served(self._keys, names, now_ms, is_new=True),
                 ]
             )
-        if self._cursor:
-            return
-        self._next_names = inf
-        self._next_take = now
+        if self._names_cursor:
+            return 0.0
         self._forget_queues(now_ms)
         self._sender.send_all(
             [
                 queries.forget_workers(self._keys, before_ms=now_ms - FORGET_AFTER * 1000),
-                self._again(_LIST, now_ms, NAMES_EVERY),
+                self._again(_LIST, NAMES_EVERY),
             ]
         )
+        self.take.due = 0.0
+        return inf
 
     def _forget_queues(self, now_ms: int) -> None:
         """Forget the queues that no worker has served for a day and of which no key is left.
@@ -152,26 +148,38 @@ class Fleet:
         were_listed = self._sender.send_all([queries.forget_queue(self._keys, name) for name in gone])
         again = [name for name, was_listed in zip(gone, were_listed, strict=True) if was_listed]
         done = [name for name, was_listed in zip(gone, were_listed, strict=True) if not was_listed]
-        calls: list[Any] = []
-        if gone:
-            calls.append(queries.forget_maintenance(self._keys, gone))
-        if kept:
-            calls.append(queries.know_queues(self._keys, kept))
-            calls.append(queries.note_served(self._keys, kept, before_ms + _LOOK_AGAIN * 1000))
-        if again:
-            calls.append(queries.note_served(self._keys, again, before_ms + _SECOND_LOOK * 1000))
-        if done:
-            calls.append(queries.forget_served(self._keys, done))
-        self._sender.send_all(calls)
+        calls = [
+            (gone, queries.forget_maintenance(self._keys, gone)),
+            (kept, queries.know_queues(self._keys, kept)),
+            (kept, queries.note_served(self._keys, kept, before_ms + _LOOK_AGAIN * 1000)),
+            (again, queries.note_served(self._keys, again, before_ms + _SECOND_LOOK * 1000)),
+            (done, queries.forget_served(self._keys, done)),
+        ]
+        self._sender.send_all([call for names, call in calls if names])
 
     # --- the search ---------------------------------------------------------------------------
 
-    def _search_on(self, now: float, now_ms: int, owners: Container[str]) -> None:
+    def _search(self) -> float:
+        """Look for processing lists among the next keys, and put their owners into the index."""
         if self._steps % _STEPS == 0:  # nobody else searches meanwhile
-            self._sender.send(self._again(_SEARCH, now_ms, SEARCH_EVERY))
-        pause = self._search.step(owners, now_ms=now_ms)
-        self._next_search = now + pause if pause else inf
-        self._steps = self._steps + 1 if pause else 0
+            self._sender.send(self._again(_SEARCH, SEARCH_EVERY))
+        scan = queries.scan_owners(self._keys, self._keys_cursor, _KEYS)
+        self._keys_cursor, found = self._sender.send(scan)
+        now_ms = self._clock.now_ms
+        lease_end_ms = int(now_ms + self._settings.lease * 1000)
+        places = [(queue, owner) for queue, owner in found if owner not in self._owners]
+        calls: list[Any] = [
+            queries.list_owner(self._keys.of(queue), owner, lease_end_ms) for queue, owner in places
+        ]
+        for (queue, owner), reply in zip(places, self._sender.send_each(calls), strict=True):
+            if reply == 1:
+                logger.warning(
+                    "queue %s: %s holds jobs and was not known", safe_text(queue), safe_text(owner)
+                )
+                self._sender.send(queries.know_queues(self._keys, [queue]))
+                self._sender.send(queries.maintain_from(self._keys, [queue], now_ms, is_new=True))
+        self._steps = self._steps + 1 if self._keys_cursor else 0
+        return _STEP_PAUSE if self._keys_cursor else inf
 
-    def _again(self, entry: str, now_ms: int, seconds: float) -> Any:
-        return queries.maintain_from(self._keys, [entry], int(now_ms + seconds * 1000))
+    def _again(self, entry: str, seconds: float) -> Any:
+        return queries.maintain_from(self._keys, [entry], int(self._clock.now_ms + seconds * 1000))

@@ -1,9 +1,18 @@
-"""The sign at the door: what people get to see of a worker. Nothing decides on it.
+"""What a worker does beside running jobs: a list of tasks, each of which says when its next turn is.
 
-The chores: beats, delayed jobs, and the jobs of the dead. `tick()` does what is due.
+    task            does                                                            next turn
+    recover         settles and takes back what ended badly in this worker          when something is reported
+    heartbeat       renews leases, registers owners, shows the worker to people     a beat later
+    subscribe       opens the subscription to stop requests and delayed jobs        when it was cut
+    look up         looks whether running jobs are asked to stop                    a beat later
+    promote         moves due jobs into the queues in which this worker does that   when the next job is due
+    trim            trims the indexes of ended jobs of these queues                 a minute later
+    sweep           takes back the jobs of owners whose lease has run out           when a heartbeat says so
+    fleet's tasks   the same for queues without workers of their own                see fleet.py
 
-Chores know time and Redis, and nothing of processes. They never raise for a server that is away: what
-could not be said is said at a later tick. Only AccessDenied is fatal.
+`Maintenance.tick` does what is due. It knows time and Redis, and nothing of processes. While Redis is
+unreachable or answers with errors, it tries again later; it raises only AccessDenied and, in a burst,
+ServerUnavailable.
 """
 
 from __future__ import annotations
@@ -13,7 +22,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from math import inf
 from typing import TYPE_CHECKING, Any
@@ -24,332 +33,245 @@ from minirq.exceptions import MinirqError, QueueFull, ServerFault, ServerUnavail
 from minirq.protocol import commands, queries
 from minirq.protocol.defaults import MANY_FAILED
 from minirq.text import safe_text, shell_word
-from minirq.worker import process
 from minirq.worker.cancellation import StopRequests, Subscription
 from minirq.worker.fleet import QUEUES_EVERY, Fleet
 from minirq.worker.job_log import log_set_aside
 from minirq.worker.link import Outage
-from minirq.worker.recovery import DeadOwner, GivenUp, QueueCalls, Recovery, log_taken_back
+from minirq.worker.recovery import AbandonedRun, DeadProcess, QueueCalls, Recovery
+from minirq.worker.scoreboard import Scoreboard, Slot, busiest
 from minirq.worker.settings import WorkerSettings
+from minirq.worker.tasks import ServerClock, Task
 
 if TYPE_CHECKING:
     import redis
 
-
 logger = logging.getLogger(__name__)
 
-#: beats after which all of it is said again though nothing has changed
-_AGAIN_AFTER = 2.5
-#: which queues there are and are served is said at this pace, seconds
-_NAMES_EVERY = 30.0
-
-
-class WorkerStatus:
-    """What a worker says about itself with its beats."""
-
-    def __init__(self, settings: WorkerSettings) -> None:
-        self._settings = settings
-        self._started = time.time()
-        self._shown: dict[str, str | int | float] = {}
-        self._next = self._next_names = 0.0
-
-    def calls(self, report: dict[str, Any], now: float, server_ms: float) -> list[Any]:
-        """What is to be said now, `server_ms`: all of it when something has changed, or some beats later."""
-        portrait = self._portrait(report)
-        if portrait == self._shown and now < self._next:
-            return []
-        settings = self._settings
-        self._shown = portrait
-        self._next = now + _AGAIN_AFTER * settings.beat
-        ttl = settings.lease * 2
-        # workers of other queues need not look after these as long as this one does
-        others_from_ms = int(server_ms + max(QUEUES_EVERY, settings.lease) * 1000)
-        calls = [
-            *queries.show_worker(settings.keys, settings.id, portrait, now_ms=int(server_ms), ttl=ttl),
-            queries.maintain_from(settings.keys, settings.queues, others_from_ms),
-        ]
-        if now >= self._next_names:
-            self._next_names = now + _NAMES_EVERY
-            calls.append(queries.know_queues(settings.keys, settings.queues))
-            calls.append(queries.note_served(settings.keys, settings.queues, int(server_ms)))
-        return calls
-
-    def _portrait(self, report: dict[str, Any]) -> dict[str, str | int | float]:
-        return {
-            "name": self._settings.name,
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "queues": json.dumps(list(self._settings.queues)),
-            "started": self._started,
-            **{name: json.dumps(value) for name, value in report.items()},
-        }
-
-
-#: longest that one request of the chores may take; their process has others to look after, seconds
+#: longest that one request may take: the process has children to look after, seconds
 REPLY_TIMEOUT = 2.0
 #: the indexes of ended jobs are trimmed at this pace, seconds
 TRIM_EVERY = 60.0
-#: a lease is looked at so long after its end, so that the look does not come too early, seconds
+#: a lease is looked at this long after its end, so that the look does not come too early, seconds
 _SWEEP_SLACK = 0.05
 #: pause between the calls of what is too much for one, seconds
 _MORE_PAUSE = 0.05
-#: the portrait is drawn again so long after a process was registered, seconds
+#: people see a new process this long after it was registered, seconds
 _FIRST_LOOK = 0.2
+#: beats after which the worker's status is written again though nothing has changed
+_AGAIN_AFTER = 2.5
+#: the names of the worker's queues are written at this pace, seconds
+_NAMES_EVERY = 30.0
+
+Status = dict[str, Any]
 
 
 class Maintenance:
-    """The chores of one worker. `owners` are kept alive; add with `register`, end with `bury`."""
+    """The tasks of one worker. `register` owners, and their leases are renewed until they are reported dead.
 
-    def __init__(self, client: redis.Redis, settings: WorkerSettings) -> None:
+    `status` says what people shall see of the worker (`worker_status`), `running` owners and slots of what
+    runs in it.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        settings: WorkerSettings,
+        status: Callable[[], Status] = dict,
+        running: Callable[[], Iterable[tuple[str, Slot]]] = list,
+    ) -> None:
         self._settings = settings
         self._keys = settings.keys
-        self._queues = settings.queue_keys
         self._sender = Sender(derive(client, socket_timeout=REPLY_TIMEOUT), patience=0)
-        self._ears_client = derive(client, socket_timeout=REPLY_TIMEOUT)
-        self._ears = Subscription(self._ears_client, self._keys.chores, self._keys.stops)
-        self.stops = StopRequests(self._sender, settings)
+        self._subscriber = derive(client, socket_timeout=REPLY_TIMEOUT)
+        self._subscription = Subscription(self._subscriber, self._keys.chores, self._keys.stops)
+        self.stops = StopRequests(self._sender, settings, running)
+        self._status = _ShownStatus(settings, status)
         self._outage = Outage(limit=settings.patience)
+        self._clock = ServerClock(settings.beat)
+        self._calls = QueueCalls(self._sender)
+        self._recovery = Recovery(self._sender, self._calls, self._clock, settings)
         self._owners: set[str] = set()
         self._new: set[str] = set()
-        self._rounds = QueueCalls(self._sender)
-        self._burials = Recovery(self._sender, self._rounds, settings)
-        self._fleet = Fleet(self._sender, self._keys, settings.lease, self._look_after)
-        #: when delayed jobs have to be promoted, in the queues in which this worker does that
-        self._due: dict[str, float] = {}
-        #: when their indexes of ended jobs are trimmed
-        self._trims = dict.fromkeys(settings.queues, 0.0)
-        self._next_beat = 0.0
-        self._next_sweep = inf
-        self._crowded: set[str] = set()
-        self._sign = WorkerStatus(settings)
-        self._retry_at = 0.0
-        self._last_beat = 0.0
+        self._lost: set[str] = set()
         #: which owners have held something at each beat, and since when
         self._held_since: dict[str, float] = {}
-        self._clock: tuple[float, float] | None = None
-        self._steady_since: float | None = None
-        #: what people shall see of this worker: drawn at each beat
-        self.report: Callable[[], dict[str, Any]] = dict
-
-    # --- owners -------------------------------------------------------------------------------
-
-    def register(self, *owners: str) -> bool:
-        """Register owners at once, so that they may claim. False: Redis is away, try again later."""
-        self._new.update(owners)
-        self._next_beat = 0.0
-        is_registered = self._guarded(self._beat) and self._owners.issuperset(owners)
-        # people see a new process soon
-        self._next_beat = min(self._next_beat, time.monotonic() + _FIRST_LOOK)
-        return is_registered
-
-    def bury(self, burial: DeadOwner) -> None:
-        """Take back what dead owners hold, now or as soon as Redis can be reached."""
-        self._owners.difference_update(burial.owners)
-        self._new.difference_update(burial.owners)
-        self._burials.add(burial)
+        #: when delayed jobs have to be promoted, in the queues in which this worker does that
+        self._due: dict[str, float] = {}
+        self._untrimmed: list[str] = []
+        self._crowded: set[str] = set()
         self._retry_at = 0.0
 
-    def judge(self, verdict: GivenUp) -> None:
-        """Settle a run that was given up, now or as soon as Redis can be reached; before what follows."""
-        self._burials.add(verdict)
-        self._retry_at = 0.0
+        self._recover = Task(self._recovery.run)
+        self._heartbeat = Task(self._beat)
+        self._subscribe = Task(self._open_subscription)
+        self._look_up = Task(self.stops.look_up)
+        self._promotion = Task(self._promote)
+        self._trimming = Task(self._trim)
+        self._sweep = Task(self._sweep_own, due=inf, for_others=True)
+        self._fleet = Fleet(self._sender, self._calls, self._recovery, self._clock, settings, self._owners)
+        self._tasks = [
+            self._recover, self._heartbeat, self._subscribe, self._look_up, self._promotion, self._trimming,
+            self._sweep, *self._fleet.tasks,
+        ]  # fmt: skip
 
-    @property
-    def has_burials(self) -> bool:
-        """Whether something has not been settled or taken back yet."""
-        return len(self._burials) > 0
-
-    def show_soon(self) -> None:
-        """Have people see at once what has changed. Callable from any thread."""
-        self._next_beat = 0.0
-
-    def held_for(self, owners: Iterable[str]) -> float:
-        """For how long one of these owners has held something at each beat."""
-        since = min((self._held_since.get(owner, inf) for owner in owners), default=inf)
-        return self._last_beat - since
-
-    # --- time ---------------------------------------------------------------------------------
+    # --- the list -----------------------------------------------------------------------------
 
     def tick(self) -> tuple[float, set[str]]:
-        """Do what is due. Return the seconds until the next tick, and the owners that were lost."""
-        now = time.monotonic()
-        lost: set[str] = set()
-        if now >= self._retry_at:
-            self._guarded(lambda: self._all_due(lost))
-        now = time.monotonic()
-        times = [self._next_beat, self._sweep_at, self._fleet_at, self.stops.next_look]
-        times += (min(due, self._trims[name]) for name, due in self._due.items())
-        soonest = max(min(times), self._retry_at)
-        return max(soonest - now, 0.0), lost
+        """Do what is due. Return the seconds until the next tick, and the owners whose lease was lost."""
+        self._lost = set()
+        if time.monotonic() >= self._retry_at:
+            self._guarded(self._do_what_is_due)
+        soonest = max(min(map(self._turn_at, self._tasks)), self._retry_at)
+        return max(soonest - time.monotonic(), 0.0), self._lost
 
-    def hurry(self) -> None:
-        """Hear what was published: delayed jobs that became the earliest, runs that are asked to stop.
+    def _do_what_is_due(self) -> None:
+        for task in self._tasks:
+            if time.monotonic() >= self._turn_at(task):
+                task.turn()
 
-        For when `fileno` is readable.
-        """
-        for channel, message in self._ears.heard():
-            if channel == self._keys.stops:
-                self.stops.hear(message)
-            elif (name := message.decode("utf-8", "replace")) in self._due:
-                self._due[name] = 0.0
+    def _turn_at(self, task: Task) -> float:
+        return max(task.due, self._clock.steady_at) if task.for_others else task.due
 
-    def fileno(self) -> int | None:
-        """The descriptor that becomes readable when `hurry` should be called; None while there is none."""
-        return self._ears.fileno()
-
-    def _guarded(self, chore: Any) -> bool:
+    def _guarded(self, act: Callable[[], None]) -> bool:
+        """Act; False if Redis is unreachable or answers with an error: then all tasks have a pause."""
         try:
-            chore()
+            act()
         except (ServerUnavailable, ServerFault, QueueFull) as error:
-            self._steady_since = None
+            self._clock.distrust()
             self._held_since = {}
-            self._ears.close()
+            self._close_subscription()
             self._retry_at = time.monotonic() + self._outage.failed(error)
             return False
         self._outage.succeeded()
         return True
 
-    def _all_due(self, lost: set[str]) -> None:
-        now = time.monotonic()
-        self._burials.hold()
-        if now >= self._next_beat:
-            lost |= self._beat()
-        if self._ears.open():
-            self._due.update(dict.fromkeys(self._due, 0.0))
-            self.stops.next_look = 0.0
-        if now >= self.stops.next_look:
-            self.stops.look()
-        if now >= self._sweep_at:
-            self._next_sweep = inf
-            if self._sweep(self._settings.queues):
-                self._next_sweep = now + _MORE_PAUSE
-        self._promote(now)
-        if now >= self._fleet_at:
-            now = time.monotonic()
-            self._fleet.turn(now, int(self._server_now(now) or 0), self._owners)
+    # --- what the worker asks for -------------------------------------------------------------
 
-    # --- the chores themselves ----------------------------------------------------------------
+    def register(self, *owners: str) -> bool:
+        """Register owners at once, so that they may claim. False: Redis is unreachable, try again later."""
+        self._new.update(owners)
+        is_registered = self._guarded(self._heartbeat.turn) and self._owners.issuperset(owners)
+        # people see a new process soon
+        self._heartbeat.due = min(self._heartbeat.due, time.monotonic() + _FIRST_LOOK)
+        return is_registered
 
-    def _beat(self) -> set[str]:
-        """Renew the leases, and say who is here. Returns the owners that were lost meanwhile."""
-        now = time.monotonic()
-        settings = self._settings
-        owners, new = sorted(self._owners), sorted(self._new)
-        beat: Any = commands.beat(self._queues, owners, lease=settings.lease, worker=settings.id, new=new)
-        now_ms = self._server_now(now)
-        if now_ms is None:  # who is shown without a time looks long gone
-            now_ms = self._sender.send(queries.server_time())
-        shown = self._sign.calls(self.report(), now, now_ms)
+    def recover(self, report: DeadProcess | AbandonedRun) -> None:
+        """Settle an abandoned run or take back the jobs of dead owners, as soon as Redis can be reached."""
+        if isinstance(report, DeadProcess):
+            self._owners.difference_update(report.owners)
+            self._new.difference_update(report.owners)
+        self._recovery.add(report)
+        self._recover.due = self._retry_at = 0.0
+
+    @property
+    def is_recovering(self) -> bool:
+        """Whether something has not been settled or taken back yet."""
+        return len(self._recovery) > 0
+
+    def beat_soon(self) -> None:
+        """Show people at once what has changed. Callable from any thread."""
+        self._heartbeat.due = 0.0
+
+    def held_for(self, owners: Iterable[str]) -> float:
+        """For how long one of these owners has held something at each beat."""
+        since = min((self._held_since.get(owner, inf) for owner in owners), default=inf)
+        return (self._clock.noted_at or 0.0) - since
+
+    def fileno(self) -> int | None:
+        """The descriptor that becomes readable when `receive` should be called; None while there is none."""
+        return self._subscription.fileno()
+
+    def receive(self) -> None:
+        """Read what was published: delayed jobs that became the earliest, requests to stop."""
+        for channel, message in self._subscription.received():
+            if channel == self._keys.stops:
+                self.stops.receive(message)
+            elif (name := message.decode("utf-8", "replace")) in self._due:
+                self._due[name] = self._promotion.due = 0.0
+        if self._subscription.fileno() is None:
+            self._subscribe.due = 0.0
+
+    # --- heartbeat ----------------------------------------------------------------------------
+
+    def _beat(self) -> float:
+        """Renew the leases, and show people the worker."""
+        now, settings = time.monotonic(), self._settings
+        beat: Any = commands.beat(
+            settings.queue_keys, sorted(self._owners), lease=settings.lease, worker=settings.id,
+            new=sorted(self._new),
+        )  # fmt: skip
+        if self._clock.noted_at is None:  # a worker that is shown without a time looks long gone
+            now_ms: float = self._sender.send(queries.server_time())
+        else:
+            now_ms = self._clock.at(now)
         # what people see can wait, for memory too
         reply, shutdown, *_ = self._sender.send_each(
-            [beat, queries.shutdown_asked(self._keys, settings.id), *shown]
+            [beat, queries.shutdown_asked(self._keys, settings.id), *self._status.calls(now, int(now_ms))]
         )
         if isinstance(reply, MinirqError):
             raise reply
         if not isinstance(shutdown, MinirqError):
             self.stops.shutdown = shutdown or self.stops.shutdown
-        self._note_time(reply.now_ms, now)
-        self._next_beat = now + settings.beat
-        if reply.sweep_in is not None:
-            self._next_sweep = min(self._next_sweep, now + reply.sweep_in + _SWEEP_SLACK)
+        self._clock.note(reply.now_ms, now)
         self._held_since = {owner: self._held_since.get(owner, now) for owner in reply.holding}
-        now = time.monotonic()
-        self._due = {
-            name: now + wait
-            for name, wait in zip(settings.queues, reply.promote_in, strict=True)
-            if wait is not None
-        }
         self._owners |= self._new
         self._new.clear()
         self._owners -= reply.lost
-        return set(reply.lost)
+        self._lost |= reply.lost
+        if reply.sweep_in is not None:
+            self._sweep.due = min(self._sweep.due, now + reply.sweep_in + _SWEEP_SLACK)
+        answered = time.monotonic()
+        self._due = {
+            name: answered + wait
+            for name, wait in zip(settings.queues, reply.promote_in, strict=True)
+            if wait is not None
+        }
+        self._promotion.due = self._next_due
+        return now + settings.beat - answered
 
-    def _note_time(self, now_ms: float, now: float) -> None:
-        """Note since when every beat has come on time and agreed with the server's clock."""
-        expected = self._server_now(now)
-        late = now - self._last_beat > 2 * self._settings.beat
-        jumped = expected is not None and abs(expected - now_ms) > self._settings.beat * 1000
-        if self._steady_since is None or late or jumped:
-            self._steady_since = now
-        self._last_beat = now
-        self._clock = (now_ms, now)
+    # --- stop requests ------------------------------------------------------------------------
 
-    def _server_now(self, now: float) -> float | None:
-        return None if self._clock is None else self._clock[0] + (now - self._clock[1]) * 1000
+    def _open_subscription(self) -> float:
+        if self._subscription.open():  # what was published before has to be looked up
+            self._due = dict.fromkeys(self._due, 0.0)
+            self._promotion.due = self._look_up.due = 0.0
+            return inf
+        return self._settings.beat
+
+    def _close_subscription(self) -> None:
+        self._subscription.close()
+        self._subscribe.due = 0.0
+
+    # --- delayed and ended jobs ---------------------------------------------------------------
+
+    def _promote(self) -> float:
+        now = time.monotonic()
+        self._promote_in([name for name, due in self._due.items() if now >= due])
+        return self._next_due - time.monotonic()
+
+    def _trim(self) -> float:
+        self._untrimmed = self._promote_in(self._untrimmed or list(self._due), trim=True)
+        self._promotion.due = self._next_due
+        return _MORE_PAUSE if self._untrimmed else TRIM_EVERY
 
     @property
-    def _steady_at(self) -> float:
-        # after an outage or a stall everybody's lease has run out: first let everybody beat again
-        since = self._steady_since
-        return inf if since is None else since + 2 * self._settings.beat
+    def _next_due(self) -> float:
+        return min(self._due.values(), default=inf)
 
-    @property
-    def _is_steady(self) -> bool:
-        return time.monotonic() >= self._steady_at
-
-    @property
-    def _sweep_at(self) -> float:
-        return max(self._next_sweep, self._steady_at)
-
-    @property
-    def _fleet_at(self) -> float:
-        return max(self._fleet.next_turn, self._steady_at)
-
-    def _sweep(self, names: Any) -> list[str]:
-        """Take back the jobs of the dead. Returns the queues in which there is more to do."""
-        now_ms = self._server_now(time.monotonic())
-        assert now_ms is not None
-        silence = process.of_silence()
-        proof = silence.encode()
-        calls = [
-            commands.sweep(
-                self._keys.of(name),
-                now_ms=now_ms,
-                tolerance=self._settings.beat,
-                evidence=proof,
-                lease=self._settings.lease,
-                pause=self._settings.loss_pause,
-                linger=self._settings.linger,
-            )
-            for name in names
-        ]
-        unfinished = []
-        for name, swept in self._rounds.make("sweep", names, calls):
-            if swept.is_refused:
-                logger.info(
-                    "queue %s: leases prove nothing right now, the server's clock or answer was off", name
-                )
-                self._steady_since = None
-            log_taken_back(name, swept.taken, silence)
-            if swept.is_more:
-                unfinished.append(name)
-        return unfinished
-
-    def _promote(self, now: float) -> None:
-        """Promote what is due, and now and then trim the indexes of ended jobs."""
-        names = [name for name, due in self._due.items() if now >= min(due, self._trims[name])]
-        trimmed = {name for name in names if now >= self._trims[name]}
+    def _promote_in(self, names: Sequence[str], *, trim: bool = False) -> list[str]:
+        """Promote what is due in these queues. Returns those in which there is more to trim."""
         self._due.update(dict.fromkeys(names, inf))
-        self._trims.update(dict.fromkeys(trimmed, now + TRIM_EVERY))
-        calls = [commands.promote(self._keys.of(name), trim=name in trimmed) for name in names]
-        for name, promoted in self._rounds.make("promote", names, calls):
+        calls = [commands.promote(self._keys.of(name), trim=trim) for name in names]
+        untrimmed = []
+        for name, promoted in self._calls.send("promote", names, calls):
             log_set_aside(promoted.aside)
-            if promoted.is_more:
-                self._trims[name] = now + _MORE_PAUSE
             if promoted.failed is not None:
                 self._count_failed(name, promoted.failed)
             if promoted.next_in is not None:
                 self._due[name] = time.monotonic() + promoted.next_in
-
-    def _look_after(self, names: list[str]) -> list[str]:
-        """Do for queues of others what is due there. Returns those in which there is more to do."""
-        calls = [commands.promote(self._keys.of(name), trim=True) for name in names]
-        promoted = dict(self._rounds.make("promote", names, calls))
-        for reply in promoted.values():
-            log_set_aside(reply.aside)
-        due = [name for name, reply in promoted.items() if reply.is_sweep_due]
-        unfinished = self._sweep(due) if due else []
-        return unfinished + [name for name, reply in promoted.items() if reply.is_more or reply.next_in == 0]
+            if promoted.is_more:
+                untrimmed.append(name)
+        return untrimmed
 
     def _count_failed(self, queue: str, count: int) -> None:
         """Complain once when a queue has very many failed jobs."""
@@ -363,28 +285,84 @@ class Maintenance:
                 safe_text(queue), f"{count:,}", shell_word(queue, "QUEUE"),
             )  # fmt: skip
 
-    def held_by(self, owner: str, queue: int, job_id: str) -> tuple[bytes | None, int, int]:
-        """Return the payload of a job that an owner holds, its attempts and losses. Raises MinirqError."""
-        keys = self._queues[queue]
-        record = self._sender.send(queries.record(keys, job_id))
-        raw = self._sender.run(queries.find_held(keys, job_id, owner))
-        return raw, record.attempts if record else 0, record.lost if record else 0
+    def _sweep_own(self) -> float:
+        return _MORE_PAUSE if self._recovery.sweep(self._settings.queues) else inf
+
+    # --- the end ------------------------------------------------------------------------------
 
     def farewell(self) -> None:
-        """Say goodbye: what is left to bury, then the worker leaves the list. One attempt."""
+        """Recover what is left, then leave the list of workers. One attempt."""
         with suppress(MinirqError):
-            self._burials.hold()
+            self._recovery.run()
             promoted = [queries.no_promoter(self._keys.of(name)) for name in self._due]
             self._sender.send_all([*queries.hide_worker(self._keys, self._settings.id), *promoted])
 
     def close(self) -> None:
         """Close the connections."""
-        self._ears.close()
+        self._subscription.close()
         self._sender.client.close()
-        self._ears_client.close()
+        self._subscriber.close()
 
     def abandon(self) -> None:
         """In a forked process: close the copies of the connections."""
-        for client in (self._sender.client, self._ears_client):
+        for client in (self._sender.client, self._subscriber):
             for sock in open_sockets(client):
                 sock.close()
+
+
+# --- what people see --------------------------------------------------------------------------
+
+
+def worker_status(
+    settings: WorkerSettings, boards: Mapping[int, Scoreboard], counts: tuple[int, int], stopping_since: float
+) -> Status:
+    """What people shall see of a worker with these processes, from their boards by pid."""
+    slots = [slot for board in boards.values() for slot in board.running()]
+    return {
+        "processes": list(boards),
+        "concurrency": settings.concurrency,
+        "running": len(slots),
+        "busy": busiest(slots, settings.queues),
+        "done": counts[0],
+        "failed": counts[1],
+        "failing": sum(board.is_failing for board in boards.values()),
+        "stopping": stopping_since,
+    }
+
+
+class _ShownStatus:
+    """The worker's public status, written with its heartbeats. For display only."""
+
+    def __init__(self, settings: WorkerSettings, status: Callable[[], Status]) -> None:
+        self._settings = settings
+        self._status = status
+        self._constant: dict[str, str | int | float] = {
+            "name": settings.name,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "queues": json.dumps(list(settings.queues)),
+            "started": time.time(),
+        }
+        self._shown: dict[str, str | int | float] = {}
+        self._written_at = self._names_at = -inf
+
+    def calls(self, now: float, server_ms: int) -> list[Any]:
+        """What is to be written now: all of it when something has changed, or some beats later."""
+        settings = self._settings
+        fields = self._constant | {name: json.dumps(value) for name, value in self._status().items()}
+        if fields == self._shown and now < self._written_at + _AGAIN_AFTER * settings.beat:
+            return []
+        self._shown, self._written_at = fields, now
+        # workers of other queues need not look after these as long as this one does
+        others_from_ms = int(server_ms + max(QUEUES_EVERY, settings.lease) * 1000)
+        calls = [
+            *queries.show_worker(
+                settings.keys, settings.id, fields, now_ms=server_ms, ttl=settings.lease * 2
+            ),
+            queries.maintain_from(settings.keys, settings.queues, others_from_ms),
+        ]
+        if now >= self._names_at + _NAMES_EVERY:
+            self._names_at = now
+            calls.append(queries.know_queues(settings.keys, settings.queues))
+            calls.append(queries.note_served(settings.keys, settings.queues, server_ms))
+        return calls

@@ -117,6 +117,11 @@ def _from_the_job(error: BaseException) -> BaseException:
     return error.with_traceback(frames) if frames is not None else error
 
 
+def worker_lost(message: str, worker: str = "") -> Failure:
+    """What is put on record about the loss of a process that held a job."""
+    return Failure("WorkerLost", message, worker=worker, kind="lost")
+
+
 def settlement(claimed: Claimed, outcome: Outcome) -> Settlement:
     """Say an outcome in the protocol's words."""
     if type(outcome) is Finished:  # nearly all of them: a match statement takes several times as long

@@ -1,12 +1,13 @@
-"""Evidence: what is put on record about a process that died, or was killed, with a job in its hands.
+"""A child process as its supervisor sees it: started, watched by its scoreboard, killed, and how it died.
 
-An obituary: what the log says of a child that has died.
+A run that goes on `grace` seconds after its deadline, or after it was asked to stop, is abandoned; then the
+supervisor replaces the process. Nothing here knows Redis.
 
-A watch on the jobs of one child: which of them are over their time, or do not heed a request to stop.
-
-It reads the board, and decides; ending a process or a job is for others.
-
-A handle on a child process: start, kill, and learn how it ended. Knows no Redis and no jobs.
+    state of a run    on the scoreboard             in `_asked`    in `_abandoned`
+    under way         current                       no             no
+    asked to stop     current, request set          since when     no
+    abandoned         current                       maybe          yes, reported once
+    over              ended, or the slot is reused  forgotten      forgotten
 """
 
 from __future__ import annotations
@@ -18,157 +19,22 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import NoReturn
 
-from minirq.exceptions import DeserializationError, JobTimeoutException
-from minirq.protocol import payload
-from minirq.protocol.commands import Claimed, Settlement, StopRequest
+from minirq.protocol.commands import StopRequest
 from minirq.protocol.record import Failure
 from minirq.text import safe_text
-from minirq.worker.interrupts import SIGNAL, timeout_message
-from minirq.worker.outcome import after_error, settlement
+from minirq.worker.interrupts import SIGNAL
+from minirq.worker.outcome import worker_lost
 from minirq.worker.scoreboard import WAITING, Scoreboard, Slot
-from minirq.worker.settings import MOST_HELD
+from minirq.worker.settings import MOST_HELD, WorkerSettings
 
 logger = logging.getLogger(__name__)
 
-
-def of_death(death: Death, ran: float | None, worker: str, *, is_deliberate: bool = False) -> Failure:
-    """Say how a process ended, after how many seconds of the job, and how much memory it had used."""
-    how = "was ended by its worker" if is_deliberate else str(death)
-    after = "" if ran is None else f" after {ran:.1f} s of the job"
-    message = f"the process {how}{after}; its peak memory was {death.peak_mib:.0f} MiB"
-    if not is_deliberate and death.signal == signal.SIGKILL and death.oom_kills > 0:
-        message += "; possible OOM: the kernel has killed in its control group for lack of memory meanwhile"
-    return Failure("WorkerLost", message, worker=worker, kind="lost")
-
-
-def of_silence() -> Failure:
-    """Say that a worker stopped beating; nobody knows why."""
-    return Failure("WorkerLost", "the worker that ran the job stopped beating", kind="lost")
-
-
-def of_stop(worker: str) -> Failure:
-    """Say that a worker was stopped: on record only where it cut off a job that must not run again."""
-    return Failure("WorkerLost", "the worker was stopped", worker=worker, kind="lost")
-
-
-def overdue(
-    slot: Slot, raw: bytes, attempts: int, lost: int, worker: str, what: str = "was killed"
-) -> Settlement | None:
-    """Return what follows for a job that ignored its timeout and `what`: the end, or a retry.
-
-    None for a payload that cannot be read: it is taken back like any other.
-    """
-    try:
-        options = payload.decode(raw).options
-    except DeserializationError:
-        return None
-    error = JobTimeoutException(f"{timeout_message(options.timeout)}, ignored it, and {what}")
-    failure = Failure("minirq.exceptions.JobTimeoutException", str(error), "", worker, "timeout")
-    claimed = Claimed(slot.queue, slot.id, raw, slot.run, attempts, lost)
-    return settlement(claimed, after_error(error, failure, claimed, options))
-
-
 #: jobs that are named when a process died with many
 _MOST_NAMED = 5
-
-
-def of_lost(pid: int, death: Death, ran: Sequence[Slot]) -> None:
-    """Say that a process died by itself, while it ran these jobs."""
-    if not ran:
-        logger.warning("process %d %s while it ran no job", pid, death)
-        return
-    shown = ", ".join(safe_text(slot.id) for slot in ran[:_MOST_NAMED])
-    more = f" and {len(ran) - _MOST_NAMED} more" if len(ran) > _MOST_NAMED else ""
-    jobs = "jobs" if len(ran) > 1 else "job"
-    logger.warning("process %d %s while it ran %s %s%s", pid, death, jobs, shown, more)
-
-
-def of_unfit(pid: int, last: Slot) -> None:
-    """Say that a process ended because its last job has left something behind that it could not put right."""
-    logger.warning("process %d is replaced: job %s has left it unfit", pid, safe_text(last.id))
-
-
-class Watch:
-    """Gives jobs up that go on `grace` seconds after their deadline, or after they were asked to stop."""
-
-    def __init__(
-        self, board: Scoreboard, owners: tuple[str, ...], queues: tuple[str, ...], grace: float
-    ) -> None:
-        self._board = board
-        self._owners = owners
-        self._queues = queues
-        self._grace = grace
-        self._asked: dict[tuple[int, int], tuple[Slot, float]] = {}
-        self._given_up: dict[tuple[int, int], Slot] = {}
-        self._progress: tuple[int, tuple[int, int]] | None = None
-        self._progress_at = 0.0
-
-    def owner_of(self, slot: Slot) -> str:
-        """The owner that holds the job of a slot."""
-        return self._owners[slot.number // MOST_HELD]
-
-    def ask_to_stop(self, request: StopRequest, now: float) -> bool:
-        """Ask a run to stop that is under way here. The child has to be told to look."""
-        if request.owner not in self._owners or request.queue not in self._queues:
-            return False
-        first = self._owners.index(request.owner) * MOST_HELD
-        queue = self._queues.index(request.queue)
-        slot = self._board.find(queue, request.id, request.run, range(first, first + MOST_HELD))
-        if slot is None:
-            return False
-        self._board.ask_run_to_stop(slot)
-        self._asked.setdefault(_key(slot), (slot, now + self._grace))
-        return True
-
-    def is_asked(self, slot: Slot) -> bool:
-        """Whether this run was asked to stop."""
-        return _key(slot) in self._asked
-
-    @property
-    def next_time(self) -> float:
-        """When the next job may have to be given up, monotonic; infinite if none."""
-        if self._given_up:
-            deadlines = [
-                slot.deadline
-                for slot in self._board.running()
-                if slot.deadline and _key(slot) not in self._given_up
-            ]
-            first = min(deadlines, default=float("inf"))
-        else:
-            first = self._board.next_deadline
-        asked = [at for key, (_, at) in self._asked.items() if key not in self._given_up]
-        return min([first + self._grace, *asked])
-
-    def give_up(self, now: float) -> list[Slot]:
-        """Return the runs whose time has come, each once."""
-        self._asked = {key: (slot, at) for key, (slot, at) in self._asked.items() if self._is_current(slot)}
-        self._given_up = {key: slot for key, slot in self._given_up.items() if self._is_current(slot)}
-        late = self._board.overdue(now - self._grace)
-        late += [slot for slot, at in self._asked.values() if at <= now]
-        new = {_key(slot): slot for slot in late if _key(slot) not in self._given_up}
-        self._given_up.update(new)
-        return list(new.values())
-
-    def is_hopeless(self) -> bool:
-        """Whether jobs were given up, and nothing else runs."""
-        return bool(self._given_up) and all(_key(slot) in self._given_up for slot in self._board.running())
-
-    def is_frozen(self, now: float, held_for: float, patience: float) -> bool:
-        """Whether the child has only waited for so long, and held a job that it should have claimed."""
-        progress = self._board.state, self._board.counts
-        if progress != self._progress:
-            self._progress, self._progress_at = progress, now
-        return self._board.state == WAITING and min(held_for, now - self._progress_at) > patience
-
-    def _is_current(self, slot: Slot) -> bool:
-        return self._board.is_current(slot)
-
-
-def _key(slot: Slot) -> tuple[int, int]:
-    return slot.number, slot.sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,31 +56,41 @@ class Death:
             return f"was killed by signal {self.signal}"
         return f"exited with code {self.code}"
 
+    def as_failure(self, ran: Sequence[Slot], worker: str, *, is_deliberate: bool = False) -> Failure:
+        """Return what goes on record: how it ended, how long its one job had run, and its peak memory."""
+        how = "was ended by its worker" if is_deliberate else str(self)
+        after = f" after {time.monotonic() - ran[0].started:.1f} s of the job" if len(ran) == 1 else ""
+        message = f"the process {how}{after}; its peak memory was {self.peak_mib:.0f} MiB"
+        if not is_deliberate and self.signal == signal.SIGKILL and self.oom_kills > 0:
+            message += (
+                "; possible OOM: the kernel has killed in its control group for lack of memory meanwhile"
+            )
+        return worker_lost(message, worker)
+
 
 class Process:
-    """A forked child with its board and a watch on it, its owners, and its share of the jobs to run."""
+    """A forked child: its scoreboard, its owners, and its share of the jobs to run."""
 
-    def __init__(
-        self,
-        owners: tuple[str, ...],
-        board: Scoreboard,
-        share: int | None = None,
-        memory_events: Path | None = None,
-        queues: tuple[str, ...] = (),
-        grace: float = 0.0,
-    ) -> None:
-        self._memory_events = memory_events
-        self._oom_kills = oom_kills(memory_events)
+    def __init__(self, settings: WorkerSettings, owners: tuple[str, ...], share: int | None = None) -> None:
         self.owners = owners
-        self.board = board
-        self.watch = Watch(board, owners, queues, grace)
-        #: when it has to be gone because some of its jobs were given up
-        self.retires_at: float | None = None
         self.share = share
+        self.board = Scoreboard(settings.concurrency)
         self.pid = 0
         self.pidfd: int | None = None
         self.started = time.monotonic()
         self.death: Death | None = None
+        #: when it has to be gone because some of its runs were abandoned
+        self.retires_at = inf
+        self._queues = settings.queues
+        self._grace = settings.patience_with_jobs
+        self._memory_events = memory_events()
+        self._oom_kills = oom_kills(self._memory_events)
+        self._asked: dict[tuple[int, int], tuple[Slot, float]] = {}
+        self._abandoned: dict[tuple[int, int], Slot] = {}
+        self._progress: tuple[int, tuple[int, int]] | None = None
+        self._progress_at = 0.0
+
+    # --- from its start to its death --------------------------------------------------------------
 
     def start(self, main: Callable[[], NoReturn]) -> None:
         """Fork; `main` runs in the child. Call it from the supervisor's main thread only."""
@@ -225,17 +101,13 @@ class Process:
             with suppress(OSError):  # an old kernel: then the supervisor looks from time to time
                 self.pidfd = os.pidfd_open(self.pid)
 
-    def interrupt(self) -> None:
-        """Have the process look on its board which runs are asked to stop."""
-        if SIGNAL is not None:
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(self.pid, SIGNAL)
-
-    def kill(self) -> None:
-        """Kill the process and what its jobs have started."""
+    def kill(self) -> Death:
+        """Kill the process and what its jobs have started; wait for its death."""
         for kill in (os.killpg, os.kill):
-            with suppress(ProcessLookupError, PermissionError):
-                kill(self.pid, signal.SIGKILL)
+            self._signal(kill, signal.SIGKILL)
+        death = self.reap(wait=True)
+        assert death is not None
+        return death
 
     def reap(self, *, wait: bool = False) -> Death | None:
         """Return how the process ended, None while it lives."""
@@ -247,25 +119,103 @@ class Process:
             else:
                 if pid == 0:
                     return None
-                code, number = (
-                    (0, os.WTERMSIG(status)) if os.WIFSIGNALED(status) else (os.WEXITSTATUS(status), 0)
+                is_killed = os.WIFSIGNALED(status)
+                self.death = Death(
+                    0 if is_killed else os.WEXITSTATUS(status),
+                    os.WTERMSIG(status) if is_killed else 0,
+                    usage.ru_maxrss / 1024,
+                    oom_kills(self._memory_events) - self._oom_kills,
                 )
-                killed = oom_kills(self._memory_events) - self._oom_kills
-                self.death = Death(code, number, usage.ru_maxrss / 1024, killed)
-            self._sweep_group()
+            # what a job left running in the group must not go on without it
+            self._signal(os.killpg, signal.SIGKILL)
         return self.death
 
+    def log_death(self, death: Death, ran: Sequence[Slot]) -> None:
+        """Log that the process died by itself, while it ran these jobs."""
+        if not ran:
+            logger.warning("process %d %s while it ran no job", self.pid, death)
+            return
+        shown = ", ".join(safe_text(slot.id) for slot in ran[:_MOST_NAMED])
+        more = f" and {len(ran) - _MOST_NAMED} more" if len(ran) > _MOST_NAMED else ""
+        jobs = "jobs" if len(ran) > 1 else "job"
+        logger.warning("process %d %s while it ran %s %s%s", self.pid, death, jobs, shown, more)
+
     def close(self) -> None:
-        """Give back what the handle holds."""
+        """Give back what this object holds."""
         if self.pidfd is not None:
             os.close(self.pidfd)
             self.pidfd = None
         self.board.close()
 
-    def _sweep_group(self) -> None:
-        # what a job left running in the group must not go on without it
+    def _signal(self, send: Callable[[int, int], None], number: int) -> None:
         with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
+            send(self.pid, number)
+
+    # --- its runs -----------------------------------------------------------------------------------
+
+    def running(self) -> list[tuple[str, Slot]]:
+        """What runs, and as which owner."""
+        return [(self.owner_of(slot), slot) for slot in self.board.running()]
+
+    def owner_of(self, slot: Slot) -> str:
+        """The owner that holds the job of a slot."""
+        return self.owners[slot.number // MOST_HELD]
+
+    def ask_to_stop(self, request: StopRequest) -> bool:
+        """Interrupt a run; False if it is not under way here."""
+        if request.owner not in self.owners or request.queue not in self._queues:
+            return False
+        first = self.owners.index(request.owner) * MOST_HELD
+        numbers = range(first, first + MOST_HELD)
+        slot = self.board.find(self._queues.index(request.queue), request.id, request.run, numbers)
+        if slot is None:
+            return False
+        self.board.ask_run_to_stop(slot)
+        self._asked.setdefault(_key(slot), (slot, time.monotonic() + self._grace))
+        if SIGNAL is not None:
+            self._signal(os.kill, SIGNAL)  # it looks on its board then
+        return True
+
+    def is_asked(self, slot: Slot) -> bool:
+        """Whether this run was asked to stop."""
+        return _key(slot) in self._asked
+
+    @property
+    def next_deadline(self) -> float:
+        """When the next run may have to be abandoned, or the process has to be gone (monotonic)."""
+        if self._abandoned:
+            others = (slot for slot in self.board.running() if _key(slot) not in self._abandoned)
+            first = min((slot.deadline for slot in others if slot.deadline), default=inf)
+        else:
+            first = self.board.next_deadline
+        asked = [at for key, (_, at) in self._asked.items() if key not in self._abandoned]
+        return min([first + self._grace, self.retires_at, *asked])
+
+    def abandon_late_runs(self, now: float) -> list[Slot]:
+        """Return the runs that went on for too long, each once."""
+        self._asked = {key: kept for key, kept in self._asked.items() if self.board.is_current(kept[0])}
+        self._abandoned = {key: slot for key, slot in self._abandoned.items() if self.board.is_current(slot)}
+        late = self.board.overdue(now - self._grace)
+        late += [slot for slot, at in self._asked.values() if at <= now]
+        new = {_key(slot): slot for slot in late if _key(slot) not in self._abandoned}
+        self._abandoned.update(new)
+        return list(new.values())
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether runs were abandoned, and nothing else runs."""
+        return bool(self._abandoned) and all(_key(slot) in self._abandoned for slot in self.board.running())
+
+    def is_frozen(self, now: float, held_for: float, patience: float) -> bool:
+        """Whether it has only waited for this long, and held a job that it should have claimed."""
+        progress = self.board.state, self.board.counts
+        if progress != self._progress:
+            self._progress, self._progress_at = progress, now
+        return self.board.state == WAITING and min(held_for, now - self._progress_at) > patience
+
+
+def _key(slot: Slot) -> tuple[int, int]:
+    return slot.number, slot.sequence
 
 
 def memory_events() -> Path | None:

@@ -1,62 +1,45 @@
-"""A round: one call for each of some queues. One whose keys are broken keeps no other waiting.
+"""How jobs come back from processes that can no longer settle them.
 
-Burials: what has to be said in the names of owners that cannot say it any more, in its order.
-
-A burial takes back what a dead owner holds; a verdict settles one run that was given up, before that.
-
-The search for owners that hold jobs and that no index knows: a step at a time through all keys.
-
-The index may be lost while processing lists are not. Who is met gets a lease: one that lives renews it, and
-a sweep takes back what the others hold. It knows nothing of beats and sweeps.
+Two things are done in the name of an owner, in the order in which they are reported: an abandoned run is
+settled, and the jobs of a dead process are taken back. That an owner of another worker is dead only its lease
+tells: a sweep takes back the jobs of owners whose lease has run out.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from minirq.connection.client import Sender
-from minirq.exceptions import MinirqError
-from minirq.protocol import commands, queries
-from minirq.protocol.commands import SetAside, Settlement, TakenBack
-from minirq.protocol.keys import Keys
+from minirq.exceptions import DeserializationError, JobTimeoutException, MinirqError, ServerFault
+from minirq.protocol import commands, payload, queries
+from minirq.protocol.commands import Claimed, SetAside, Settlement, TakenBack
 from minirq.protocol.record import Failure
 from minirq.text import safe_text
+from minirq.worker.interrupts import timeout_message
 from minirq.worker.job_log import log_death, log_failed, log_set_aside
+from minirq.worker.outcome import Interrupted, after_error, settlement, worker_lost
+from minirq.worker.scoreboard import Slot
 from minirq.worker.settings import WorkerSettings
+from minirq.worker.tasks import ServerClock
 
 logger = logging.getLogger(__name__)
 
 
-class QueueCalls:
-    """Makes rounds. What is wrong with a queue is said once, until it is well again."""
-
-    def __init__(self, sender: Sender) -> None:
-        self._sender = sender
-        self._unwell: set[tuple[str, str]] = set()
-
-    def make(self, chore: str, names: Sequence[str], calls: list[Any]) -> Iterator[tuple[str, Any]]:
-        """Send a call to each queue; yield the replies of those that could answer."""
-        for name, reply in zip(names, self._sender.send_each(calls), strict=True):
-            place = (chore, name)
-            if not isinstance(reply, MinirqError):
-                self._unwell.discard(place)
-                yield name, reply
-            elif place not in self._unwell:
-                self._unwell.add(place)
-                logger.error("queue %s: %s", safe_text(name), safe_text(str(reply), 500))
+SILENCE = worker_lost("the worker that ran the job stopped beating")
 
 
 @dataclass(frozen=True, slots=True)
-class DeadOwner:
-    """Dead owners whose jobs are to be taken back.
+class DeadProcess:
+    """A process that has died as these owners, whose jobs are to be taken back.
 
     `blamed` are the runs that were under way: number of the queue, id, run; None if nobody knows.
     `is_spared`: the worker itself has ended the process, so what ran is not to blame. `linger`: for how long
-    a BLMOVE that was under way may still bring it something, seconds.
+    a BLMOVE that was under way may still move a job to it, seconds.
     """
 
     owners: tuple[str, ...]
@@ -65,7 +48,7 @@ class DeadOwner:
     is_spared: bool = False
     linger: float = 0.0
 
-    def blamed_of(self, queue: int) -> list[tuple[str, int]] | None:
+    def blamed_in(self, queue: int) -> list[tuple[str, int]] | None:
         """Return the runs of one queue that are blamed."""
         if self.blamed is None:
             return None
@@ -73,106 +56,149 @@ class DeadOwner:
 
 
 @dataclass(frozen=True, slots=True)
-class GivenUp:
-    """What follows for a run that was given up, said in its owner's name."""
+class AbandonedRun:
+    """A run that ignored its timeout, and what happened then ("was killed"); "" if it was asked to stop."""
 
     owner: str
-    settlement: Settlement
+    slot: Slot
+    what: str
+
+
+class QueueCalls:
+    """Sends one call to each of many queues. An error of one queue is logged once, until it is mended."""
+
+    def __init__(self, sender: Sender) -> None:
+        self._sender = sender
+        self._failing: set[tuple[str, str]] = set()
+
+    def send(self, verb: str, names: Sequence[str], calls: list[Any]) -> Iterator[tuple[str, Any]]:
+        """Yield the names and replies of the queues that could answer."""
+        for name, reply in zip(names, self._sender.send_each(calls), strict=True):
+            if not isinstance(reply, MinirqError):
+                self._failing.discard((verb, name))
+                yield name, reply
+            elif (verb, name) not in self._failing:
+                self._failing.add((verb, name))
+                logger.error("queue %s: %s", safe_text(name), safe_text(str(reply), 500))
 
 
 class Recovery:
-    """What is still to be said; what could not be said stays."""
+    """Settles and takes back what was reported; what could not be sent to Redis stays to be done."""
 
-    def __init__(self, sender: Sender, rounds: QueueCalls, settings: WorkerSettings) -> None:
+    def __init__(
+        self, sender: Sender, calls: QueueCalls, clock: ServerClock, settings: WorkerSettings
+    ) -> None:
         self._sender = sender
-        self._rounds = rounds
+        self._calls = calls
+        self._clock = clock
         self._settings = settings
-        self._due: deque[DeadOwner | GivenUp] = deque()
+        self._reported: deque[DeadProcess | AbandonedRun] = deque()
 
     def __len__(self) -> int:
-        return len(self._due)
+        return len(self._reported)
 
-    def add(self, what: DeadOwner | GivenUp) -> None:
-        """Say this too, after what is there."""
-        self._due.append(what)
+    def add(self, report: DeadProcess | AbandonedRun) -> None:
+        """Have this done after what was reported before."""
+        self._reported.append(report)
 
-    def hold(self) -> None:
-        """Say all of it. Raises what Redis raises; the rest can be said later."""
-        while self._due:
-            match self._due[0]:
-                case GivenUp(owner, settlement):
-                    queues = self._settings.queue_keys
-                    settled = self._sender.send(commands.finish(queues, owner, [settlement], want=0))
-                    log_set_aside(settled.aside)
-                    if settlement.verb == "failed" and settled.codes == [commands.SETTLED]:
-                        log_failed(self._settings, settlement)
-                case DeadOwner() as burial:
-                    self._hold(burial)
-            self._due.popleft()
+    def run(self) -> float:
+        """Do all of it: a task. Raises what Redis raises; the rest can be done later."""
+        while self._reported:
+            match self._reported[0]:
+                case AbandonedRun() as run:
+                    self._settle(run)
+                case DeadProcess() as dead:
+                    self._take_back(dead)
+            self._reported.popleft()
+        return inf
 
-    def _hold(self, burial: DeadOwner) -> None:
+    # --- a run that was given up ----------------------------------------------------------------
+
+    def _settle(self, run: AbandonedRun) -> None:
+        if run.what:
+            settled = self._as_timed_out(run)
+        else:  # the record says how a job ends that was asked to stop
+            settled = settlement(_claimed(run.slot), Interrupted())
+        if settled is None:
+            return
+        reply = self._sender.send(commands.finish(self._settings.queue_keys, run.owner, [settled], want=0))
+        log_set_aside(reply.aside)
+        if settled.verb == "failed" and reply.codes == [commands.SETTLED]:
+            log_failed(self._settings, settled)
+
+    def _as_timed_out(self, run: AbandonedRun) -> Settlement | None:
+        """Decide what follows: the end, or a retry. None: the job is taken back with its process."""
+        slot = run.slot
+        keys = self._settings.queue_keys[slot.queue]
+        try:
+            record = self._sender.send(queries.record(keys, slot.id))
+            raw = self._sender.run(queries.find_held(keys, slot.id, run.owner))
+            options = payload.decode(raw).options if raw is not None else None
+        except (ServerFault, DeserializationError):  # keys or a payload that cannot be read
+            return None
+        if raw is None or options is None:
+            return None
+        error = JobTimeoutException(f"{timeout_message(options.timeout)}, ignored it, and {run.what}")
+        name = "minirq.exceptions.JobTimeoutException"
+        failure = Failure(name, str(error), "", self._settings.name, "timeout")
+        claimed = _claimed(slot, raw, record.attempts if record else 0, record.lost if record else 0)
+        return settlement(claimed, after_error(error, failure, claimed, options))
+
+    # --- the dead -------------------------------------------------------------------------------
+
+    def _take_back(self, dead: DeadProcess) -> None:
         settings = self._settings
-        proof = burial.evidence.encode()
         calls = [
             commands.bury(
-                keys,
-                owner,
-                evidence=proof,
-                blamed=burial.blamed_of(number),
-                is_spared=burial.is_spared,
-                pause=settings.loss_pause,
-                linger=burial.linger,
+                keys, owner, evidence=dead.evidence.encode(), blamed=dead.blamed_in(number),
+                is_spared=dead.is_spared, pause=settings.loss_pause, linger=dead.linger,
             )
-            for owner in burial.owners
+            for owner in dead.owners
             for number, keys in enumerate(settings.queue_keys)
-        ]
+        ]  # fmt: skip
         # where a queue's keys are broken, the owner is listed as dead, and later sweeps go on
-        for name, swept in self._rounds.make("bury", settings.queues * len(burial.owners), calls):
-            log_taken_back(name, swept.taken, burial.evidence)
+        for name, swept in self._calls.send("bury", settings.queues * len(dead.owners), calls):
+            _log_taken_back(name, swept.taken, dead.evidence)
+
+    def sweep(self, names: Iterable[str]) -> list[str]:
+        """Take back the jobs of owners whose lease has run out. Returns the queues with more to do.
+
+        Only once the beats are steady.
+        """
+        names = list(names)
+        settings, evidence = self._settings, SILENCE.encode()
+        calls = [
+            commands.sweep(
+                settings.keys.of(name), now_ms=self._clock.now_ms, tolerance=settings.beat, evidence=evidence,
+                lease=settings.lease, pause=settings.loss_pause, linger=settings.linger,
+            )
+            for name in names
+        ]  # fmt: skip
+        unfinished = []
+        for name, swept in self._calls.send("sweep", names, calls):
+            if swept.is_refused:
+                logger.info("queue %s: leases prove nothing now, the server's clock or answer was off", name)
+                self._clock.distrust()
+            _log_taken_back(name, swept.taken, SILENCE)
+            if swept.is_more:
+                unfinished.append(name)
+        return unfinished
 
 
-def log_taken_back(queue: str, taken: list[TakenBack], evidence: Failure) -> None:
-    """Say which jobs of a queue were taken back, and from whom; and that those failed that died too often."""
+def _claimed(slot: Slot, raw: bytes = b"", attempts: int = 0, lost: int = 0) -> Claimed:
+    return Claimed(slot.queue, slot.id, raw, slot.run, attempts, lost)
+
+
+def _log_taken_back(queue: str, taken: list[TakenBack], evidence: Failure) -> None:
+    """Log which jobs of a queue were taken back, and which of them failed."""
     for job in taken:
-        if job.fate == "failed":
-            log_death(queue, job.id, evidence, job.owner.rsplit(":", 2)[0])
-            continue
-        if job.fate == "unknown":
-            log_set_aside([SetAside(queue, job.id, job.why)])
-            continue
-        logger.warning(
-            "job %s taken back from %s (queue %s): %s, deaths of its process so far: %d",
-            safe_text(job.id), safe_text(job.owner), safe_text(queue), job.fate, job.lost,
-        )  # fmt: skip
-
-
-#: so many keys a step, with this pause: a step takes the server 2 ms
-COUNT = 2000
-PAUSE = 0.5
-
-
-class UnlistedOwners:
-    """Where the search is. `lease` is what an owner is given that is met, seconds."""
-
-    def __init__(self, sender: Sender, keys: Keys, lease: float) -> None:
-        self._sender = sender
-        self._keys = keys
-        self._lease = lease
-        self._cursor = 0
-
-    def step(self, known: Container[str], *, now_ms: float) -> float | None:
-        """Look at the next keys; `known` owners are no news. Return the pause until more, None at the end."""
-        self._cursor, met = self._sender.send(queries.scan_owners(self._keys, self._cursor, COUNT))
-        self._list([(queue, owner) for queue, owner in met if owner not in known], now_ms)
-        return PAUSE if self._cursor else None
-
-    def _list(self, met: list[tuple[str, str]], now_ms: float) -> None:
-        end_ms = int(now_ms + self._lease * 1000)
-        calls: list[Any] = [queries.list_owner(self._keys.of(queue), owner, end_ms) for queue, owner in met]
-        for (queue, owner), reply in zip(met, self._sender.send_each(calls), strict=True):
-            if reply == 1:
+        match job.fate:
+            case "failed":
+                log_death(queue, job.id, evidence, job.owner.rsplit(":", 2)[0])
+            case "unknown":
+                log_set_aside([SetAside(queue, job.id, job.why)])
+            case fate:
                 logger.warning(
-                    "queue %s: %s holds jobs and was not known", safe_text(queue), safe_text(owner)
-                )
-                self._sender.send(queries.know_queues(self._keys, [queue]))
-                self._sender.send(queries.maintain_from(self._keys, [queue], int(now_ms), is_new=True))
+                    "job %s taken back from %s (queue %s): %s, deaths of its process so far: %d",
+                    safe_text(job.id), safe_text(job.owner), safe_text(queue), fate, job.lost,
+                )  # fmt: skip

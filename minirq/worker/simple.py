@@ -1,7 +1,13 @@
-"""A SimpleWorker's work: jobs run in the calling thread, and a second thread does the chores.
+"""How jobs run in the calling thread, while a second thread does the maintenance: a SimpleWorker's work.
 
 No fork, so it works everywhere; and no supervisor: a job that holds the interpreter for longer than the
 lease may be taken over by another worker, and nothing kills a job that ignores its timeout.
+
+    state         begins with                              the runner
+    working       `run`                                    claims and runs jobs
+    stopping      a signal, `stop`, `minirq stop`          ends after the running job
+    stopping now  the second request, or `stop_timeout`    ends: the running job is cut off and goes back
+    given up      the third signal                         KeyboardInterrupt: the rest is left to the lease
 """
 
 from __future__ import annotations
@@ -16,18 +22,18 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from minirq.exceptions import ServerUnavailable
+from minirq.protocol.commands import StopRequest
 from minirq.text import safe_text
-from minirq.worker import process
-from minirq.worker.cancellation import RunUnderWay, log_stopped, log_stopping
+from minirq.worker.cancellation import log_stopped, log_stopping
 from minirq.worker.executor import Executor
 from minirq.worker.fetcher import LOST
 from minirq.worker.interrupts import SIGNAL, BaseDeathPenalty, Guard, MainGuard, ThreadGuard
 from minirq.worker.link import Link
-from minirq.worker.maintenance import Maintenance
-from minirq.worker.outcome import Interrupted, Outcome
-from minirq.worker.recovery import DeadOwner
+from minirq.worker.maintenance import Maintenance, Status, worker_status
+from minirq.worker.outcome import Interrupted, Outcome, worker_lost
+from minirq.worker.recovery import DeadProcess
 from minirq.worker.runner import CutOff, SerialRunner, close_quietly
-from minirq.worker.scoreboard import WAITING, Scoreboard, Slot, busiest
+from minirq.worker.scoreboard import WAITING, Scoreboard, Slot
 from minirq.worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
@@ -37,11 +43,12 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_RETRY = 0.1
+#: how often the maintenance looks for publications and for a stop, seconds: it has nothing to select on
+_LOOK_EVERY = 0.1
 
 
-class _Interrupted(BaseException):
-    """A stop was asked for while the loop waited for work."""
+class _StopWaiting(BaseException):
+    """A stop was asked for while the runner waited for work."""
 
 
 class SimpleWork:
@@ -54,35 +61,20 @@ class SimpleWork:
         self._settings = settings
         self._penalty = penalty
         self._board = Scoreboard()
-        self._chores = Maintenance(client, settings)
-        self._chores.report, self._chores.stops.running = self._report, self._running
-        self._chores_lock = threading.Lock()
+        self._maintenance = Maintenance(client, settings, self._status, self._running)
+        #: held around every use of the maintenance, which both threads make
+        self._lock = threading.Lock()
         self._owner = ""
         self._guard: MainGuard | ThreadGuard | None = None
         self._over = threading.Event()
         self._stop_at: float | None = None
         self._stopping_since = 0.0
-        self._is_stop_told = self._is_cut_off = False
+        self._is_stop_logged = self._is_cut_off = False
 
     @property
     def counts(self) -> tuple[int, int]:
         """Jobs run so far, and how many runs failed."""
         return self._board.counts
-
-    def stop(self) -> None:
-        """End after the current job; it has `stop_timeout` seconds for that. Callable from any thread."""
-        if self._stop_at is None:
-            self._stop_at = time.monotonic() + self._settings.stop_seconds
-            self._stopping_since = time.time()
-            self._chores.show_soon()
-
-    def _stop_now(self) -> None:
-        self.stop()
-        self._stop_at = 0.0
-
-    @property
-    def _is_stopping(self) -> bool:
-        return self._stop_at is not None
 
     def run(self) -> None:
         """Work until the end. Raises AccessDenied, and in a burst ServerUnavailable."""
@@ -90,56 +82,54 @@ class SimpleWork:
         logger.info(
             "worker %s started: queues %s, in this process", settings.name, ", ".join(settings.queues)
         )
-        old = self._hear_signals()
-        sys.path[:0] = [path for path in self._settings.paths if path not in sys.path]
-        thread = threading.Thread(target=self._do_chores, name="minirq-chores", daemon=True)
+        old_handlers = self._handle_signals()
+        sys.path[:0] = [path for path in settings.paths if path not in sys.path]
+        thread = threading.Thread(target=self._maintain, name="minirq-maintenance", daemon=True)
         thread.start()
         try:
             while self._run_as_new_owner() == LOST:
                 pass
-        except _Interrupted:
+        except _StopWaiting:
             pass
         finally:
             self._over.set()
             thread.join()
-            self._chores.farewell()
-            self._chores.close()
-            for number, handler in old.items():
+            self._maintenance.farewell()
+            self._maintenance.close()
+            for number, handler in old_handlers.items():
                 signal.signal(number, handler)
             log_stopped(settings, *self.counts)
 
+    # --- the thread that runs jobs ------------------------------------------------------------
+
     def _run_as_new_owner(self) -> str:
-        owner = self._owner = self._settings.new_owner()
+        settings = self._settings
+        owner = self._owner = settings.new_owner()
         while not self._register(owner):
-            if self._is_stopping:
+            if self._stop_at is not None:
                 return ""
-            time.sleep(_RETRY)
-        link = Link(
-            self._client, self._settings, owner, self._board, is_quiet=True, limit=self._settings.patience
-        )
-        executor = Executor(self._settings, self._penalty)
-        loop = SerialRunner(
+            time.sleep(_LOOK_EVERY)
+        link = Link(self._client, settings, owner, self._board, is_quiet=True, limit=settings.patience)
+        executor = Executor(settings, self._penalty)
+        runner = SerialRunner(
             link,
             executor,
             self._board,
-            self._settings,
+            settings,
             client=self._client,
-            is_stopping=lambda: self._is_stopping,
-            quota=self._settings.max_jobs,
+            is_stopping=lambda: self._stop_at is not None,
+            quota=settings.max_jobs,
             guard=_Cutting(self._guarded(executor), lambda: self._is_cut_off),
         )
         try:
-            return loop.run()
+            return runner.run()
         finally:
             close_quietly(link, executor)
             ran = tuple((slot.queue, slot.id, slot.run) for slot in self._board.running())
-            with self._chores_lock:
-                linger = self._settings.linger if self._board.may_be_served else 0.0
-                self._chores.bury(
-                    DeadOwner(
-                        (owner,), process.of_stop(self._settings.name), ran, is_spared=True, linger=linger
-                    )
-                )
+            linger = settings.linger if self._board.may_be_served else 0.0
+            evidence = worker_lost("the worker was stopped", settings.name)
+            with self._lock:
+                self._maintenance.recover(DeadProcess((owner,), evidence, ran, is_spared=True, linger=linger))
 
     def _guarded(self, executor: Executor) -> Guard:
         if threading.current_thread() is threading.main_thread() and SIGNAL is not None:
@@ -150,101 +140,90 @@ class SimpleWork:
         return self._guard
 
     def _register(self, owner: str) -> bool:
-        with self._chores_lock:
-            return self._chores.register(owner)
+        with self._lock:
+            return self._maintenance.register(owner)
 
-    def _do_chores(self) -> None:
-        wait = 0.0
-        while not self._over.wait(wait):
+    # --- the thread of the maintenance --------------------------------------------------------
+
+    def _maintain(self) -> None:
+        pause = 0.0
+        stops = self._maintenance.stops
+        while not self._over.wait(min(pause, _LOOK_EVERY)):
             self._see_to_the_stop()
-            with self._chores_lock:
+            with self._lock:
                 try:
-                    wait, _ = self._chores.tick()
-                except ServerUnavailable:  # the loop gives up as well, and says so
+                    pause, _ = self._maintenance.tick()
+                except ServerUnavailable:  # the runner gives up as well, and logs it
                     return
-                # there is nobody to select on the subscription
-                self._chores.hurry()
-                self._pass_on_requests()
-            self._heed_shutdown()
-            wait = min(wait, _RETRY)
+                self._maintenance.receive()
+                stops.deliver(self._ask_to_stop)
+            if stops.shutdown is not None:  # by `minirq stop`
+                self.stop()
+            if stops.shutdown == "now":
+                self._stop_at = 0.0
 
-    def _report(self) -> dict[str, Any]:
-        """What people get to see of this worker: the next beat takes it along."""
-        done, failed = self.counts
-        slots = self._board.running()
-        return {
-            "processes": [os.getpid()],
-            "running": len(slots),
-            "busy": busiest(slots, self._settings.queues),
-            "done": done,
-            "failed": failed,
-            "failing": int(self._board.is_failing),
-            "stopping": self._stopping_since,
-        }
+    def _status(self) -> Status:
+        return worker_status(self._settings, {os.getpid(): self._board}, self.counts, self._stopping_since)
 
-    def _running(self) -> list[RunUnderWay]:
-        return [RunUnderWay(self._owner, s.queue, s.id, s.run, s.started) for s in self._board.running()]
+    def _running(self) -> list[tuple[str, Slot]]:
+        return [(self._owner, slot) for slot in self._board.running()]
 
-    def _pass_on_requests(self) -> None:
-        """Interrupt the run that is asked to stop. Nothing kills one that swallows that."""
-        for request in self._chores.stops.taken():
-            queues = self._settings.queues
-            if request.owner != self._owner or request.queue not in queues:
-                continue
-            slot = self._board.find(queues.index(request.queue), request.id, request.run, range(1))
-            if slot is not None:
-                self._interrupt(slot)
+    def _ask_to_stop(self, request: StopRequest) -> bool:
+        """Interrupt a run; False if it is not under way. Nothing kills one that ignores that."""
+        queues = self._settings.queues
+        if request.owner != self._owner or request.queue not in queues:
+            return False
+        slot = self._board.find(queues.index(request.queue), request.id, request.run, range(1))
+        if slot is not None:
+            self._interrupt(slot)
+        return slot is not None
 
     def _interrupt(self, slot: Slot) -> None:
         self._board.ask_run_to_stop(slot)
         if self._guard is not None:
             self._guard.interrupt()
 
-    def _heed_shutdown(self) -> None:
-        """Do what `minirq stop` asks for."""
-        match self._chores.stops.shutdown:
-            case "warm":
-                self.stop()
-            case "now":
-                self._stop_now()
+    # --- stopping -----------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """End after the current job; it has `stop_timeout` seconds for that. Callable from any thread."""
+        if self._stop_at is None:
+            self._stop_at = time.monotonic() + self._settings.stop_seconds
+            self._stopping_since = time.time()
+            self._maintenance.beat_soon()
 
     def _see_to_the_stop(self) -> None:
-        """Say that this worker stops, and cut off what still runs when its time is up."""
+        """Log that this worker stops, and cut off what still runs when its time is up."""
         if self._stop_at is None:
             return
-        if not self._is_stop_told:  # not by who asks for it: that may be a signal handler
-            self._is_stop_told = True
+        if not self._is_stop_logged:  # not by who asks for it: that may be a signal handler
+            self._is_stop_logged = True
             log_stopping(self._settings)
-        if time.monotonic() >= self._stop_at:
-            self._cut_off()
-
-    def _cut_off(self) -> None:
-        """Interrupt the run that is under way; its job goes back to the queue. It may start only now."""
-        for slot in self._board.running():
+        if time.monotonic() < self._stop_at:
+            return
+        for slot in self._board.running():  # a job may start only now, so look again each time
             if not self._board.is_run_asked_to_stop(slot.number):
                 logger.warning("stopping now: job %s is cut off", safe_text(slot.id))
                 self._is_cut_off = True
                 self._interrupt(slot)
 
-    def _hear_signals(self) -> dict[int, Any]:
+    def _handle_signals(self) -> dict[int, Any]:
         if threading.current_thread() is not threading.main_thread():
             return {}
-        old: dict[int, Any] = {}
-        if SIGNAL is not None:
-            old[SIGNAL] = signal.getsignal(SIGNAL)
+        old = {} if SIGNAL is None else {SIGNAL: signal.getsignal(SIGNAL)}
         for number in (signal.SIGINT, signal.SIGTERM):
             old[number] = signal.signal(number, self._on_signal)
         return old
 
     def _on_signal(self, number: int, frame: object) -> None:
-        if self._stop_at == 0.0:  # what goes on in spite of the second one is left to the lease
+        if self._stop_at == 0.0:
             raise KeyboardInterrupt
-        if self._is_stopping:
-            self._stop_now()
+        if self._stop_at is not None:
+            self._stop_at = 0.0
             return
         self.stop()
         if self._board.state == WAITING:
-            raise _Interrupted
+            raise _StopWaiting
 
 
 class _Cutting:

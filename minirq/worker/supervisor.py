@@ -1,13 +1,22 @@
-"""Signals as something that can be waited for: a descriptor, and the numbers that came.
+"""How a worker's child processes are kept running, and how each of them ends. No user code runs here.
 
-Requests to stop runs, on their way from Redis to the board of the child that has the run.
+One thread waits for whatever comes first: a signal, the death of a child, a publication, the next turn of the
+maintenance. Every end of a child goes the same way: kill, wait for the death, read the board, then take back
+its jobs.
 
-The judge: says what follows for runs that were given up, in their owners' names.
+    state of the worker  begins with                              children
+    working              `run`                                    `processes`, or as `max_jobs` allows
+    drained              a child of a burst found no more jobs    no new ones
+    stopping             a signal, `stop`, `minirq stop`          each ends after its running jobs
+    stopping now         the second request, or `stop_timeout`    all are killed
+    over                 the last child, once all is taken back   none
 
-The supervisor: keeps children running, ends those that hang, and does the chores. No user code runs here.
-
-One thread waits for whatever comes first: a signal, the death of a child, a delayed job, the next tick.
-Every end of a child goes the same way: kill, wait for the death, read the board, then take back its jobs.
+    state of a child     begins with                              ends with
+    starting             its fork                                 its first claim
+    waiting, busy        its board says so                        its death, or one of the following
+    asked to stop        a stop, SIGHUP, an abandoned run         its exit, or a kill as soon as it waits
+    retiring             an abandoned run beside others           a kill: no other runs, or `retires_at`
+    dead                 `Process.reap`, `Process.kill`           its jobs are taken back; a successor starts
 """
 
 from __future__ import annotations
@@ -24,136 +33,28 @@ from typing import TYPE_CHECKING, Any
 
 from minirq.backoff import Backoff
 from minirq.connection.connect import open_sockets
-from minirq.exceptions import AccessDenied, MinirqError
-from minirq.protocol.commands import Claimed, Settlement, StopRequest
+from minirq.exceptions import AccessDenied
+from minirq.protocol.commands import StopRequest
 from minirq.text import counted, safe_text
-from minirq.worker import process
-from minirq.worker.cancellation import RunUnderWay, log_stopped, log_stopping
-from minirq.worker.child import (
-    EXIT_DRAINED,
-    EXIT_HOPELESS,
-    EXIT_LOST,
-    EXIT_RECYCLED,
-    EXIT_UNFIT,
-    run_child,
-)
-from minirq.worker.maintenance import Maintenance
-from minirq.worker.outcome import Interrupted, settlement
-from minirq.worker.process import Process, memory_events
-from minirq.worker.recovery import DeadOwner, GivenUp
-from minirq.worker.scoreboard import STARTING, WAITING, Scoreboard, Slot, busiest
+from minirq.worker import child as exits
+from minirq.worker.cancellation import log_stopped, log_stopping
+from minirq.worker.maintenance import Maintenance, Status, worker_status
+from minirq.worker.process import Death, Process
+from minirq.worker.recovery import AbandonedRun, DeadProcess
+from minirq.worker.scoreboard import STARTING, WAITING, Slot
 from minirq.worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
     import redis
 
-
 logger = logging.getLogger(__name__)
-
-
-class Signals:
-    """Hears the named signals while it is open, and gives them back afterwards.
-
-    Only the main thread can hear signals: elsewhere there is no descriptor and nothing comes.
-    """
-
-    def __init__(self, names: Iterable[str]) -> None:
-        self._names = [name for name in names if hasattr(signal, name)]
-        self._came: list[int] = []
-        self._old: dict[int, Any] = {}
-        self._ends: tuple[int, int] | None = None
-        self._old_fd = -1
-
-    def open(self) -> None:
-        """Begin to hear."""
-        if threading.current_thread() is not threading.main_thread():
-            return
-        self._ends = os.pipe()
-        for end in self._ends:
-            os.set_blocking(end, False)
-        self._old_fd = signal.set_wakeup_fd(self._ends[1], warn_on_full_buffer=False)
-        for name in self._names:
-            number = getattr(signal, name)
-            self._old[number] = signal.signal(number, lambda received, frame: self._came.append(received))
-
-    @property
-    def fd(self) -> int | None:
-        """A descriptor that becomes readable when a signal comes."""
-        return self._ends[0] if self._ends else None
-
-    def taken(self) -> list[int]:
-        """Return the numbers that came since the last call."""
-        if self._ends:
-            with suppress(BlockingIOError):
-                os.read(self._ends[0], 4096)
-        came = list(self._came)
-        del self._came[: len(came)]
-        return came
-
-    def close(self) -> None:
-        """Give the signals back."""
-        if self._ends is None:
-            return
-        for number, handler in self._old.items():
-            signal.signal(number, handler)
-        signal.set_wakeup_fd(self._old_fd)
-        for end in self._ends:
-            os.close(end)
-        self._ends = None
-
-
-class Requests:
-    """Those that no board shows the run of (yet): it may be about to start. They are kept for `patience`."""
-
-    def __init__(self, patience: float) -> None:
-        self._patience = patience
-        self._pending: dict[StopRequest, float] = {}
-
-    def __len__(self) -> int:
-        return len(self._pending)
-
-    def pass_on(self, came: Iterable[StopRequest], children: Sequence[Process]) -> None:
-        """Ask the runs to stop that shall."""
-        now = time.monotonic()
-        for request in came:
-            self._pending.setdefault(request, now + self._patience)
-        for request, until in list(self._pending.items()):
-            child = next((child for child in children if child.watch.ask_to_stop(request, now)), None)
-            if child is not None:
-                child.interrupt()
-            if child is not None or now >= until:
-                del self._pending[request]
-
-
-class Judge:
-    """Decides for the children of one worker; `chores` settle it."""
-
-    def __init__(self, chores: Maintenance, worker: str) -> None:
-        self._chores = chores
-        self._worker = worker
-
-    def decide(self, child: Process, given_up: Iterable[Slot], what: str) -> None:
-        """Settle runs: those that were asked to stop as the request says, the others as timed out."""
-        for slot in given_up:
-            owner = child.watch.owner_of(slot)
-            if child.watch.is_asked(slot):
-                claimed = Claimed(slot.queue, slot.id, b"", slot.run, 0, 0)
-                self._chores.judge(GivenUp(owner, settlement(claimed, Interrupted())))
-            elif (overdue := self._overdue(owner, slot, what)) is not None:
-                self._chores.judge(GivenUp(owner, overdue))
-
-    def _overdue(self, owner: str, slot: Slot, what: str) -> Settlement | None:
-        with suppress(MinirqError):  # if it cannot be looked up now, the job is taken back with its process
-            raw, attempts, lost = self._chores.held_by(owner, slot.queue, slot.id)
-            if raw is not None:
-                return process.overdue(slot, raw, attempts, lost, self._worker, what)
-        return None
-
 
 #: a child that ends sooner than this without having run anything is started again after a pause, seconds
 _QUICK_DEATH = 1.0
-#: ends of a child that it has given its reason for
-_SAID = (EXIT_DRAINED, EXIT_RECYCLED, EXIT_LOST, EXIT_HOPELESS, EXIT_UNFIT)
+#: exit codes of a child that has logged its reason
+_EXPLAINED = (
+    exits.EXIT_DRAINED, exits.EXIT_RECYCLED, exits.EXIT_LOST, exits.EXIT_HOPELESS, exits.EXIT_UNFIT,
+)  # fmt: skip
 #: without a descriptor for a child's death it is looked at this often, seconds
 _LOOK_EVERY = 0.1
 
@@ -164,22 +65,16 @@ class Supervisor:
     def __init__(self, client: redis.Redis, settings: WorkerSettings) -> None:
         self._client = client
         self._settings = settings
-        self._chores = Maintenance(client, settings)
-        self._chores.report = self._report
-        self._chores.stops.running = self._running
-        self._signals = Signals(("SIGINT", "SIGTERM", "SIGHUP", "SIGCHLD"))
+        self._maintenance = Maintenance(client, settings, self._status, self._running)
+        self._signals = _Signals(("SIGINT", "SIGTERM", "SIGHUP", "SIGCHLD"))
         self._selector = selectors.DefaultSelector()
-        self._requests = Requests(settings.beat)
-        self._judge = Judge(self._chores, settings.name)
-        self._memory_events = memory_events()
-        self._ears: int | None = None
+        self._subscription_fd: int | None = None
         self._children: list[Process] = []
         self._outdated: list[Process] = []
         self._shares = _shares(settings.max_jobs, settings.processes)
         self._stop_at: float | None = None
         self._stopping_since = 0.0
-        self._is_drained = False
-        self._is_hopeless = False
+        self._is_drained = self._is_hopeless = False
         self._start_at = self._last_death = 0.0
         self._backoff = Backoff(0.1, 5.0)
         self._done = self._failed = 0
@@ -191,8 +86,9 @@ class Supervisor:
         return self._done + sum(done for done, _ in live), self._failed + sum(failed for _, failed in live)
 
     def run(self) -> None:
-        """Work until the end. Raises AccessDenied if Redis refuses what a worker needs, and in a burst
-        ServerUnavailable.
+        """Work until the end.
+
+        Raises AccessDenied if Redis refuses what a worker needs, and in a burst ServerUnavailable.
         """
         settings = self._settings
         logger.info(
@@ -209,8 +105,8 @@ class Supervisor:
         finally:
             for child in list(self._children):
                 self._end(child)
-            self._chores.farewell()
-            self._chores.close()
+            self._maintenance.farewell()
+            self._maintenance.close()
             self._selector.close()
             self._signals.close()
         log_stopped(settings, *self.counts)
@@ -226,33 +122,40 @@ class Supervisor:
         self._stopping_since = time.time()
         for child in self._children:
             child.board.ask_to_stop()
-        self._chores.show_soon()
+        self._maintenance.beat_soon()
 
     def _stop_now(self) -> None:
-        logger.warning("stopping now: running jobs are cut off and go back to the queue")
-        self._stop_at = 0.0
+        self.stop()
+        if self._stop_at != 0.0:
+            logger.warning("stopping now: running jobs are cut off and go back to the queue")
+            self._stop_at = 0.0
 
     # --- one turn -----------------------------------------------------------------------------
 
     def _turn(self) -> bool:
         """Do what is due, then wait for what comes next. False when all is over."""
-        wait, lost = self._chores.tick()
+        pause, lost = self._maintenance.tick()
         for child in [child for child in self._children if not lost.isdisjoint(child.owners)]:
             logger.warning("process %d has lost its lease and is replaced", child.pid)
             self._end(child)
         self._start_children()
         if self._is_over:
             return False
-        self._hear(self._patience(wait))
+        self._wait(min(pause, self._longest_wait()))
         for number in self._signals.taken():
             self._on_signal(number)
-        self._heed_shutdown()
-        self._requests.pass_on(self._chores.stops.taken(), self._children)
+        stops = self._maintenance.stops
+        if stops.shutdown == "now":  # by `minirq stop`
+            self._stop_now()
+        elif stops.shutdown is not None:
+            self.stop()
+        stops.deliver(self._ask_to_stop)
         for child in list(self._children):
-            if child.reap() is not None:
-                self._bury(child)
-            else:
+            death = child.reap()
+            if death is None:
                 self._watch(child)
+            else:
+                self._take_back(child, death)
         self._renew_one()
         return True
 
@@ -261,8 +164,8 @@ class Supervisor:
         if self._children:
             return False
         if self._stop_at is not None and time.monotonic() >= self._stop_at:
-            return True  # what cannot be said to Redis any more is left to the lease
-        return not self._wanted and not self._chores.has_burials
+            return True  # what could not be sent to Redis in time is left to the lease
+        return not self._wanted and not self._maintenance.is_recovering
 
     @property
     def _wanted(self) -> int:
@@ -275,98 +178,84 @@ class Supervisor:
             return len(self._children) + len(self._shares)
         return self._settings.processes
 
+    # --- starting children --------------------------------------------------------------------
+
     def _start_children(self) -> None:
         while len(self._children) < self._wanted and time.monotonic() >= self._start_at:
             owners = self._settings.new_owners()
-            if not self._chores.register(*owners):
+            if not self._maintenance.register(*owners):
                 return
             self._fork(owners)
 
     def _fork(self, owners: tuple[str, ...]) -> None:
-        settings = self._settings
-        share = self._shares.pop() if self._shares else None
-        child = Process(
-            owners, Scoreboard(settings.concurrency), share, self._memory_events,
-            settings.queues, settings.patience_with_jobs,
-        )  # fmt: skip
+        child = Process(self._settings, owners, self._shares.pop() if self._shares else None)
         supervisor = os.getpid()
         child.start(
-            lambda: run_child(
-                settings, self._client, owners, child.board, child.share, supervisor, self._release
+            lambda: exits.run_child(
+                self._settings, self._client, owners, child.board, child.share, supervisor, self._release
             )
         )
         self._children.append(child)
-        self._follow_ears()  # if they were closed meanwhile, the child may have got their descriptor
+        self._select_subscription()  # if it was closed meanwhile, the child may have got its descriptor
         if child.pidfd is not None:
             self._selector.register(child.pidfd, selectors.EVENT_READ, "child")
 
     def _release(self) -> None:
         """In a child: close the copies of what is the supervisor's."""
         self._selector.close()
-        self._chores.abandon()
+        self._maintenance.abandon()
         for sock in open_sockets(self._client):
             sock.close()
         for other in self._children:
             other.close()
 
-    def _report(self) -> dict[str, Any]:
-        """What people want to see of this worker."""
-        done, failed = self.counts
-        slots = [slot for child in self._children for slot in child.board.running()]
-        return {
-            "processes": [child.pid for child in self._children],
-            "concurrency": self._settings.concurrency,
-            "running": len(slots),
-            "busy": busiest(slots, self._settings.queues),
-            "done": done,
-            "failed": failed,
-            "failing": sum(child.board.is_failing for child in self._children),
-            "stopping": self._stopping_since,
-        }
+    # --- what the maintenance asks for --------------------------------------------------------
 
-    def _running(self) -> list[RunUnderWay]:
-        return [
-            RunUnderWay(child.watch.owner_of(slot), slot.queue, slot.id, slot.run, slot.started)
-            for child in self._children
-            for slot in child.board.running()
-        ]
+    def _status(self) -> Status:
+        boards = {child.pid: child.board for child in self._children}
+        return worker_status(self._settings, boards, self.counts, self._stopping_since)
+
+    def _running(self) -> list[tuple[str, Slot]]:
+        return [run for child in self._children for run in child.running()]
+
+    def _ask_to_stop(self, request: StopRequest) -> bool:
+        return any(child.ask_to_stop(request) for child in self._children)
 
     # --- waiting ------------------------------------------------------------------------------
 
-    def _patience(self, wait: float) -> float:
-        """How long nothing may need to be done: until the next tick, deadline, start, or look."""
+    def _longest_wait(self) -> float:
+        """How long nothing may need to be done: until the next deadline, start, or look."""
         now = time.monotonic()
-        times = [now + wait, now + min(self._settings.beat, self._settings.kill_grace / 2, 1.0)]
+        times = [now + min(self._settings.beat, self._settings.kill_grace / 2, 1.0)]
+        times += [child.next_deadline for child in self._children]
         if self._stop_at is not None:
             times.append(self._stop_at)
         if self._start_at > now:
             times.append(self._start_at)
-        if self._requests or self._outdated or any(child.pidfd is None for child in self._children):
+        has_pending = self._maintenance.stops.has_pending
+        if has_pending or self._outdated or any(child.pidfd is None for child in self._children):
             times.append(now + _LOOK_EVERY)
-        for child in self._children:
-            times.append(child.watch.next_time)
-            if child.retires_at is not None:
-                times.append(child.retires_at)
-        return max(min(times) - now, 0.001)
+        return min(times) - now
 
-    def _follow_ears(self) -> None:
-        """Select on the subscription that the chores have now."""
-        ears = self._chores.fileno()
-        if ears == self._ears:
-            return
-        if self._ears is not None:
-            with suppress(KeyError, ValueError):
-                self._selector.unregister(self._ears)
-        if ears is not None:
-            self._selector.register(ears, selectors.EVENT_READ, "publication")
-        self._ears = ears
-
-    def _hear(self, seconds: float) -> None:
-        self._follow_ears()
-        for key, _ in self._selector.select(seconds):
+    def _wait(self, seconds: float) -> None:
+        """Wait for a signal, the death of a child, or a publication."""
+        self._select_subscription()
+        for key, _ in self._selector.select(max(seconds, 0.001)):
             if key.data == "publication":
-                self._chores.hurry()
-                self._follow_ears()  # if it closed them, the next ones may get the same number
+                self._maintenance.receive()
+                self._select_subscription()  # if it was closed, the next one may get the same number
+
+    def _select_subscription(self) -> None:
+        """Have the selector watch the subscription that the maintenance has now."""
+        fd = self._maintenance.fileno()
+        if fd == self._subscription_fd:
+            return
+        if self._subscription_fd is not None:
+            with suppress(KeyError, ValueError):
+                self._selector.unregister(self._subscription_fd)
+        if fd is not None:
+            self._selector.register(fd, selectors.EVENT_READ, "publication")
+        self._subscription_fd = fd
 
     def _on_signal(self, number: int) -> None:
         if number == getattr(signal, "SIGCHLD", None):
@@ -379,38 +268,30 @@ class Supervisor:
         else:
             self._stop_now()
 
-    def _heed_shutdown(self) -> None:
-        """Do what `minirq stop` asks for."""
-        how = self._chores.stops.shutdown
-        if how is not None and self._stop_at is None:
-            self.stop()
-        if how == "now" and self._stop_at != 0.0:
-            self._stop_now()
-
     # --- watching the children ----------------------------------------------------------------
 
     def _watch(self, child: Process) -> None:
-        """End a child that waits although it shall stop or holds a job, or whose jobs heed nothing."""
+        """End a child that waits although it should stop or holds a job, or whose runs ignore their end."""
         now = time.monotonic()
         is_late = self._stop_at is not None and now >= self._stop_at
         if is_late or (child.board.is_asked_to_stop and child.board.state == WAITING):
             self._end(child)
             return
-        if child.watch.is_frozen(now, self._chores.held_for(child.owners), self._settings.linger):
+        if child.is_frozen(now, self._maintenance.held_for(child.owners), self._settings.linger):
             logger.warning("process %d was brought a job and does not take it: it is replaced", child.pid)
             self._end(child)
             return
-        given_up = child.watch.give_up(now)
-        for slot in given_up:
-            what = "does not stop" if child.watch.is_asked(slot) else "ignores its timeout"
+        abandoned = child.abandon_late_runs(now)
+        for slot in abandoned:
+            what = "does not stop" if child.is_asked(slot) else "ignores its timeout"
             logger.warning("job %s %s: process %d is replaced", safe_text(slot.id), what, child.pid)
-        if child.watch.is_hopeless() or (child.retires_at is not None and now >= child.retires_at):
-            self._end(child, given_up)
-        elif given_up:
+        if child.is_hopeless or now >= child.retires_at:
+            self._end(child, abandoned)
+        elif abandoned:
             # the others may end, and the process takes no more
-            self._judge.decide(child, given_up, "was given up")
+            self._settle_abandoned(child, abandoned, "was given up")
             child.board.ask_to_stop()
-            child.retires_at = child.retires_at or now + self._settings.stop_seconds
+            child.retires_at = min(child.retires_at, now + self._settings.stop_seconds)
 
     def _renew_one(self) -> None:
         """Replace outdated children one after the other, so that work goes on meanwhile."""
@@ -421,34 +302,42 @@ class Supervisor:
             return  # the last one's successor does not work yet
         self._outdated[0].board.ask_to_stop()
 
-    def _end(self, child: Process, given_up: Sequence[Slot] = ()) -> None:
-        """Kill a child and take back its jobs, without blame."""
-        child.kill()
-        child.reap(wait=True)
-        # those that ended in the last moment are left alone
-        self._judge.decide(child, [slot for slot in given_up if child.board.is_current(slot)], "was killed")
-        self._bury(child, is_deliberate=True)
+    # --- the end of a child -------------------------------------------------------------------
 
-    def _bury(self, child: Process, *, is_deliberate: bool = False) -> None:
+    def _end(self, child: Process, abandoned: Sequence[Slot] = ()) -> None:
+        """Kill a child and take back its jobs, without blame."""
+        death = child.kill()
+        # those that ended in the last moment are left alone
+        late = [slot for slot in abandoned if child.board.is_current(slot)]
+        self._settle_abandoned(child, late, "was killed")
+        self._take_back(child, death, is_deliberate=True)
+
+    def _settle_abandoned(self, child: Process, runs: Iterable[Slot], what: str) -> None:
+        """Settle runs: those that were asked to stop as the request says, the others as timed out."""
+        for slot in runs:
+            owner, told = child.owner_of(slot), "" if child.is_asked(slot) else what
+            self._maintenance.recover(AbandonedRun(owner, slot, told))
+
+    def _take_back(self, child: Process, death: Death, *, is_deliberate: bool = False) -> None:
         """Take a dead child's jobs back: what ran is blamed, and spared if it was we who killed it."""
-        death, slots, latest = child.death, child.board.running(), child.board.latest()
-        assert death is not None
+        settings, ran, latest = self._settings, child.board.running(), child.board.latest()
+        code = None if ran or death.signal else death.code  # with a job, the exit code may be its choice
+        is_explained = is_deliberate or code in _EXPLAINED
+        if not is_explained:
+            child.log_death(death, ran)
+        elif code == exits.EXIT_UNFIT and latest:
+            job = safe_text(latest[0].id)
+            logger.warning("process %d is replaced: job %s has left it unfit", child.pid, job)
+        evidence = death.as_failure(ran, settings.name, is_deliberate=is_deliberate)
         # also the runs that ended last, if not settled: they may take down one process after the other
         blamed = tuple((slot.queue, slot.id, slot.run) for slot in latest)
-        is_unexplained = bool(death.signal) or death.code not in _SAID
-        if not is_deliberate and (slots or is_unexplained):  # with a job, the exit code may be its choice
-            process.of_lost(child.pid, death, slots)
-        elif death.code == EXIT_UNFIT and latest:
-            process.of_unfit(child.pid, latest[0])
-        ran = time.monotonic() - slots[0].started if len(slots) == 1 else None
-        proof = process.of_death(death, ran, self._settings.name, is_deliberate=is_deliberate)
-        linger = self._settings.linger if child.board.may_be_served else 0.0
-        self._chores.bury(DeadOwner(child.owners, proof, blamed, is_deliberate, linger))
-        self._learn_from(child, None if slots or death.signal else death.code)
-        if not latest and not is_deliberate and is_unexplained:
-            self._hold_back(child)
-        else:
+        linger = settings.linger if child.board.may_be_served else 0.0
+        self._maintenance.recover(DeadProcess(child.owners, evidence, blamed, is_deliberate, linger))
+        self._learn_from(child, code)
+        if latest or is_explained:
             self._backoff.succeeded()
+        elif time.monotonic() - child.started < _QUICK_DEATH:
+            self._start_at = time.monotonic() + self._backoff.failed()
         self._children.remove(child)
         if child.pidfd is not None:
             self._selector.unregister(child.pidfd)
@@ -461,21 +350,16 @@ class Supervisor:
         self._failed += failed
         if child.share is not None and child.share > done:
             self._shares.append(child.share - done)
-        if code == EXIT_HOPELESS:
+        if code == exits.EXIT_HOPELESS:
             self._is_hopeless = True
             self.stop()
-        if code not in (EXIT_DRAINED, EXIT_RECYCLED):
+        if code not in (exits.EXIT_DRAINED, exits.EXIT_RECYCLED):
             self._last_death = time.monotonic()
         # a child that has found the queues empty ends the burst, unless it looked before the jobs of one
         # that died were put back
         self._is_drained = (
-            self._settings.is_burst and code == EXIT_DRAINED and child.started > self._last_death
+            self._settings.is_burst and code == exits.EXIT_DRAINED and child.started > self._last_death
         )
-
-    def _hold_back(self, child: Process) -> None:
-        """Children that die by themselves, with no job in sight, are not started again in a hurry."""
-        if time.monotonic() - child.started < _QUICK_DEATH:
-            self._start_at = time.monotonic() + self._backoff.failed()
 
 
 def _shares(max_jobs: int | None, processes: int) -> list[int]:
@@ -484,3 +368,49 @@ def _shares(max_jobs: int | None, processes: int) -> list[int]:
         return []
     each, rest = divmod(max_jobs, processes)
     return [share for i in range(processes) if (share := each + (i < rest))]
+
+
+class _Signals:
+    """Notes the named signals while it is open, and restores their handlers afterwards.
+
+    Only the main thread can handle signals: elsewhere there is no descriptor and nothing comes.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+        self._came: list[int] = []
+        self._old: dict[int, Any] = {}
+        self._old_fd = self._write_end = -1
+        #: a descriptor that becomes readable when a signal comes
+        self.fd: int | None = None
+
+    def open(self) -> None:
+        """Begin to note them."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        self.fd, self._write_end = os.pipe()
+        for end in (self.fd, self._write_end):
+            os.set_blocking(end, False)
+        self._old_fd = signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)
+        for number in self._numbers:
+            self._old[number] = signal.signal(number, lambda received, frame: self._came.append(received))
+
+    def taken(self) -> list[int]:
+        """Return the numbers that came since the last call."""
+        if self.fd is not None:
+            with suppress(BlockingIOError):
+                os.read(self.fd, 4096)
+        came = list(self._came)
+        del self._came[: len(came)]
+        return came
+
+    def close(self) -> None:
+        """Restore the handlers."""
+        if self.fd is None:
+            return
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._old_fd)
+        for end in (self.fd, self._write_end):
+            os.close(end)
+        self.fd = None

@@ -282,14 +282,14 @@ def test_a_waiter_is_cut_off(queue: Queue, start: Start, proxy: Proxy) -> None:
 
 
 def test_a_publication_comes_together_with_the_confirmation(redis: redis_py.Redis) -> None:
-    chores = Maintenance(redis, WorkerSettings())
-    chores._ears.open()
-    chores._due["default"] = 1e9
+    maintenance = Maintenance(redis, WorkerSettings())
+    maintenance._subscription.open()
+    maintenance._due["default"] = 1e9
     redis.publish(Keys().chores, "default")
-    until(lambda: select.select([chores.fileno()], [], [], 0)[0])
+    until(lambda: select.select([maintenance.fileno()], [], [], 0)[0])
     time.sleep(
         0.05
     )  # both have arrived: they are read together, and nothing makes the descriptor readable again
-    chores.hurry()
-    assert chores._due["default"] == 0.0
-    chores.close()
+    maintenance.receive()
+    assert maintenance._due["default"] == 0.0
+    maintenance.close()

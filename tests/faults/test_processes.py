@@ -20,7 +20,7 @@ from minirq import JobStatus, Queue
 from minirq.protocol.payload import Payload
 from minirq.protocol.serializers import resolve_serializer
 from minirq.worker.process import Process
-from minirq.worker.scoreboard import Scoreboard
+from minirq.worker.settings import WorkerSettings
 
 
 @pytest.mark.parametrize(
@@ -250,19 +250,20 @@ def test_a_job_that_must_not_run_again(queue: Queue, start: Start, trace: Path, 
     audit(queue.connection)
 
 
-def test_what_the_kernel_killed_for_lack_of_memory(tmp_path: Path) -> None:
+def test_what_the_kernel_killed_for_lack_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # a real one would take the machine's memory first: the count of the control group is a file
     events = tmp_path / "memory.events"
     events.write_text("low 0\noom 2\noom_kill 2\n")
+    monkeypatch.setattr("minirq.worker.process.memory_events", lambda: events)
     for risen, number in ((True, signal.SIGKILL), (False, signal.SIGKILL), (True, signal.SIGSEGV)):
-        process = Process(("owner",), Scoreboard(), memory_events=events)
+        process = Process(WorkerSettings(), ("owner",))
         process.start(lambda number=number: _end_quietly_by(number))
         if risen:
             events.write_text(f"low 0\noom 3\noom_kill {int(events.read_text().split()[-1]) + 1}\n")
         death = process.reap(wait=True)
         assert death is not None
         process.close()
-        said = process.of_death(death, 1.0, "worker").message
+        said = death.as_failure([], "worker").message
         assert ("possible OOM" in said) == (risen and number == signal.SIGKILL)
 
 

@@ -25,24 +25,24 @@ Hire = Callable[..., Maintenance]
 
 @pytest.fixture
 def hire(redis: redis_py.Redis) -> Iterator[Hire]:
-    """A worker without processes: its chores, tick by tick."""
+    """A worker without processes: its maintenance, tick by tick."""
     hired: list[Maintenance] = []
 
     def hire(*queues: str, **options: float) -> Maintenance:
-        chores = Maintenance(redis, WorkerSettings(queues=queues, **{"lease": 1.0, **options}))  # type: ignore[arg-type]
-        assert chores.register(f"owner-{len(hired)}")
-        hired.append(chores)
-        return chores
+        settings = WorkerSettings(queues=queues, **{"lease": 1.0, **options})  # type: ignore[arg-type]
+        hired.append(Maintenance(redis, settings))
+        assert hired[-1].register(f"owner-{len(hired)}")
+        return hired[-1]
 
     yield hire
-    for chores in hired:
-        chores.close()
+    for worker in hired:
+        worker.close()
 
 
-def tick_until(condition: Callable[[], bool], *all_chores: Maintenance) -> None:
+def tick_until(condition: Callable[[], bool], *workers: Maintenance) -> None:
     def look() -> bool:
-        for chores in all_chores:
-            chores.tick()
+        for worker in workers:
+            worker.tick()
         return condition()
 
     until(look)
@@ -87,10 +87,10 @@ def test_a_queue_is_looked_after_by_others_only_when_its_own_workers_are_gone(
 
 def test_a_delayed_job_of_others_is_no_news(redis: redis_py.Redis, hire: Hire) -> None:
     own, other = hire("mine"), hire("other")
-    for chores in (own, other):
-        tick_until(lambda chores=chores: chores.fileno() is not None, chores)
+    for worker in (own, other):
+        tick_until(lambda worker=worker: worker.fileno() is not None, worker)
     Queue("mine", connection=redis).enqueue_in(0.05, jobs.nothing)
-    other.hurry()
+    other.receive()
     assert other.tick()[0] > 0
     tick_until(lambda: Queue("mine", connection=redis).count == 1, own)
 
@@ -112,11 +112,11 @@ def test_a_worker_that_ends_lets_another_one_promote_at_once(redis: redis_py.Red
     first.farewell()
     second.register("again")
     # no beat is due for a while: what is published has to be enough
-    tick_until(lambda: second.fileno() is not None and second._next_beat - time.monotonic() > 10, second)
+    tick_until(lambda: second.fileno() is not None and second._heartbeat.due - time.monotonic() > 10, second)
     Queue("mine", connection=redis).enqueue_in(0.01, jobs.nothing)
 
     def is_promoted() -> bool:
-        second.hurry()  # the publication takes its time
+        second.receive()  # the publication takes its time
         return Queue("mine", connection=redis).count == 1
 
     tick_until(is_promoted, second)
@@ -126,12 +126,12 @@ def test_all_workers_together_ask_once_a_second(
     redis: redis_py.Redis, hire: Hire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fleet.random, "uniform", lambda low, high: (low + high) / 2)
-    chores = hire("mine")
+    worker = hire("mine")
     redis.zadd(KEYS.workers, {f"w{n}": now_ms(redis) for n in range(49)})
     redis.zadd(KEYS.workers, {f"long gone {n}": 1 for n in range(49)})
     make_due(redis, "left")
-    tick_until(lambda: redis.zscore(KEYS.maintenance, "left") > now_ms(redis), chores)
-    assert 49 < chores._fleet._next_take - time.monotonic() <= 50
+    tick_until(lambda: redis.zscore(KEYS.maintenance, "left") > now_ms(redis), worker)
+    assert 49 < worker._fleet.take.due - time.monotonic() <= 50
 
 
 # --- names ------------------------------------------------------------------------------------
@@ -143,40 +143,40 @@ def test_a_new_name_is_looked_after(redis: redis_py.Redis, hire: Hire) -> None:
     assert redis.zscore(KEYS.served, "new") > now_ms(redis) - 60_000
 
 
-def names_are_read(redis: redis_py.Redis, chores: Maintenance) -> None:
+def names_are_read(redis: redis_py.Redis, worker: Maintenance) -> None:
     """Have the list of names read once."""
     redis.zadd(KEYS.maintenance, {fleet._LIST: 1})
-    chores._fleet._next_take = 0.0
-    tick_until(lambda: redis.zscore(KEYS.maintenance, fleet._LIST) > now_ms(redis) + 30_000, chores)
+    worker._fleet.take.due = 0.0
+    tick_until(lambda: redis.zscore(KEYS.maintenance, fleet._LIST) > now_ms(redis) + 30_000, worker)
 
 
 def test_a_name_is_forgotten_after_a_day_without_workers_and_keys(redis: redis_py.Redis, hire: Hire) -> None:
-    chores = hire("mine")
+    worker = hire("mine")
     for name in ("gone", "kept", "young"):
         redis.sadd(KEYS.queues, name)
         redis.zadd(KEYS.served, {name: now_ms(redis) - DAY_MS - 1000})
     redis.zadd(KEYS.served, {"young": now_ms(redis) - DAY_MS + 60_000})
     Queue("kept", connection=redis).enqueue(jobs.nothing)
-    names_are_read(redis, chores)
+    names_are_read(redis, worker)
     assert redis.smembers(KEYS.queues) == {b"mine", b"kept", b"young"}
     assert redis.zscore(KEYS.maintenance, "gone") is None
     assert redis.zscore(KEYS.served, "kept") > now_ms(redis) - DAY_MS + 3_500_000
     # a second look finds still nothing: nothing of it is left
     redis.zadd(KEYS.served, {"gone": 1})
-    names_are_read(redis, chores)
+    names_are_read(redis, worker)
     assert redis.zscore(KEYS.served, "gone") is None
 
 
 def test_a_name_that_was_forgotten_too_early_comes_back(redis: redis_py.Redis, hire: Hire) -> None:
-    chores = hire("mine")
+    worker = hire("mine")
     redis.sadd(KEYS.queues, "gone")
     redis.zadd(KEYS.served, {"gone": 1})
-    names_are_read(redis, chores)
+    names_are_read(redis, worker)
     assert not redis.sismember(KEYS.queues, "gone")
     # between the two, a producer that has said the name a moment ago enqueues a job
     redis.lpush(KEYS.of("gone").queue, b"job")
     redis.zadd(KEYS.served, {"gone": 1}, xx=True)
-    names_are_read(redis, chores)
+    names_are_read(redis, worker)
     assert redis.sismember(KEYS.queues, "gone")
 
 
@@ -212,9 +212,9 @@ def test_a_broken_index_keeps_no_worker_from_its_own_queues(
     redis: redis_py.Redis, hire: Hire, caplog: pytest.LogCaptureFixture, key: str
 ) -> None:
     redis.set(key, "text")
-    chores = hire("mine")
-    tick_until(lambda: "WRONGTYPE" in caplog.text, chores)
+    worker = hire("mine")
+    tick_until(lambda: "WRONGTYPE" in caplog.text, worker)
     Queue("mine", connection=redis).enqueue_in(0.01, jobs.nothing)
-    chores.hurry()
-    tick_until(lambda: Queue("mine", connection=redis).count == 1, chores)
+    worker.receive()
+    tick_until(lambda: Queue("mine", connection=redis).count == 1, worker)
     assert caplog.text.count("are not looked after") == 1

@@ -1,4 +1,4 @@
-"""The chores by themselves, tick by tick."""
+"""The maintenance by itself, tick by tick."""
 
 from __future__ import annotations
 
@@ -11,33 +11,32 @@ from minirq.connection.client import Sender
 from minirq.inspect.overview import overview
 from minirq.protocol import commands
 from minirq.protocol.keys import Keys
-from minirq.worker import process
 from minirq.worker.maintenance import Maintenance
-from minirq.worker.recovery import DeadOwner
+from minirq.worker.recovery import SILENCE, DeadProcess
 from minirq.worker.settings import WorkerSettings
 
 
 def test_a_worker_that_has_just_come_is_not_taken_for_long_gone(redis: redis_py.Redis) -> None:
-    chores = Maintenance(redis, WorkerSettings())
-    assert chores.register("owner")
-    chores.tick()
+    maintenance = Maintenance(redis, WorkerSettings())
+    assert maintenance.register("owner")
+    maintenance.tick()
     [seen] = overview(Store(redis)).workers
     assert seen.last_beat is not None
-    chores.close()
+    maintenance.close()
 
 
 def test_very_many_failed_jobs_are_said_once(redis: redis_py.Redis, caplog: pytest.LogCaptureFixture) -> None:
     failed = Keys().of("default").index("failed")
     redis.zadd(failed, {str(n): "+inf" for n in range(100_000)})
-    chores = Maintenance(redis, WorkerSettings())
+    maintenance = Maintenance(redis, WorkerSettings())
 
     def maintain() -> list[str]:
         caplog.clear()
-        chores._trims = dict.fromkeys(chores._trims, 0.0)
-        chores.tick()
+        maintenance._trimming.due = 0.0
+        maintenance.tick()
         return [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
 
-    assert chores.register("owner")
+    assert maintenance.register("owner")
     [said] = maintain()
     assert "100,000 failed jobs" in said
     assert "minirq empty default --failed" in said
@@ -46,7 +45,7 @@ def test_very_many_failed_jobs_are_said_once(redis: redis_py.Redis, caplog: pyte
     assert maintain() == []
     redis.zadd(failed, {"0": "+inf"})
     assert maintain() == [said]
-    chores.close()
+    maintenance.close()
 
 
 def test_a_death_is_blamed_on_the_job_of_the_queue_that_ran_and_not_on_its_namesake(
@@ -54,12 +53,12 @@ def test_a_death_is_blamed_on_the_job_of_the_queue_that_ran_and_not_on_its_names
 ) -> None:
     a, b = (Queue(name, connection=redis).enqueue("jobs.add", 1, job_id="daily") for name in "ab")
     settings = WorkerSettings(queues=("a", "b"))
-    chores = Maintenance(redis, settings)
-    assert chores.register("owner")
+    maintenance = Maintenance(redis, settings)
+    assert maintenance.register("owner")
     Sender(redis).send(commands.finish(settings.queue_keys, "owner", [], want=2))
-    chores.bury(DeadOwner(("owner",), process.of_silence(), blamed=((1, "daily", 1),)))
-    chores.tick()
+    maintenance.recover(DeadProcess(("owner",), SILENCE, blamed=((1, "daily", 1),)))
+    maintenance.tick()
     for job in (a, b):
         job.refresh()
     assert ((a.get_status(), a.lost), (b.get_status(), b.lost)) == (("queued", 0), ("queued", 1))
-    chores.close()
+    maintenance.close()
