@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from minirq.exceptions import InvalidOption, TimeoutFormatError
 from minirq.text import safe_repr
 
-__all__ = ["MAX_SECONDS", "Duration", "exact_span", "parse_duration", "span"]
+__all__ = ["MAX_SECONDS", "Duration", "exact_span", "parse_duration", "span", "utc_from_ms"]
 
 Duration = int | float | str | timedelta
 
@@ -88,6 +88,14 @@ def exact_span(seconds: float) -> str:
         if seconds and seconds % size == 0:
             return f"{seconds / size:,.0f} {unit}"
     return f"{seconds:g} s"
+
+
+def utc_from_ms(ms: float | None) -> datetime | None:
+    """Return the UTC time of a time in milliseconds; None for none, and for one that no datetime can hold."""
+    try:
+        return datetime.fromtimestamp(ms / 1000, UTC) if ms is not None and ms > 0 else None
+    except (OverflowError, ValueError, OSError):
+        return None
 
 
 _UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}

@@ -1,8 +1,7 @@
-"""`minirq enqueue`: a job from the command line."""
+"""`minirq enqueue`: enqueue a job from the command line."""
 
 from __future__ import annotations
 
-import json
 import warnings
 from contextlib import suppress
 from datetime import datetime
@@ -11,7 +10,8 @@ from typing import Any
 import click
 
 from minirq.cli.arguments import BadArgument, parse_arguments
-from minirq.cli.options import CountType, DurationType, complete_queues, config_options, open_store
+from minirq.cli.options import Count, complete_queues, config_options, duration, open_store
+from minirq.cli.table import json_line
 from minirq.client.store import Store
 from minirq.connection import Config
 from minirq.exceptions import InvalidOption, MinirqError
@@ -23,42 +23,30 @@ from minirq.queue import Queue
 from minirq.retry import Retry
 from minirq.text import safe_repr, safe_text, shell_word
 
-_SPAN = DurationType()
-_UNLIMITED_SPAN = DurationType(allow_unlimited=True)
+_SPAN = duration()
+_UNLIMITED_SPAN = duration(allow_unlimited=True)
 
 
 class _WrongArgument(click.ClickException):
     exit_code = 2
 
 
-class _TimeType(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.5
-    """A time in ISO 8601."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        """Return the time, or say what is wrong with the value."""
-        try:
-            return datetime.fromisoformat(value)
-        except ValueError:
-            self.fail(
-                f"{safe_repr(value)} is no time: write 2030-12-31T09:00, or 2030-12-31T09:00Z", param, ctx
-            )
+def _time(value: str) -> datetime:
+    try:
+        return datetime.fromisoformat(value)
+    except ValueError:
+        raise click.BadParameter(
+            f"{safe_repr(value)} is not a time: write 2030-12-31T09:00, or 2030-12-31T09:00Z"
+        ) from None
 
 
-class _LossType(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.5
-    """`retry`, `fail`, or a number."""
-
-    name = "retry|fail|number"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> OnWorkerLost:
-        """Return what `Queue.enqueue` takes, or say what is wrong with the value."""
-        choice: OnWorkerLost = int(value) if str(value).isdecimal() else value
-        try:
-            loss_limit(choice)
-        except InvalidOption as error:
-            self.fail(str(error), param, ctx)
-        return choice
+def _on_worker_lost(value: str) -> OnWorkerLost:
+    choice: OnWorkerLost = int(value) if value.isdecimal() else value  # type: ignore[assignment]
+    try:
+        loss_limit(choice)
+    except InvalidOption as error:
+        raise click.BadParameter(str(error)) from None
+    return choice
 
 
 @click.command()
@@ -67,40 +55,41 @@ class _LossType(click.ParamType):  # type: ignore[type-arg]  # not generic befor
 @click.option(
     "-q", "--queue", default="default", show_default=True, metavar="QUEUE", shell_complete=complete_queues
 )
-@click.option("--timeout", type=_UNLIMITED_SPAN, help="How long a run may take (3 min); -1 no limit.")
-@click.option("--result-ttl", type=_UNLIMITED_SPAN, help="How long the result is kept (500 s); -1 for ever.")
-@click.option("--ttl", type=_SPAN, help="Not started by then, it has expired.")
-@click.option("--failure-ttl", type=_UNLIMITED_SPAN, help="How long a failure is kept (30 d); -1 for ever.")
-@click.option("--description", metavar="TEXT", help="For people; the name of the function without it.")
-@click.option("--job-id", metavar="ID", help="If it lives already, it is left alone.")
-@click.option("--at-front", is_flag=True, help="Before the jobs that wait.")
-@click.option("--retry-max", type=CountType(0, 1_000_000), default=0, help="Retries after failures.")
+@click.option("--timeout", type=_UNLIMITED_SPAN, help="Longest run (default 3 min); -1: no limit.")
+@click.option("--result-ttl", type=_UNLIMITED_SPAN, help="Keep the result this long (500 s); -1: for ever.")
+@click.option("--ttl", type=_SPAN, help="Expire the job if it has not started within this time.")
+@click.option("--failure-ttl", type=_UNLIMITED_SPAN, help="Keep a failure this long (30 d); -1: for ever.")
+@click.option("--description", metavar="TEXT", help="Text to show for the job. Default: the function's name.")
+@click.option("--job-id", metavar="ID", help="Id of the job. One that has not ended is left unchanged.")
+@click.option("--at-front", is_flag=True, help="Put the job at the front of the queue.")
+@click.option("--retry-max", type=Count(0, 1_000_000), default=0, help="Retries after failures.")
 @click.option(
     "--retry-interval", type=_SPAN, multiple=True,
-    help="Wait before a retry; repeatable, one for each retry, of which the last repeats.",
+    help="Wait this long before a retry; repeatable, one for each retry. The last one repeats.",
 )  # fmt: skip
 @click.option(
-    "--on-worker-lost", type=_LossType(),
-    help="When its process dies: retry (up to 2 more runs), fail, or how many more runs.",
+    "--on-worker-lost", type=_on_worker_lost, metavar="retry|fail|N",
+    help="If the job's process dies: retry (2 more runs), fail, or N more runs.",
 )  # fmt: skip
-@click.option("--in", "delay", type=_SPAN, help="Not before so long from now, as in 10m.")
+@click.option("--in", "delay", type=_SPAN, help="Delay, for example 10m.")
 @click.option(
-    "--at", "time", type=_TimeType(), help="Not before this time (ISO 8601), local without an offset."
-)
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
-@click.option("--quiet", is_flag=True, help="Print the id of the job and nothing else.")
+    "--at", "time", type=_time, metavar="TIME",
+    help="Start time (ISO 8601); local time if it has no offset.",
+)  # fmt: skip
+@click.option("--quiet", is_flag=True, help="Print only the job's id.")
 @config_options
 def enqueue(
     config: Config, /, function: str, args: tuple[str, ...], as_json: bool, quiet: bool, **given: Any
 ) -> None:
     """Enqueue a call of FUNCTION, the dotted name of a function that workers can import.
 
-    ARGS are text, or say what they are. A value that begins with @ names a file that it is read from:
+    ARGS are the function's arguments: text, JSON, or a Python literal. @FILE reads the value from a file.
 
     \b
-      text   :JSON   %LITERAL   k=text   k:=JSON   k%=LITERAL   @FILE   k:=@FILE
+      positional:  text    :JSON    %LITERAL    @FILE    :@FILE
+      keyword:     k=text  k:=JSON  k%=LITERAL  k=@FILE  k:=@FILE
 
-    What begins with a dash goes after "--".
+    Put "--" before an argument that begins with a dash.
     """
     try:
         positional, keywords = parse_arguments(args)
@@ -109,7 +98,7 @@ def enqueue(
     options = {"args": positional, "kwargs": keywords, **_options(given)}
     store = open_store(config)
     queue = Queue(given["queue"], store.client, namespace=config.namespace)
-    is_left_alone = given["job_id"] is not None and _lives(queue, given["job_id"])
+    exists = given["job_id"] is not None and _has_not_ended(queue, given["job_id"])
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         job = _enqueued(queue, function, given, options)
@@ -118,11 +107,10 @@ def enqueue(
     if quiet:
         click.echo(job.id)
     elif as_json:
-        facts = {"id": job.id, "queue": queue.name, "func": function, "is_new": not is_left_alone}
-        click.echo(json.dumps(facts))
-    elif is_left_alone:
-        click.echo(f"Job {job.id} lives already and was left alone.")
-        click.echo(f"See how it fares:  minirq job {shell_word(job.id, 'ID')}")
+        click.echo(json_line({"id": job.id, "queue": queue.name, "func": function, "is_new": not exists}))
+    elif exists:
+        click.echo(f"Job {job.id} already exists and has not ended; nothing was enqueued.")
+        click.echo(_look(job))
     else:
         click.echo(f"Enqueued {safe_text(function)} in queue {queue.name} as {job.id}")
         click.echo(_next(store, queue, job))
@@ -140,9 +128,9 @@ def _options(given: dict[str, Any]) -> dict[str, Any]:
     """The keywords of `Queue.enqueue`. Raises UsageError for what makes no sense together."""
     is_delayed = given["delay"] is not None or given["time"] is not None
     if given["delay"] is not None and given["time"] is not None:
-        raise click.UsageError("--in and --at exclude each other")
+        raise click.UsageError("give either --in or --at, not both")
     if given["at_front"] and is_delayed:
-        raise click.UsageError("--at-front is for now: it goes with neither --in nor --at")
+        raise click.UsageError("--at-front cannot be combined with --in or --at")
     if given["retry_interval"] and not given["retry_max"]:
         raise click.UsageError("--retry-interval needs --retry-max")
     retry = Retry(given["retry_max"], list(given["retry_interval"]) or 0) if given["retry_max"] else None
@@ -150,17 +138,20 @@ def _options(given: dict[str, Any]) -> dict[str, Any]:
     return {"job_timeout": given["timeout"], "retry": retry, **{name: given[name] for name in names}}
 
 
-def _lives(queue: Queue, job_id: str) -> bool:
+def _has_not_ended(queue: Queue, job_id: str) -> bool:
     job = queue.fetch_job(job_id)
     return job is not None and job.get_status(refresh=False) not in ENDED
 
 
 def _next(store: Store, queue: Queue, job: Job[Any]) -> str:
     """What to type next."""
-    with suppress(
-        MinirqError
-    ):  # the job is there; that nobody can be looked for must not look like a failure
-        if overview(store, [queue.name]).workers:
-            return f"See how it fares:  minirq job {shell_word(job.id, 'ID')}"
-        return f"No worker serves the queue: start one with  minirq worker {shell_word(queue.name, 'QUEUE')}"
-    return f"See how it fares:  minirq job {shell_word(job.id, 'ID')}"
+    # the job is there; that nobody can be looked for must not look like a failure
+    with suppress(MinirqError):
+        if not overview(store, [queue.name]).workers:
+            word = shell_word(queue.name, "QUEUE")
+            return f"No worker serves the queue: start one with  minirq worker {word}"
+    return _look(job)
+
+
+def _look(job: Job[Any]) -> str:
+    return f"Check it with:  minirq job {shell_word(job.id, 'ID')}"

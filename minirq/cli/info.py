@@ -1,20 +1,20 @@
-"""`minirq info`: how queues and workers fare, as a table or for programs."""
+"""`minirq info`: a table of the queues and the workers."""
 
 from __future__ import annotations
 
-import json
 import shlex
 import shutil
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
 import click
 
-from minirq.cli.options import DurationType, complete_queues, config_options, named_queues, open_store
-from minirq.cli.table import Cell, layout
+from minirq.cli.options import chosen_queues, complete_queues, config_options, duration, open_store
+from minirq.cli.table import Cell, json_line, layout
 from minirq.client.store import Store
 from minirq.connection import Config, safe_url
 from minirq.durations import span
@@ -25,29 +25,29 @@ from minirq.text import safe_text
 
 #: from this width on, host and pid are shown too
 _WIDE = 110
-#: lines that say what a worker is busy with, at most
+#: running jobs that are listed below a worker
 _MOST_BUSY = 10
-#: for the names of queues in what to type next, characters
+#: room for names of queues in a command to type, characters
 _ROOM_FOR_WORDS = 30
 
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """What is asked to be shown."""
+    """What is to be shown, as the options say."""
 
-    queues: bool = True
-    workers: bool = True
-    by_queue: bool = False
-    width: int = 80
+    names: tuple[str, ...]
+    queues: bool
+    workers: bool
+    by_queue: bool
+    as_json: bool
 
 
 @click.command()
 @click.argument("queues", nargs=-1, shell_complete=complete_queues)
-@click.option("-i", "--interval", type=DurationType(0.1), help="Show it anew every so often, until Ctrl-C.")
+@click.option("-i", "--interval", type=duration(0.1), help="Refresh at this interval until Ctrl-C.")
 @click.option("-R", "--by-queue", is_flag=True, help="List the workers of each queue.")
-@click.option("-Q", "--only-queues", is_flag=True, help="Leave the workers out.")
-@click.option("-W", "--only-workers", is_flag=True, help="Leave the queues out.")
-@click.option("--json", "as_json", is_flag=True, help="For programs: one object a line.")
+@click.option("-Q", "--only-queues", is_flag=True, help="Show only queues.")
+@click.option("-W", "--only-workers", is_flag=True, help="Show only workers.")
 @config_options
 def info(
     config: Config,
@@ -58,60 +58,54 @@ def info(
     only_workers: bool,
     as_json: bool,
 ) -> None:
-    """Show QUEUES, or all queues, and the workers that serve them. It changes nothing.
+    """Show QUEUES, or all queues, and their workers. This changes nothing.
 
-    OLDEST is how long the job that runs next has waited; BUSY how many jobs run, of how many could. DONE
-    counts runs that have ended, FAILED those of them that failed: one job has several if it is retried. What
-    workers are busy with is as of their last beat, some seconds ago.
+    OLDEST is how long the next job has waited. BUSY is how many jobs are running, out of how many can run.
+    DONE counts ended runs, FAILED those of them that failed; a job that is retried has several runs. A
+    worker's running jobs are those of its last heartbeat, a few seconds ago.
     """
     if only_queues and only_workers:
-        raise click.UsageError("--only-queues and --only-workers exclude each other")
-    view = _View(not only_workers, not only_queues, by_queue)
+        raise click.UsageError("give either --only-queues or --only-workers, not both")
+    view = _View(queues, not only_workers, not only_queues, by_queue, as_json)
     store = open_store(config, starts_server=False)
     if queues:
-        named_queues(store, queues)
+        chosen_queues(store, queues)
     if interval is None:
-        click.echo(_shown(store, queues, view, as_json))
+        click.echo(_shown(store, view))
         return
-    try:
+    with suppress(KeyboardInterrupt):  # the way to end it
         while True:
-            _redraw(store, queues, view, as_json)
+            _redraw(store, view)
             time.sleep(interval)
-    except KeyboardInterrupt:  # the way to end it
-        return
 
 
-def _redraw(store: Store, queues: tuple[str, ...], view: _View, as_json: bool) -> None:
+def _redraw(store: Store, view: _View) -> None:
     try:
-        text = _shown(store, queues, view, as_json)
+        text = _shown(store, view)
     except ServerUnavailable as error:  # it may come back
-        if as_json:
+        if view.as_json:
             raise
         text = f"minirq: {error}"
-    if not as_json:
+    if not view.as_json:
         text += f"\n\n{datetime.now():%H:%M:%S}  {safe_url(store.client)}"
         if sys.stdout.isatty():
             click.clear()
     click.echo(text)
 
 
-def _shown(store: Store, queues: tuple[str, ...], view: _View, as_json: bool) -> str:
-    seen = overview(store, queues or None)
-    if as_json:
-        asked = {"at", *(["queues"] if view.queues else []), *(["workers"] if view.workers else [])}
-        return json.dumps({key: value for key, value in seen.to_json().items() if key in asked})
+def _shown(store: Store, view: _View) -> str:
+    seen = overview(store, view.names or None)
+    if view.as_json:
+        queues = {"queues": seen.queues} if view.queues else {}
+        workers = {"workers": seen.workers} if view.workers else {}
+        return json_line({"at": seen.at, **queues, **workers})
     # what goes into a pipe is not cut to the width of a terminal
     width = shutil.get_terminal_size((200, 24)).columns
-    return "\n".join(_lines(seen, _View(view.queues, view.workers, view.by_queue, width)))
-
-
-def _lines(seen: Overview, view: _View) -> Iterator[str]:
-    if view.queues:
-        yield from _queue_lines(seen, view.width)
-    if view.queues and view.workers:
-        yield ""
+    lines = list(_queue_lines(seen, width)) if view.queues else []
     if view.workers:
-        yield from _by_queue(seen) if view.by_queue else _worker_lines(seen, view.width)
+        lines += [""] if view.queues else []
+        lines += _by_queue(seen) if view.by_queue else _worker_lines(seen, width)
+    return "\n".join(lines)
 
 
 # --- queues -----------------------------------------------------------------------------------
@@ -142,20 +136,17 @@ def _queue_cells(queue: QueueView) -> list[Cell]:
 
 def _queue_notes(queue: QueueView) -> Iterator[str]:
     if queue.is_paused:
-        until = (
-            f"{queue.paused_until.astimezone():%Y-%m-%d %H:%M:%S}" if queue.paused_until else "it is resumed"
-        )
-        yield click.style(f"  paused until {until}", fg="yellow")
-    others = {
-        "deferred": queue.deferred,
-        "canceled": queue.canceled,
-        "stopped": queue.stopped,
-        "expired": queue.expired,
-    }
+        time = f"{queue.paused_until.astimezone():%Y-%m-%d %H:%M:%S}" if queue.paused_until else ""
+        yield click.style(f"  paused until {time or 'it is resumed'}", fg="yellow")
     if queue.unknown:
         yield click.style(f"  {queue.unknown:,} set aside: minirq doctor says which", fg="red")
-    if any(others.values()):
-        yield "  " + ", ".join(f"{count:,} {state}" for state, count in others.items() if count)
+    others = [
+        f"{count:,} {state}"
+        for state in ("deferred", "canceled", "stopped", "expired")
+        if (count := getattr(queue, state))
+    ]
+    if others:
+        yield f"  {', '.join(others)}"
 
 
 # --- workers ----------------------------------------------------------------------------------
@@ -191,7 +182,7 @@ def _worker_cells(seen: Overview, worker: WorkerView, is_wide: bool) -> list[Cel
 
 def _worker_notes(worker: WorkerView, at: datetime, width: int) -> Iterator[str]:
     if worker.silence(at) >= LATE_BEAT:
-        yield click.style(f"  not heard of for {span(worker.silence(at))}", fg="yellow")
+        yield click.style(f"  no heartbeat for {span(worker.silence(at))}", fg="yellow")
     if worker.stopping_since:
         stopping = span((at - worker.stopping_since).total_seconds())
         yield click.style(f"  stopping for {stopping}: it takes no new jobs", fg="yellow")
@@ -217,18 +208,18 @@ def _state(worker: WorkerView) -> str:
 
 
 def _unserved(seen: Overview) -> Iterator[str]:
-    """What to type where nobody works."""
+    """How to start workers for queues that have none."""
     served = {name for worker in seen.workers for name in worker.queues if worker.serves(name)}
     waiting = [queue.name for queue in seen.queues if queue.waiting and queue.name not in served]
     if not seen.workers:
         yield f"No workers: start one with  minirq worker {_words(waiting or ['default'])}"
     elif waiting:
         yield ""
-        yield f"Jobs wait where no worker serves: start one with  minirq worker {_words(waiting)}"
+        yield f"Some queues with waiting jobs have no worker: start one with  minirq worker {_words(waiting)}"
 
 
 def _words(names: list[str]) -> str:
-    """As many names as fit on the line, of those that a shell takes as they are."""
+    """As many names as fit on the line, of those that need no quoting in a shell."""
     words = ""
     for name in names:
         if name == shlex.quote(name) and len(words) + len(name) < _ROOM_FOR_WORDS:

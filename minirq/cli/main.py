@@ -2,7 +2,7 @@
 
 Exit codes: 0 done, 1 an error that minirq names, 2 wrong usage, 130 interrupted.
 
-A subcommand's module is imported only when it runs: `minirq --help` must not pay for redis.
+A subcommand's module is imported only when it runs, so that `minirq --help` does not import redis.
 """
 
 from __future__ import annotations
@@ -20,41 +20,24 @@ from minirq.cli import VERSION
 from minirq.exceptions import MinirqError
 from minirq.text import safe_block
 
+#: the module of each command, and its summary: asking the command for it would import the module
 COMMANDS = {
-    "worker": "minirq.cli.worker:worker",
-    "enqueue": "minirq.cli.enqueue:enqueue",
-    "info": "minirq.cli.info:info",
-    "job": "minirq.cli.job:job",
-    "explain": "minirq.cli.explain:explain",
-    "requeue": "minirq.cli.requeue:requeue",
-    "cancel": "minirq.cli.cancel:cancel",
-    "empty": "minirq.cli.empty:empty",
-    "suspend": "minirq.cli.suspend:suspend",
-    "resume": "minirq.cli.suspend:resume",
-    "stop": "minirq.cli.stop:stop",
-    "doctor": "minirq.cli.doctor:doctor",
-    "server": "minirq.cli.server:server",
+    "worker": ("worker", "Run jobs."),
+    "enqueue": ("enqueue", "Enqueue a call of a function."),
+    "info": ("info", "Show queues and workers."),
+    "job": ("job", "Show a job."),
+    "explain": ("job", "Say why a job does not run."),
+    "requeue": ("jobs", "Run failed jobs again."),
+    "cancel": ("jobs", "Cancel jobs."),
+    "empty": ("queues", "Delete waiting or failed jobs."),
+    "suspend": ("queues", "Pause queues."),
+    "resume": ("queues", "Resume queues."),
+    "stop": ("stop", "Stop workers."),
+    "doctor": ("doctor", "Check Redis, workers and queues."),
+    "server": ("server", "Start, stop or show the embedded Redis server."),
 }
 
-# Said here too, since asking the command would import it
-SUMMARIES = {
-    "worker": "Run jobs.",
-    "enqueue": "Enqueue a call of a function.",
-    "info": "Show queues and workers.",
-    "job": "Show what is known of a job.",
-    "explain": "Say why a job does not run.",
-    "requeue": "Run failed jobs again.",
-    "cancel": "Cancel jobs.",
-    "empty": "Delete the jobs that wait.",
-    "suspend": "Pause queues.",
-    "resume": "Resume queues.",
-    "stop": "Stop workers.",
-    "doctor": "Check Redis, workers and queues.",
-    "server": "Start, stop or show the embedded Redis server.",
-}
-
-
-#: how a disk says that it takes no more
+#: errors of a disk that is full
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -72,13 +55,13 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module, _, attribute = COMMANDS[cmd_name].partition(":")
-        command: click.Command = getattr(import_module(module), attribute)
+        module, _ = COMMANDS[cmd_name]
+        command: click.Command = getattr(import_module(f"minirq.cli.{module}"), cmd_name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, SUMMARIES[name]) for name in self.list_commands(ctx)])
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -98,8 +81,8 @@ class LazyGroup(click.Group):
 def cli(ctx: click.Context) -> None:
     """A job queue on plain Redis.
 
-    Redis is found by --url, MINIRQ_REDIS_URL, REDIS_URL or [tool.minirq] in pyproject.toml; with none of
-    these, a private server is started (see `minirq server`).
+    Commands take the URL of Redis from --url, MINIRQ_REDIS_URL, REDIS_URL or [tool.minirq] in pyproject.toml.
+    Without any of these, minirq starts a private Redis server (see `minirq server`).
     """
     if os.environ.get("NO_COLOR"):  # no-color.org; click does not know it
         ctx.color = False
@@ -123,7 +106,7 @@ def main() -> None:
 
 
 def _write_nowhere(*streams: int) -> None:
-    """Let go of what is left in the buffers: it must not be tried again at the exit."""
+    """Drop what is left in the buffers, so that Python does not write it again at exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in streams:
         os.dup2(nowhere, stream)

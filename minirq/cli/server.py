@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
+from minirq.cli.table import json_line
 from minirq.connection import Config, Server, ensure_server, load_config, server_status, stop_server
 
 
@@ -13,14 +12,14 @@ from minirq.connection import Config, Server, ensure_server, load_config, server
 def server() -> None:
     """Start, stop or show the embedded Redis server.
 
-    minirq starts it by itself where no Redis is configured. It keeps its data in MINIRQ_HOME
-    (~/.local/state/minirq) and runs until it is stopped.
+    minirq starts it when no Redis is configured. It keeps its data in MINIRQ_HOME (default:
+    ~/.local/state/minirq) and runs until it is stopped.
     """
 
 
 @server.command()
 def start() -> None:
-    """Start the server, unless it runs already."""
+    """Start the server if it is not running."""
     config = load_config()
     running = ensure_server(config.home)
     click.echo(f"{'Started' if running.started else 'Already running'}: {_line(running)}")
@@ -37,14 +36,14 @@ def stop() -> None:
 
 
 @server.command()
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def status(ctx: click.Context, as_json: bool) -> None:
-    """Show the server. Exits with 1 where none runs."""
+    """Show the server. Exits with 1 if none is running."""
     config = load_config()
     running = server_status(config.home)
     if as_json:
-        click.echo(json.dumps(_facts(running, config)))
+        click.echo(json_line(_facts(running, config)))
     elif running:
         click.echo(f"Running: {_line(running)}\n  url     {running.url}\n  data    {running.home}")
         _mention_configured_url(config)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Collection
 
 import click
 
 from minirq.cli.options import config_options, open_store
+from minirq.cli.table import json_line
 from minirq.client.store import Store
 from minirq.command import shut_down, workers_named
 from minirq.connection import Config
@@ -22,16 +22,15 @@ _LOOK_EVERY = 0.1
 
 @click.command()
 @click.argument("workers", nargs=-1, required=True, metavar="WORKER...")
-@click.option("--now", is_flag=True, help="Cut running jobs off: they go back to the queue.")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--now", is_flag=True, help="Interrupt running jobs: they go back to their queues.")
 @config_options
 @click.pass_context
 def stop(ctx: click.Context, config: Config, workers: tuple[str, ...], now: bool, as_json: bool) -> None:
     """Ask workers to stop, by the names or ids that `minirq info` shows.
 
-    They take no new jobs, and running jobs may end within the --stop-timeout of the worker. A name stops all
-    workers that have it. Each answers within seconds; one that is cut off from Redis stops when it is back.
-    Exits with 1 if one has not answered yet.
+    They take no new jobs, and let running jobs end within their --stop-timeout. A name stops every worker
+    that has it. Workers answer within seconds; one that is cut off from Redis stops once it can reach Redis
+    again. Exits with 1 if a worker has not answered yet.
     """
     store = open_store(config, starts_server=False)
     found = {worker.id: worker for name in workers for worker in workers_named(store, name)}
@@ -39,7 +38,7 @@ def stop(ctx: click.Context, config: Config, workers: tuple[str, ...], now: bool
     left = _wait(store, found, now)
     states = {worker_id: _state(left.get(worker_id)) for worker_id in found}
     if as_json:
-        click.echo(json.dumps({"workers": states}))
+        click.echo(json_line({"workers": states}))
     else:
         for worker_id, state in states.items():
             click.echo(f"{safe_text(worker_id)} {_said(state, left.get(worker_id))}")

@@ -1,13 +1,11 @@
-"""How values are shown: moments and text for people, and plain data for programs.
-
-A table: columns that line up, within a width. Knows nothing of what is in it.
-"""
+"""How values are printed: times and tables that fit the terminal for people, JSON for programs."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -22,6 +20,15 @@ def moment(when: datetime, now: datetime) -> str:
     away = (now - when).total_seconds()
     distance = f"{span(away)} ago" if away >= 0 else f"in {span(-away)}"
     return f"{when.astimezone():%Y-%m-%d %H:%M:%S} ({distance})"
+
+
+def json_line(value: object) -> str:
+    """Return one line of JSON. Dataclasses become objects, and times text in ISO 8601."""
+    return json.dumps(value, default=_as_json)
+
+
+def _as_json(value: Any) -> object:
+    return value.isoformat(timespec="milliseconds") if isinstance(value, datetime) else asdict(value)
 
 
 def plain(value: Any) -> Any:

@@ -1,4 +1,8 @@
-"""`minirq worker`: runs jobs until it is told to stop."""
+"""`minirq worker`: run jobs until told to stop.
+
+An option comes from the command line, else from MINIRQ_WORKER_... in the environment, else from
+[tool.minirq.worker] in pyproject.toml.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +17,10 @@ from typing import Any
 import click
 
 from minirq.cli import VERSION
-from minirq.cli.options import CountType, DurationType, SizeType, complete_queues, config_options_in_full
+from minirq.cli.options import Count, complete_queues, duration, worker_config_options
 from minirq.cli.pidfile import pid_file
 from minirq.connection import Config, connect, safe_url
+from minirq.durations import parse_size
 from minirq.exceptions import ConfigError, InvalidOption
 from minirq.protocol.serializers import resolve_serializer
 from minirq.text import safe_repr, safe_text
@@ -26,6 +31,18 @@ logger = logging.getLogger(__name__)
 
 #: what pyproject.toml cannot set: it would be the same for every worker, or is no setting
 _NOT_IN_PROJECT = ("help", "name", "namespace", "url", "file", "with_scheduler", "reload")
+#: what the worker takes under the same name
+_PASSED_ON = (
+    "processes", "concurrency", "allow", "only", "accept", "preload", "lease", "stop_timeout", "kill_grace",
+    "max_jobs_per_child", "max_memory_per_child", "allow_eviction",
+)  # fmt: skip
+
+
+def _size(value: str | int) -> int:
+    try:
+        return parse_size(value, what="the size")
+    except InvalidOption as error:
+        raise click.BadParameter(str(error)) from None
 
 
 def _refuse_reload(ctx: click.Context, param: click.Parameter, value: bool) -> None:
@@ -38,94 +55,91 @@ def _refuse_reload(ctx: click.Context, param: click.Parameter, value: bool) -> N
 @click.command()
 @click.argument("queues", nargs=-1, envvar="MINIRQ_WORKER_QUEUES", shell_complete=complete_queues)
 @click.option(
-    "-p", "--processes", type=CountType(1, 1000), default=1, show_default=True,
-    help="Processes that run jobs.",
+    "-p", "--processes", type=Count(1, 1000), default=1, show_default=True, help="Processes that run jobs.",
 )  # fmt: skip
 @click.option(
-    "-c", "--concurrency", type=CountType(1, 10_000), default=1, show_default=True,
+    "-c", "--concurrency", type=Count(1, 10_000), default=1, show_default=True,
     help="Jobs that each process runs at once: coroutines on its event loop, functions in threads.",
 )  # fmt: skip
 @click.option("-b", "--burst", is_flag=True, help="Stop when the queues are empty.")
-@click.option("--max-jobs", type=CountType(min=1), metavar="N", help="Stop after N jobs in all.")
-@click.option("-n", "--name", metavar="NAME", help="Shown by `minirq info`; host and pid without it.")
+@click.option("--max-jobs", type=Count(min=1), metavar="N", help="Stop after N jobs in all.")
+@click.option("-n", "--name", metavar="NAME", help="Name for `minirq info`. Default: host and pid.")
 @click.option(
     "-P", "--path", multiple=True, type=click.Path(exists=True, file_okay=False), default=["."],
-    show_default=True, help="Where jobs import from first: the application's own functions; repeatable.",
+    show_default=True, help="Directory with the application's functions, first on sys.path; repeatable.",
 )  # fmt: skip
 @click.option(
     "--allow", multiple=True, metavar="PATTERN",
-    help="Also run functions that are not below --path: of the standard library, as in os.getpid, or "
+    help="Also run matching functions outside --path: of the standard library, as in os.getpid, or "
     "installed, as in 'myapp.*'; repeatable.",
 )  # fmt: skip
 @click.option(
     "--only", multiple=True, metavar="PATTERN",
-    help="Of all these run only what matches, as in 'tasks.mail.*'; repeatable.",
+    help="Run only matching functions, as in 'tasks.mail.*'; repeatable.",
 )  # fmt: skip
 @click.option(
     "--accept", multiple=True, metavar="SERIALIZER",
-    help="Read this beside msgpack and json. pickle runs code of whoever can write to Redis; repeatable.",
+    help="Read this serializer too, besides msgpack and json. With pickle, whoever can write to Redis can "
+    "run any code here; repeatable.",
 )  # fmt: skip
 @click.option("-v", "--verbose", is_flag=True, help="Log more.")
-@click.option("-q", "--quiet", is_flag=True, help="Log warnings and errors only.")
+@click.option("-q", "--quiet", is_flag=True, help="Log only warnings and errors.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
-@click.option("-s", "--with-scheduler", is_flag=True, help="Always on: every worker sees to delayed jobs.")
+@click.option("-s", "--with-scheduler", is_flag=True, help="Has no effect: every worker runs delayed jobs.")
 @click.option(
-    "--stop-timeout", type=DurationType(allow_unlimited=True), default=8, show_default=True,
-    help="How long running jobs may go on after a stop was asked for; -1 until they end. What is left then "
-    "goes back to the queue.",
+    "--stop-timeout", type=duration(allow_unlimited=True), default=8, show_default=True,
+    help="Let running jobs go on this long after a stop request; -1: until they end. Then they go back to "
+    "their queues.",
 )  # fmt: skip
 @click.option(
-    "--kill-grace", type=DurationType(), default=5, show_default=True,
-    help="A job that ignores its timeout for so long is killed with its process.",
+    "--kill-grace", type=duration(), default=5, show_default=True,
+    help="Kill the process of a job that ignores its timeout for this long.",
 )  # fmt: skip
 @click.option(
-    "--lease", type=DurationType(), default=15, show_default=True,
-    help="A worker not heard of for so long is taken for dead, and its jobs are run by others.",
+    "--lease", type=duration(), default=15, show_default=True,
+    help="If this worker sends no heartbeat for this long, others take over its jobs.",
 )  # fmt: skip
 @click.option(
-    "--max-jobs-per-child", type=CountType(min=1), metavar="N",
-    help="Replace a process after N jobs.",
+    "--max-jobs-per-child", type=Count(min=1), metavar="N", help="Replace a process after N jobs.",
 )  # fmt: skip
 @click.option(
-    "--max-memory-per-child", type=SizeType(), metavar="SIZE",
-    help="Replace a process after a job that leaves it with more, as in 200M or 1G.",
+    "--max-memory-per-child", type=_size, metavar="SIZE",
+    help="Replace a process that has grown beyond this after a job, as in 200M or 1G.",
 )  # fmt: skip
 @click.option(
     "--preload", multiple=True, metavar="MODULE",
-    help="Import it in each process before its first job; repeatable.",
+    help="Import this module in each process before its first job; repeatable.",
 )  # fmt: skip
-@click.option("--no-batch", is_flag=True, help="Claim jobs one by one, also short ones.")
-@click.option("--allow-eviction", is_flag=True, help="Work on a Redis that may throw jobs away.")
+@click.option("--no-batch", is_flag=True, help="Claim jobs one at a time, even short ones.")
+@click.option("--allow-eviction", is_flag=True, help="Use Redis even if its eviction policy may delete jobs.")
 @click.option(
     "--pid", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
-    help="Keep the process id in this file while it runs.",
+    help="Write the process id to this file while the worker runs.",
 )  # fmt: skip
 @click.option("--reload", is_flag=True, hidden=True, expose_value=False, callback=_refuse_reload)
-@config_options_in_full
+@worker_config_options
 @click.pass_context
 def worker(ctx: click.Context, config: Config, /, **_: Any) -> None:
-    """Run jobs of QUEUES, in this order: the first one that has any. Without QUEUES, of "default".
+    """Run jobs of QUEUES (default: "default"). A queue is served when those before it are empty.
 
-    SIGINT (Ctrl-C) or SIGTERM lets running jobs end; a second one cuts them off, and they run again
-    later. Exits with 0 after that. SIGHUP replaces the processes one by one, each after its job, so that
-    new code is imported. While Redis is unreachable, the worker waits; with --burst for 30 s, then it exits
-    with 1.
+    SIGINT (Ctrl-C) or SIGTERM stops the worker once its running jobs have ended; a second one interrupts
+    them, and they run again later. The exit code is 0 then. SIGHUP replaces the processes one by one, each
+    after its job, so that they import new code. While Redis is unreachable, the worker waits; with --burst it
+    gives up after 30 s and exits with 1.
 
-    Options can also be set by MINIRQ_WORKER_... in the environment (MINIRQ_WORKER_MAX_JOBS, lists
-    separated by spaces, paths by colons), and in the table [tool.minirq.worker] of pyproject.toml.
+    Options can also be set in the environment (MINIRQ_WORKER_MAX_JOBS and so on; lists separated by spaces,
+    paths by colons) and in [tool.minirq.worker] of pyproject.toml.
     """
     options = {**ctx.params, **_from_project(ctx, config.worker_defaults)}
-    unknown = _unknown_variables(ctx.command)
     if options["verbose"] and options["quiet"]:
-        raise click.UsageError("--verbose and --quiet exclude each other")
+        raise click.UsageError("give either --verbose or --quiet, not both")
     level = logging.DEBUG if options["verbose"] else logging.WARNING if options["quiet"] else logging.INFO
     set_up_logs(level=level, as_json=options["log_format"] == "json", may_color=ctx.color is not False)
-    if unknown:
+    if unknown := _unknown_variables(ctx.command):
         logger.warning("%s: the worker has no such option, so it is ignored", ", ".join(unknown))
-    _exit_when_told_to()
-    paths = [str(Path(path).absolute()) for path in options["path"]]
+    _exit_on_signals()
     with pid_file(options["pid"]):
-        _run(config, {**options, "path": paths})
+        _run(config, options)
 
 
 def _run(config: Config, options: Mapping[str, Any]) -> None:
@@ -136,21 +150,10 @@ def _run(config: Config, options: Mapping[str, Any]) -> None:
         options["queues"] or ("default",),
         _checked_name(options["name"]),
         client,
-        processes=options["processes"],
-        concurrency=options["concurrency"],
-        allow=options["allow"],
-        only=options["only"],
-        accept=options["accept"],
-        paths=options["path"],
-        preload=options["preload"],
-        lease=options["lease"],
-        stop_timeout=options["stop_timeout"],
-        kill_grace=options["kill_grace"],
-        max_jobs_per_child=options["max_jobs_per_child"],
-        max_memory_per_child=options["max_memory_per_child"],
+        paths=[str(Path(path).absolute()) for path in options["path"]],
         batch=not options["no_batch"],
-        allow_eviction=options["allow_eviction"],
         namespace=config.namespace,
+        **{name: options[name] for name in _PASSED_ON},
     )
     logger.info(
         "minirq %s listens to %s at %s%s",
@@ -164,15 +167,16 @@ def _run(config: Config, options: Mapping[str, Any]) -> None:
 
 def _from_project(ctx: click.Context, table: Mapping[str, object]) -> dict[str, Any]:
     """The options that pyproject.toml sets, and neither the command line nor the environment does."""
-    known = {param.human_readable_name.lower().replace("-", "_"): param for param in _settable(ctx.command)}
+    settable = [param for param in ctx.command.params if param.name not in _NOT_IN_PROJECT]
+    known = {param.human_readable_name.lower().replace("-", "_"): param for param in settable}
     found = {}
     for key, value in table.items():
         source = f"tool.minirq.worker.{safe_text(key)}"
         if key not in known:
             raise ConfigError(f"{source}: no such key; known are {', '.join(sorted(known))}")
         param = known[key]
-        if not _fits(param, value):
-            raise ConfigError(f"{source} is {safe_repr(value)}: write {_kind(param)}")
+        if wanted := _wanted_instead(param, value):
+            raise ConfigError(f"{source} is {safe_repr(value)}: write {wanted}")
         assert param.name is not None
         if ctx.get_parameter_source(param.name) is click.core.ParameterSource.DEFAULT:
             try:
@@ -182,46 +186,34 @@ def _from_project(ctx: click.Context, table: Mapping[str, object]) -> dict[str, 
     return found
 
 
+def _wanted_instead(param: click.Parameter, value: object) -> str:
+    """What to write in pyproject.toml in place of this value; "" if it fits the option."""
+    if param.multiple or param.nargs == -1:
+        fits = isinstance(value, list) and all(isinstance(item, str) for item in value)
+        return "" if fits else 'a list of texts, ["…"]'
+    if isinstance(param, click.Option) and param.is_flag:
+        return "" if isinstance(value, bool) else "true or false"
+    fits = isinstance(value, (str, int, float)) and not isinstance(value, bool)
+    return "" if fits else "a number or a text"
+
+
 def _unknown_variables(command: click.Command) -> list[str]:
-    """The variables of the environment that look like options of the worker, and are none."""
+    """The environment variables that look like options of the worker, and are none."""
     start = "MINIRQ_WORKER_"
     known = {f"{start}{param.human_readable_name.upper().replace('-', '_')}" for param in command.params}
     return [safe_text(name) for name in sorted(os.environ) if name.startswith(start) and name not in known]
 
 
-def _settable(command: click.Command) -> list[click.Parameter]:
-    return [param for param in command.params if param.name not in _NOT_IN_PROJECT]
-
-
-def _fits(param: click.Parameter, value: object) -> bool:
-    if _is_list(param):
-        return isinstance(value, list) and all(isinstance(item, str) for item in value)
-    if isinstance(param, click.Option) and param.is_flag:
-        return isinstance(value, bool)
-    return isinstance(value, (str, int, float)) and not isinstance(value, bool)
-
-
-def _kind(param: click.Parameter) -> str:
-    if _is_list(param):
-        return 'a list of texts, ["…"]'
-    return "true or false" if isinstance(param, click.Option) and param.is_flag else "a number or a text"
-
-
-def _is_list(param: click.Parameter) -> bool:
-    return param.multiple or param.nargs == -1
-
-
 def _checked_name(name: str | None) -> str | None:
     if name is not None and (not name or safe_text(name) != name or ":" in name):
         raise InvalidOption(
-            f"{safe_repr(name)} cannot name a worker: give up to 200 characters, none of them special or ':'"
+            f"{safe_repr(name)} cannot name a worker: give up to 200 printable characters, without ':'"
         )
     return name
 
 
-def _exit_when_told_to() -> None:
-    """A stop that is asked for while Redis is waited for. Once the worker works, it hears for itself."""
+def _exit_on_signals() -> None:
+    """Exit on SIGINT and SIGTERM while waiting for Redis; later the worker installs its own handlers."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda received, frame: sys.exit(0))
-    # there is nothing to replace yet
-    signal.signal(signal.SIGHUP, lambda received, frame: None)
+    signal.signal(signal.SIGHUP, lambda received, frame: None)  # there is nothing to replace yet

@@ -1,6 +1,6 @@
-"""The vitals of a Redis and of what minirq keeps in it, as `minirq doctor` looks at them. Not judged.
+"""What is wrong with this Redis and its queues, and what to do about it? `minirq doctor` shows the findings.
 
-The doctor: what is wrong with a Redis and with its queues, and what to do. Decides from the vitals.
+`read_health` takes the measurements and changes nothing; `findings` decides from them alone.
 """
 
 from __future__ import annotations
@@ -21,18 +21,41 @@ from minirq.protocol.defaults import MANY_FAILED
 from minirq.protocol.record import JobStatus
 from minirq.text import counted, safe_text, shell_word
 
-#: the search for lists without an owner walks over all keys; it is given up after this, seconds
-SEARCH_PATIENCE = 5.0
-#: a delayed job is late if it is still parked so long after its time, seconds
-LATE_AFTER = 15.0
-#: jobs of a queue that are set aside and named
+__all__ = ["Finding", "Health", "OrphanedList", "ServerView", "findings", "look", "read_health"]
+
+Mark = Literal["ok", "warn", "bad"]
+
+#: the search for lists without a living owner walks over all keys; it is cut short after this, seconds
+SEARCH_SECONDS = 5.0
+_SCAN_COUNT = 5000
+#: a delayed job is overdue if it is still parked this long after its time, seconds
+OVERDUE_AFTER = 15.0
+#: jobs of a queue that were set aside and are named
 MOST_NAMED = 5
 _PINGS = 5
+#: slower round trips are worth a warning, seconds
+_SLOW = 0.02
+#: clocks further apart than this make `enqueue_at` and the times that people see wrong, seconds
+_CLOCK_OFF = 1.0
+#: shares of maxmemory
+_FILLING, _FULL = 0.8, 0.95
+#: the next sweep takes back the jobs of a dead owner, and comes within this, seconds
+_SWEPT_WITHIN = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
-    """What a server says of itself, and how it answers. Sizes in bytes, spans in seconds.
+class Finding:
+    """One thing that was checked. `advice` says what to do; it is empty if nothing is to be done."""
+
+    subject: str
+    mark: Mark
+    text: str
+    advice: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerView:
+    """What a server says about itself, and how it answers. Sizes in bytes, durations in seconds.
 
     `clock_ahead` is how far its clock is ahead of this host's.
     """
@@ -54,38 +77,54 @@ class Server:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """A list of jobs whose owner does not live: never registered, buried for so long, or late for so long."""
+class OrphanedList:
+    """A list of claimed jobs whose owner is not alive.
+
+    The owner was never registered, is known to be dead, or its lease expired; the last two `seconds` ago.
+    """
 
     queue: str
     owner: str
     jobs: int
-    state: Literal["unknown", "buried", "late"]
+    state: Literal["unregistered", "dead", "late"]
     seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """All that is looked at.
+    """Everything that is checked.
 
-    `late` says how many delayed jobs of which queue should have come by now, `aside` which jobs of it are
-    set aside: the first ones of them.
+    `overdue` counts the delayed jobs of a queue that should have run by now. `set_aside` names the first jobs
+    of a queue that were set aside.
     """
 
-    server: Server
+    server: ServerView
     overview: Overview
-    held: tuple[Held, ...]
+    orphaned: tuple[OrphanedList, ...]
     is_search_complete: bool
-    late: dict[str, int]
-    aside: dict[str, list[str]]
+    overdue: dict[str, int]
+    set_aside: dict[str, list[str]]
 
 
-def read_vitals(store: Store) -> Health:
-    """Look at everything. Changes nothing."""
+def look(store: Store) -> list[Finding]:
+    """Check the server, the workers and the queues. Changes nothing. Raises ServerFault."""
+    try:
+        health = read_health(store)
+    except ServerFault as error:
+        text = "a key cannot be read, so claims may fail: delete or rename what is of another type"
+        raise ServerFault(f"{text}: {error}") from error
+    return list(findings(health))
+
+
+# --- measurements -----------------------------------------------------------------------------
+
+
+def read_health(store: Store) -> Health:
+    """Measure everything. Changes nothing."""
     seen = overview(store)
     names = [queue.name for queue in seen.queues]
     now_ms = store.sender.send(queries.server_time())
-    due_ms = now_ms - int(LATE_AFTER * 1000)
+    due_ms = now_ms - int(OVERDUE_AFTER * 1000)
     counts = store.sender.send_all(
         [queries.index_count_until(store.keys.of(name), JobStatus.SCHEDULED, due_ms) for name in names]
     )
@@ -93,18 +132,18 @@ def read_vitals(store: Store) -> Health:
     ids = store.sender.send_all(
         [queries.index_ids(store.keys.of(name), "unknown", 0, MOST_NAMED - 1) for name in aside]
     )
-    lists, is_complete = _search(store)
+    owners, is_complete = _search(store)
     return Health(
         server=_read_server(store),
         overview=seen,
-        held=tuple(_held(store, lists, now_ms)),
+        orphaned=tuple(_orphaned(store, owners, now_ms)),
         is_search_complete=is_complete,
-        late={name: count for name, count in zip(names, counts, strict=True) if count},
-        aside=dict(zip(aside, ids, strict=True)),
+        overdue={name: count for name, count in zip(names, counts, strict=True) if count},
+        set_aside=dict(zip(aside, ids, strict=True)),
     )
 
 
-def _read_server(store: Store) -> Server:
+def _read_server(store: Store) -> ServerView:
     about = store.sender.send(queries.server_info())
     round_trips, ahead = [], []
     for _ in range(_PINGS):
@@ -117,7 +156,7 @@ def _read_server(store: Store) -> Server:
     def number(name: str) -> int:
         return int(about.get(name) or 0)
 
-    return Server(
+    return ServerView(
         name="valkey" if "valkey_version" in about else "redis",
         version=version_in(about),
         mode=str(about.get("redis_mode", "standalone")),
@@ -135,153 +174,107 @@ def _read_server(store: Store) -> Server:
     )
 
 
-def _search(store: Store) -> tuple[list[str], bool]:
-    """All processing lists, and whether the search came to its end."""
-    lists: set[str] = set()
-    cursor, deadline = 0, time.monotonic() + SEARCH_PATIENCE
+def _search(store: Store) -> tuple[list[tuple[str, str]], bool]:
+    """The queue and owner of every processing list, and whether the search was completed."""
+    owners: set[tuple[str, str]] = set()
+    cursor, deadline = 0, time.monotonic() + SEARCH_SECONDS
     while True:
-        cursor, found = store.sender.send(queries.held_lists(store.keys, cursor))
-        lists.update(filter(queries.can_be_key, found))
+        cursor, found = store.sender.send(queries.scan_owners(store.keys, cursor, _SCAN_COUNT))
+        owners.update(found)
         if not cursor or time.monotonic() > deadline:
-            return sorted(lists), not cursor
+            return sorted(owners), not cursor
 
 
-def _held(store: Store, lists: list[str], now_ms: int) -> list[Held]:
-    places = {key: place for key in lists if (place := store.keys.held_by(key))}
-    ends = store.sender.send_all([queries.lease_end(store.keys.of(queue), o) for queue, o in places.values()])
-    counts = store.sender.send_all([queries.held_in(key) for key in places])
-    return [
-        held
-        for (queue, owner), lease_end, jobs in zip(places.values(), ends, counts, strict=True)
-        if jobs and (held := _without_life(queue, owner, jobs, lease_end, now_ms))
-    ]
+def _orphaned(store: Store, owners: list[tuple[str, str]], now_ms: int) -> Iterator[OrphanedList]:
+    ends = store.sender.send_all([queries.lease_end(store.keys.of(queue), owner) for queue, owner in owners])
+    counts = store.sender.send_all(
+        [queries.held_count(store.keys.of(queue), owner) for queue, owner in owners]
+    )
+    for (queue, owner), end_ms, jobs in zip(owners, ends, counts, strict=True):
+        if not jobs or (end_ms is not None and end_ms > now_ms):
+            continue
+        if end_ms is None:
+            yield OrphanedList(queue, owner, jobs, "unregistered")
+        elif end_ms < 0:
+            yield OrphanedList(queue, owner, jobs, "dead", max(now_ms + end_ms, 0) / 1000)
+        else:
+            yield OrphanedList(queue, owner, jobs, "late", (now_ms - end_ms) / 1000)
 
 
-def _without_life(queue: str, owner: str, jobs: int, lease_end: float | None, now_ms: int) -> Held | None:
-    if lease_end is None:
-        return Held(queue, owner, jobs, "unknown")
-    if lease_end < 0:
-        return Held(queue, owner, jobs, "buried", max(now_ms + lease_end, 0) / 1000)
-    return Held(queue, owner, jobs, "late", (now_ms - lease_end) / 1000) if lease_end <= now_ms else None
+# --- findings ---------------------------------------------------------------------------------
 
 
-__all__ = ["Finding", "findings", "look"]
-
-Mark = Literal["ok", "warn", "bad"]
-
-#: from here on each round trip is felt, seconds
-_SLOW = 0.02
-#: `enqueue_at` and the times that people see are off by so much, seconds
-_CLOCK_OFF = 1.0
-#: shares of maxmemory
-_FILLING, _FULL = 0.8, 0.95
-#: a buried owner's jobs are found by the next sweep, which comes sooner than this, seconds
-_SWEPT_WITHIN = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at. `advice` says what to do, and is empty where nothing is to be done."""
-
-    subject: str
-    mark: Mark
-    text: str
-    advice: str = ""
+def findings(health: Health) -> Iterator[Finding]:
+    """Turn measurements into findings."""
+    yield from _server(health.server)
+    yield _eviction(health.server)
+    yield from _persistence(health.server)
+    yield _memory(health.server)
+    yield _clock(health.server)
+    yield from _workers(health.overview)
+    for queue in health.overview.queues:
+        yield from _queue(queue, health)
+    yield from _orphans(health)
 
 
-def look(store: Store) -> list[Finding]:
-    """Look at the server, the workers and the queues. Changes nothing. Raises ServerFault."""
-    try:
-        vitals = read_vitals(store)
-    except ServerFault as error:
-        text = "a key cannot be read, so claims may fail: delete or rename what is of another type"
-        raise ServerFault(f"{text}: {error}") from error
-    return list(findings(vitals))
-
-
-def findings(vitals: Health) -> Iterator[Finding]:
-    """Say what is to be thought of these vitals."""
-    yield from _server(vitals.server)
-    yield _eviction(vitals.server)
-    yield from _persistence(vitals.server)
-    yield _memory(vitals.server)
-    yield _clock(vitals.server)
-    yield from _workers(vitals)
-    for queue in vitals.overview.queues:
-        yield from _queue(queue, vitals)
-    yield from _orphans(vitals)
-
-
-# --- the server -------------------------------------------------------------------------------
-
-
-def _server(server: Server) -> Iterator[Finding]:
+def _server(server: ServerView) -> Iterator[Finding]:
     name = f"{server.name.capitalize()} {safe_text(server.version)}"
     if server.role not in ("master", "primary"):
-        yield Finding(
-            "server",
-            "bad",
-            f"{name} is a {safe_text(server.role)}: it takes no jobs",
-            "Use the URL of its master.",
-        )
+        text = f"{name} is a {safe_text(server.role)}: it takes no jobs"
+        yield Finding("server", "bad", text, "Use the URL of its master.")
     elif server.mode == "cluster":
         yield Finding("server", "bad", f"{name} is a cluster", "Use a standalone server or Sentinel.")
     else:
         yield Finding("server", "ok", f"{name}, {safe_text(server.mode)}")
-    milliseconds = f"A round trip takes {server.round_trip * 1000:.1f} ms"
+    text = f"A round trip takes {server.round_trip * 1000:.1f} ms"
     if server.round_trip > _SLOW:
-        yield Finding(
-            "distance", "warn", milliseconds, "Run workers closer to Redis, or look what slows it down."
-        )
+        advice = "Run workers closer to Redis, or find out what slows it down."
+        yield Finding("distance", "warn", text, advice)
     else:
-        yield Finding("distance", "ok", milliseconds)
+        yield Finding("distance", "ok", text)
 
 
-def _eviction(server: Server) -> Finding:
-    to_do = "Set maxmemory-policy to noeviction."
+def _eviction(server: ServerView) -> Finding:
+    advice = "Set maxmemory-policy to noeviction."
+    policy = safe_text(server.policy)
     if server.policy.startswith("allkeys"):
-        return Finding("eviction", "bad", f"When memory is short, {server.policy} throws jobs away", to_do)
+        return Finding("eviction", "bad", f"When memory is short, {policy} evicts jobs", advice)
     if server.evicted:
-        text = (
-            f"{server.evicted:,} keys were thrown away since it started; they may have been jobs or results"
-        )
-        return Finding("eviction", "warn", text, f"Give it more memory. {to_do}")
+        text = f"{server.evicted:,} keys were evicted since it started; they may have been jobs or results"
+        return Finding("eviction", "warn", text, f"Give it more memory. {advice}")
     if server.policy.startswith("volatile"):
-        text = f"{server.policy} throws away records of ended jobs when memory is short, and no others"
+        text = f"When memory is short, {policy} evicts the records of ended jobs, and no others"
         return Finding("eviction", "ok", text)
-    return Finding("eviction", "ok", f"{safe_text(server.policy)}: nothing is thrown away")
+    return Finding("eviction", "ok", f"{policy}: nothing is evicted")
 
 
-def _persistence(server: Server) -> Iterator[Finding]:
+def _persistence(server: ServerView) -> Iterator[Finding]:
+    subject = "persistence"
     if not server.can_write_aof:
-        yield Finding(
-            "persistence", "bad", "The append-only file cannot be written", "See Redis' log: disk full?"
-        )
+        yield Finding(subject, "bad", "The append-only file cannot be written", "See Redis' log: disk full?")
     elif server.has_aof:
-        yield Finding("persistence", "ok", "An append-only file is kept")
+        yield Finding(subject, "ok", "An append-only file is kept")
     else:
-        text = (
-            "No append-only file is kept: a crash loses what came after the last snapshot,"
-            f" {span(server.since_snapshot)} ago"
-        )
-        yield Finding("persistence", "warn", text, "Set appendonly yes, and appendfsync everysec.")
+        ago = span(server.since_snapshot)
+        text = f"No append-only file is kept: a crash loses everything since the last snapshot, {ago} ago"
+        yield Finding(subject, "warn", text, "Set appendonly yes, and appendfsync everysec.")
     if not server.can_snapshot:
-        text = "The last snapshot failed: Redis refuses all writes, unless it was told otherwise"
-        yield Finding("persistence", "bad", text, "See Redis' log: disk full, or no memory for a fork?")
+        text = "The last snapshot failed: Redis refuses all writes, unless configured otherwise"
+        yield Finding(subject, "bad", text, "See Redis' log: disk full, or no memory for a fork?")
 
 
-def _memory(server: Server) -> Finding:
+def _memory(server: ServerView) -> Finding:
     if not server.max_memory:
         return Finding("memory", "ok", f"{_size(server.memory)} in use, no limit is set")
     share = server.memory / server.max_memory
     text = f"{_size(server.memory)} of {_size(server.max_memory)} in use ({share:.0%})"
-    to_do = "Raise maxmemory, or keep results for a shorter time (result_ttl)."
+    advice = "Raise maxmemory, or keep results for a shorter time (result_ttl)."
     if share >= _FULL:
-        return Finding("memory", "bad", f"{text}: jobs are refused soon", to_do)
-    return Finding("memory", "warn", text, to_do) if share >= _FILLING else Finding("memory", "ok", text)
+        return Finding("memory", "bad", f"{text}: new jobs will soon be refused", advice)
+    return Finding("memory", "warn", text, advice) if share >= _FILLING else Finding("memory", "ok", text)
 
 
-def _clock(server: Server) -> Finding:
+def _clock(server: ServerView) -> Finding:
     ahead = server.clock_ahead
     if abs(ahead) < _CLOCK_OFF:
         return Finding("clock", "ok", "The clocks of Redis and of this host agree")
@@ -289,110 +282,88 @@ def _clock(server: Server) -> Finding:
     return Finding("clock", "warn", text, "Set both (NTP): enqueue_at means the clock of Redis.")
 
 
-# --- workers and queues -----------------------------------------------------------------------
-
-
-def _workers(vitals: Health) -> Iterator[Finding]:
-    seen = vitals.overview
+def _workers(seen: Overview) -> Iterator[Finding]:
     if not seen.workers:
         yield Finding("workers", "warn", "No worker is running", "Start one: minirq worker")
         return
-    processes = sum(len(worker.processes) for worker in seen.workers)
-    yield Finding(
-        "workers", "ok", f"{len(seen.workers):,} running, with {counted(processes, 'process', 'processes')}"
-    )
+    processes = counted(sum(len(worker.processes) for worker in seen.workers), "process", "processes")
+    yield Finding("workers", "ok", f"{len(seen.workers):,} running, with {processes}")
     for worker in seen.workers:
+        name = safe_text(seen.name_of(worker))
         if worker.failing:
-            yield Finding(
-                "workers",
-                "bad",
-                f"Claims fail in {counted(worker.failing, 'process', 'processes')} of worker"
-                f" {safe_text(seen.name_of(worker))}: Redis answers them with errors",
-                "Its log has the error: mend or delete the key.",
-            )
-        silence = worker.silence(vitals.overview.at)
-        if silence >= LATE_BEAT:
-            text = f"Worker {safe_text(seen.name_of(worker))} has not been heard of for {span(silence)}"
+            where = f"{counted(worker.failing, 'process', 'processes')} of worker {name}"
+            text = f"Claims fail in {where}: Redis answers them with errors"
+            advice = "The worker's log has the error: repair or delete the key."
+            yield Finding("workers", "bad", text, advice)
+        if worker.silence(seen.at) >= LATE_BEAT:
+            text = f"Worker {name} has sent no heartbeat for {span(worker.silence(seen.at))}"
             yield Finding("workers", "warn", text, "It is dead, frozen or cut off from Redis: see its log.")
 
 
-def _queue(queue: QueueView, vitals: Health) -> Iterator[Finding]:
-    subject, word = f"queue {safe_text(queue.name)}", shell_word(queue.name, "QUEUE")
-    is_served = any(worker.serves(queue.name) for worker in vitals.overview.workers)
-    trouble = False
+def _queue(queue: QueueView, health: Health) -> Iterator[Finding]:
+    subject = f"queue {safe_text(queue.name)}"
+    troubles = [Finding(subject, *trouble) for trouble in _troubles(queue, health)]
+    yield from troubles
+    if not troubles:
+        yield Finding(subject, "ok", f"{_waiting(queue)}, {queue.running:,} running")
+
+
+def _troubles(queue: QueueView, health: Health) -> Iterator[tuple[Mark, str, str]]:
+    """What is wrong with a queue: how bad, what, and what to do."""
+    word, workers = shell_word(queue.name, "QUEUE"), health.overview.workers
     if queue.is_paused:
-        trouble = True
-        text = f"It is suspended, and {_wait(queue.waiting)}"
-        yield Finding(subject, "warn", text, f"Go on with: minirq resume {word}")
-    if queue.waiting and not is_served:
-        trouble = True
-        text = f"{_wait(queue.waiting)}, and no worker serves it"
-        yield Finding(subject, "bad", text, f"Start one: minirq worker {word}")
-    if late := vitals.late.get(queue.name):
-        trouble = True
-        to_do = (
-            "See the log of the workers." if vitals.overview.workers else "Start a worker: any of them does."
-        )
-        yield Finding(
-            subject,
-            "bad",
-            f"{counted(late, 'delayed job is', 'delayed jobs are')} overdue: no worker moves them",
-            to_do,
-        )
+        yield "warn", f"It is suspended, and {_waiting(queue)}", f"To resume: minirq resume {word}"
+    if queue.waiting and not any(worker.serves(queue.name) for worker in workers):
+        yield "bad", f"{_waiting(queue)}, and no worker serves it", f"Start one: minirq worker {word}"
+    if overdue := health.overdue.get(queue.name):
+        text = f"{counted(overdue, 'delayed job is', 'delayed jobs are')} overdue: no worker moves them"
+        yield "bad", text, "See the workers' logs." if workers else "Start a worker, for any queue."
     if queue.unknown:
-        trouble = True
-        ids = " ".join(shell_word(job_id, "ID") for job_id in vitals.aside.get(queue.name, []))
-        yield Finding(
-            subject,
-            "bad",
-            f"{counted(queue.unknown, 'job is', 'jobs are')} set aside: they have keys that cannot be read",
-            f"Mend or delete these keys, as the log of the workers says, then: minirq requeue {ids}",
-        )
+        ids = " ".join(shell_word(job_id, "ID") for job_id in health.set_aside.get(queue.name, []))
+        text = f"{counted(queue.unknown, 'job is', 'jobs are')} set aside: they have keys that cannot be read"
+        advice = f"Repair or delete these keys, as the workers' logs say, then: minirq requeue {ids}"
+        yield "bad", text, advice
     if queue.failed:
-        trouble = True
-        to_do = f"See why with minirq job ID; run them again: minirq requeue --all --queue {word}"
-        mark: Mark = "warn"
+        text = f"{counted(queue.failed, 'failed job is', 'failed jobs are')} kept"
+        advice = f"See why with minirq job ID; run them again: minirq requeue --all --queue {word}"
         if queue.failed >= MANY_FAILED:
-            mark, to_do = "bad", f"{to_do}; or delete them: minirq empty {word} --failed"
-        yield Finding(
-            subject, mark, f"{counted(queue.failed, 'failed job is', 'failed jobs are')} kept", to_do
-        )
-    if not trouble:
-        yield Finding(subject, "ok", f"{_wait(queue.waiting)}, {queue.running:,} run")
+            yield "bad", text, f"{advice}; or delete them: minirq empty {word} --failed"
+        else:
+            yield "warn", text, advice
 
 
-def _orphans(vitals: Health) -> Iterator[Finding]:
-    found = [finding for held in vitals.held if (finding := _orphan(held, vitals))]
+def _orphans(health: Health) -> Iterator[Finding]:
+    found = [finding for orphan in health.orphaned if (finding := _orphan(orphan, health))]
     yield from found
-    if not vitals.is_search_complete:
-        text = "Jobs that nobody owns were looked for in a part of the keys only, as there are many"
-        yield Finding("orphans", "warn", text, "Run this again when Redis has less to do.")
+    if not health.is_search_complete:
+        text = "The search for jobs without an owner was cut short: there are too many keys"
+        yield Finding("orphans", "warn", text, "Run this again when Redis is less busy.")
     elif not found:
-        yield Finding("orphans", "ok", "Every job that is held has a living owner")
+        yield Finding("orphans", "ok", "All claimed jobs have a living owner")
 
 
-def _orphan(held: Held, vitals: Health) -> Finding | None:
-    subject = f"queue {safe_text(held.queue)}"
-    text = f"{counted(held.jobs, 'job is', 'jobs are')} held by {safe_text(held.owner)}"
-    has_workers = bool(vitals.overview.workers)
-    to_do = "See the log of the workers." if has_workers else "Start a worker: it takes them back."
-    match held.state:
-        case "unknown":
-            to_do = "Nobody takes them back by itself. Was the key 'owners' of this queue deleted?"
-            return Finding(subject, "bad", f"{text}, who is not registered", to_do)
-        case "buried" if held.seconds > _SWEPT_WITHIN:
-            return Finding(subject, "bad", f"{text}, who has been dead for {span(held.seconds)}", to_do)
+def _orphan(orphan: OrphanedList, health: Health) -> Finding | None:
+    subject = f"queue {safe_text(orphan.queue)}"
+    text = f"{counted(orphan.jobs, 'job is', 'jobs are')} held by {safe_text(orphan.owner)}"
+    has_workers, is_soon = bool(health.overview.workers), orphan.seconds <= _SWEPT_WITHIN
+    advice = "See the workers' logs." if has_workers else "Start a worker: it takes them back."
+    match orphan.state:
+        case "unregistered":
+            search = "Wait 5 minutes: workers search" if has_workers else "Start a worker: it searches"
+            advice = f"{search} for such jobs. Was the key 'owners' of this queue deleted?"
+            return Finding(subject, "bad", f"{text}, which is not registered", advice)
         case "late":
-            text = f"{text}, whose lease ran out {span(held.seconds)} ago"
-            is_soon = has_workers and held.seconds < _SWEPT_WITHIN
-            return Finding(
-                subject, "warn" if is_soon else "bad", text, "Wait a minute." if is_soon else to_do
-            )
-    return None  # dead for a moment: the next sweep finds it
+            text += f", whose lease expired {span(orphan.seconds)} ago"
+            is_warning = has_workers and is_soon
+            mark: Mark = "warn" if is_warning else "bad"
+            return Finding(subject, mark, text, "Wait a minute." if is_warning else advice)
+    if is_soon:
+        return None  # the next sweep takes them back
+    return Finding(subject, "bad", f"{text}, which has been dead for {span(orphan.seconds)}", advice)
 
 
-def _wait(count: int) -> str:
-    return counted(count, "job waits", "jobs wait")
+def _waiting(queue: QueueView) -> str:
+    return counted(queue.waiting, "job is waiting", "jobs are waiting")
 
 
 def _size(count: int) -> str:

@@ -1,19 +1,20 @@
-"""An overview: how queues and workers fare at one moment, as `minirq info` shows it.
+"""How many jobs are in which state, and what are the workers doing? `minirq info` shows it.
 
-It is read in three round trips however many queues and workers there are, and changes nothing. Ended jobs
-are counted and never read, so thousands of them cost nothing.
+An overview is read in three round trips however many queues and workers there are, and changes nothing.
+Ended jobs are counted and never read, so thousands of them cost nothing.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import chain, islice
 from typing import Any
 
 from minirq.client.store import Store
+from minirq.durations import utc_from_ms
 from minirq.protocol import queries
 from minirq.protocol.keys import Keys, QueueKeys, check_queue_name
 from minirq.protocol.payload import id_of
@@ -22,7 +23,7 @@ from minirq.protocol.record import ENDED, JobStatus, Record
 
 __all__ = ["LATE_BEAT", "BusyJob", "Overview", "QueueView", "WorkerView", "overview"]
 
-#: workers beat every few seconds; one that has not for so long may be gone
+#: a worker without a heartbeat for this long may be dead, seconds
 LATE_BEAT = 15.0
 
 _AHEAD = (JobStatus.SCHEDULED, JobStatus.DEFERRED)
@@ -32,8 +33,8 @@ _AHEAD = (JobStatus.SCHEDULED, JobStatus.DEFERRED)
 class QueueView:
     """The jobs of a queue, counted by where they are; `unknown` are those with a key that cannot be read.
 
-    `oldest_seconds` is the age of the job that runs next, since it came into the queue; None if nothing
-    waits. `paused_until` is None for a queue that is not paused, and for one paused until it is resumed.
+    `oldest_seconds` is how long the job that runs next has been in the queue; None for an empty queue.
+    `paused_until` is None for a queue that is not paused, and for one that is paused until it is resumed.
     """
 
     name: str
@@ -54,7 +55,7 @@ class QueueView:
 
 @dataclass(frozen=True, slots=True)
 class BusyJob:
-    """A job that runs, and for how long. `func` is empty if its record does not say."""
+    """A running job, and for how long it has run. `func` is empty if its record does not say."""
 
     id: str
     func: str
@@ -64,12 +65,12 @@ class BusyJob:
 
 @dataclass(frozen=True, slots=True)
 class WorkerView:
-    """A worker as it described itself at its last beat: it may know more by now.
+    """A worker, as it described itself with its last heartbeat.
 
-    Workers may share a `name`; `id` is the name and what tells it apart. A worker that was asked to stop at
+    Workers may share a `name`; `id` is unique. Each of `processes` runs up to `concurrency` jobs at once.
+    `running` is the number of running jobs; the up to 100 that have run longest are in `busy`. `failing` is
+    the number of processes whose claims Redis answers with errors. A worker that has been stopping since
     `stopping_since` takes no new jobs.
-    Each of `processes` runs up to `concurrency` jobs at once. `running` is how many run; those that run
-    longest are in `busy`, up to 100. Redis answers `failing` of the processes with errors.
     """
 
     name: str
@@ -90,7 +91,7 @@ class WorkerView:
 
     @property
     def places(self) -> int:
-        """How many jobs it can run at once."""
+        """How many jobs the worker can run at once."""
         return len(self.processes) * self.concurrency
 
     def serves(self, queue: str) -> bool:
@@ -98,26 +99,21 @@ class WorkerView:
         return queue in self.queues and self.stopping_since is None
 
     def silence(self, at: datetime) -> float:
-        """How long it had not been heard of then, seconds."""
+        """How long ago its last heartbeat was at that time, seconds."""
         return (at - self.last_beat).total_seconds() if self.last_beat else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """Queues and workers, by name, at a time of Redis' clock."""
+    """Queues and workers, sorted by name, at a time of Redis' clock."""
 
     at: datetime
     queues: tuple[QueueView, ...]
     workers: tuple[WorkerView, ...]
 
     def name_of(self, worker: WorkerView) -> str:
-        """Its name, or its id where others have the same name."""
+        """The worker's name, or its id if others have the same name."""
         return worker.id if sum(other.name == worker.name for other in self.workers) > 1 else worker.name
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain data with times as ISO 8601."""
-        plain: dict[str, Any] = _plain(asdict(self))
-        return plain
 
 
 def overview(store: Store, queues: Sequence[str] | None = None) -> Overview:
@@ -136,15 +132,15 @@ def _look(keys: Keys, names: list[str] | None) -> Steps[Overview]:
         queries.queue_names(keys),
         queries.worker_beats(keys),
     ]
-    asked = [name for name in known if queries.can_be_key(name)] if names is None else names
+    asked = known if names is None else names
     counts = {name: _counts(keys.of(name), now_ms) for name in asked}
-    portraits = {one: queries.worker_portrait(keys, one) for one in beats if queries.can_be_key(one)}
-    replies = iter((yield [*chain.from_iterable(counts.values()), *portraits.values()]))
+    statuses = {one: queries.worker_portrait(keys, one) for one in beats if queries.can_be_key(one)}
+    replies = iter((yield [*chain.from_iterable(counts.values()), *statuses.values()]))
     counted = {name: list(islice(replies, len(calls))) for name, calls in counts.items()}
     workers = [
-        _worker(one, beats[one], portrait, now_ms)
-        for one, portrait in zip(portraits, replies, strict=True)
-        if portrait
+        _worker(one, beats[one], status, now_ms)
+        for one, status in zip(statuses, replies, strict=True)
+        if status
     ]
     if names:
         workers = [worker for worker in workers if not set(names).isdisjoint(worker.queues)]
@@ -160,7 +156,7 @@ def _look(keys: Keys, names: list[str] | None) -> Steps[Overview]:
     next_records = dict(zip(following, islice(replies, len(following)), strict=True))
     functions = {place: record.function for place, record in zip(busy, replies, strict=True) if record}
     return Overview(
-        _time(now_ms) or datetime.now(UTC),
+        utc_from_ms(now_ms) or datetime.now(UTC),
         tuple(
             _queue(name, reply, running[name], next_records.get(name), now_ms)
             for name, reply in counted.items()
@@ -193,29 +189,29 @@ def _queue(name: str, reply: list[Any], running: int, following: Record | None, 
         **dict(zip((*_AHEAD, *ENDED), counts, strict=True)),
         oldest_seconds=max(now_ms / 1000 - since.timestamp(), 0.0) if since else None,
         is_paused=paused_ms == -1 or paused_ms > now_ms,
-        paused_until=_time(paused_ms) if paused_ms > now_ms else None,
+        paused_until=utc_from_ms(paused_ms) if paused_ms > now_ms else None,
     )
 
 
-def _worker(worker_id: str, beat_ms: float, portrait: dict[str, str], now_ms: int) -> WorkerView:
+def _worker(worker_id: str, beat_ms: float, status: dict[str, str], now_ms: int) -> WorkerView:
     since_beat = max(now_ms - beat_ms, 0) / 1000 if beat_ms > 0 else 0.0
-    busy = tuple(_busy_jobs(_items(portrait, "busy"), since_beat))
+    busy = tuple(_busy_jobs(_items(status, "busy"), since_beat))
     return WorkerView(
-        name=portrait.get("name") or worker_id,
+        name=status.get("name") or worker_id,
         id=worker_id,
-        host=portrait.get("host", ""),
-        pid=int(_number(portrait.get("pid", ""))),
-        queues=tuple(text for text in _items(portrait, "queues") if isinstance(text, str)),
-        started=_time(_number(portrait.get("started", "")) * 1000),
-        last_beat=_time(beat_ms),
-        processes=tuple(pid for pid in _items(portrait, "processes") if isinstance(pid, int)),
-        concurrency=max(int(_number(portrait.get("concurrency", ""))), 1),
-        running=max(int(_number(portrait.get("running", ""))), len(busy)),
+        host=status.get("host", ""),
+        pid=_count(status, "pid"),
+        queues=tuple(text for text in _items(status, "queues") if isinstance(text, str)),
+        started=_time(status, "started"),
+        last_beat=utc_from_ms(beat_ms),
+        processes=tuple(pid for pid in _items(status, "processes") if isinstance(pid, int)),
+        concurrency=max(_count(status, "concurrency"), 1),
+        running=max(_count(status, "running"), len(busy)),
         busy=busy,
-        done=int(_number(portrait.get("done", ""))),
-        failed=int(_number(portrait.get("failed", ""))),
-        failing=int(_number(portrait.get("failing", ""))),
-        stopping_since=_time(_number(portrait.get("stopping", "")) * 1000),
+        done=_count(status, "done"),
+        failed=_count(status, "failed"),
+        failing=_count(status, "failing"),
+        stopping_since=_time(status, "stopping"),
     )
 
 
@@ -233,38 +229,28 @@ def _busy_jobs(items: list[Any], since_beat: float) -> list[BusyJob]:
     return jobs
 
 
-# What a portrait says is written by whoever can write to Redis: read what is readable.
+# Whoever can write to Redis can write a worker's status: what cannot be read is left out.
 
 
-def _items(portrait: dict[str, str], field: str) -> list[Any]:
+def _items(status: dict[str, str], field: str) -> list[Any]:
     try:
-        value = json.loads(portrait.get(field, "[]"))
+        value = json.loads(status.get(field, "[]"))
     except ValueError:
         return []
     return value if isinstance(value, list) else []
 
 
-def _number(text: str) -> float:
+def _number(status: dict[str, str], field: str) -> float:
     try:
-        value = float(text)
+        value = float(status.get(field, ""))
     except ValueError:
         return 0.0
     return value if abs(value) < 1e15 else 0.0
 
 
-def _time(ms: float) -> datetime | None:
-    try:
-        return datetime.fromtimestamp(ms / 1000, UTC) if ms > 0 else None
-    except (OverflowError, ValueError, OSError):
-        return None
+def _count(status: dict[str, str], field: str) -> int:
+    return int(_number(status, field))
 
 
-def _plain(value: Any) -> Any:
-    match value:
-        case dict():
-            return {name: _plain(item) for name, item in value.items()}
-        case list() | tuple():
-            return [_plain(item) for item in value]
-        case datetime():
-            return value.isoformat(timespec="milliseconds")
-    return value
+def _time(status: dict[str, str], field: str) -> datetime | None:
+    return utc_from_ms(_number(status, field) * 1000)

@@ -17,6 +17,8 @@ from enum import StrEnum
 
 import msgpack
 
+from minirq.durations import utc_from_ms
+
 
 class JobStatus(StrEnum):
     """Where a job is in its life. The names are RQ's, with `expired` added."""
@@ -199,8 +201,4 @@ def _number(value: bytes | None) -> int:
 
 
 def _time(value: bytes | None) -> datetime | None:
-    ms = _number(value)
-    try:
-        return datetime.fromtimestamp(ms / 1000, UTC) if ms > 0 else None
-    except (OverflowError, ValueError, OSError):
-        return None
+    return utc_from_ms(_number(value))

@@ -64,7 +64,7 @@ def test_a_job_that_runs_is_interrupted(
     start_worker()
     until((folder / "gate.started").exists)
     done = invoke("cancel", "runs")
-    assert (done.exit_code, done.stdout) == (0, "Canceled runs: it runs and is interrupted\n")
+    assert (done.exit_code, done.stdout) == (0, "Canceled runs: it is running, and is interrupted\n")
     until(lambda: job.is_canceled)
 
 

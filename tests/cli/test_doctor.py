@@ -1,4 +1,4 @@
-"""`minirq doctor`: what it finds, and what it thinks of it."""
+"""`minirq doctor`: what it measures, and what it finds."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from support.workers import Invoke, OnTerminal, StartWorker
 
 from minirq import Queue
 from minirq.client.store import Store
-from minirq.inspect.health import Health, Held, Server, findings, read_vitals
+from minirq.inspect.health import Health, OrphanedList, ServerView, findings, read_health
 from minirq.inspect.overview import Overview, QueueView, WorkerView
 
 Work = Callable[..., None]
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 GIB = 2**30
-SERVER = Server(
+SERVER = ServerView(
     name="redis", version="7.2.4", mode="standalone", role="master", policy="noeviction", evicted=0,
     memory=GIB, max_memory=0, has_aof=True, can_write_aof=True, can_snapshot=True, since_snapshot=90,
     round_trip=0.0004, clock_ahead=0.02,
@@ -37,14 +37,14 @@ def seen(queue: QueueView = QUEUE, *workers: WorkerView) -> Overview:
     return Overview(NOW, (queue,), workers)
 
 
-def trouble(vitals: Health) -> list[tuple[str, str, str]]:
+def trouble(health: Health) -> list[tuple[str, str, str]]:
     """What is not in order: subject, mark and text. Each has something to do."""
-    found = [finding for finding in findings(vitals) if finding.mark != "ok"]
+    found = [finding for finding in findings(health) if finding.mark != "ok"]
     assert all(finding.advice for finding in found)
     return [(finding.subject, finding.mark, finding.text) for finding in found]
 
 
-# --- what is to be thought of it --------------------------------------------------------------
+# --- findings --------------------------------------------------------------
 
 
 def test_nothing_is_wrong() -> None:
@@ -53,13 +53,13 @@ def test_nothing_is_wrong() -> None:
     assert [finding.text for finding in found] == [
         "Redis 7.2.4, standalone",
         "A round trip takes 0.4 ms",
-        "noeviction: nothing is thrown away",
+        "noeviction: nothing is evicted",
         "An append-only file is kept",
         "1.0 GiB in use, no limit is set",
         "The clocks of Redis and of this host agree",
         "1 running, with 2 processes",
-        "0 jobs wait, 0 run",
-        "Every job that is held has a living owner",
+        "0 jobs are waiting, 0 running",
+        "All claimed jobs have a living owner",
     ]
 
 
@@ -69,13 +69,13 @@ def test_nothing_is_wrong() -> None:
         ({"role": "slave"}, "server", "bad", "Redis 7.2.4 is a slave"),
         ({"mode": "cluster"}, "server", "bad", "is a cluster"),
         ({"round_trip": 0.1}, "distance", "warn", "A round trip takes 100.0 ms"),
-        ({"policy": "allkeys-lru"}, "eviction", "bad", "allkeys-lru throws jobs away"),
-        ({"evicted": 3}, "eviction", "warn", "3 keys were thrown away"),
-        ({"has_aof": False}, "persistence", "warn", "after the last snapshot, 90 s ago"),
+        ({"policy": "allkeys-lru"}, "eviction", "bad", "allkeys-lru evicts jobs"),
+        ({"evicted": 3}, "eviction", "warn", "3 keys were evicted"),
+        ({"has_aof": False}, "persistence", "warn", "since the last snapshot, 90 s ago"),
         ({"can_write_aof": False}, "persistence", "bad", "cannot be written"),
         ({"can_snapshot": False}, "persistence", "bad", "The last snapshot failed"),
         ({"max_memory": GIB * 10 // 9}, "memory", "warn", "1.0 GiB of 1.1 GiB in use (90%)"),
-        ({"max_memory": GIB}, "memory", "bad", "(100%): jobs are refused soon"),
+        ({"max_memory": GIB}, "memory", "bad", "(100%): new jobs will soon be refused"),
         ({"clock_ahead": 40.0}, "clock", "warn", "The clock of Redis is 40 s ahead of this host's"),
         ({"clock_ahead": -300.0}, "clock", "warn", "is 5 min behind this host's"),
     ],
@@ -94,7 +94,7 @@ def test_a_server_that_forgets_only_records_of_ended_jobs_is_in_order() -> None:
     ("queue", "mark", "text"),
     [
         (replace(QUEUE, failed=1200), "warn", "1,200 failed jobs are kept"),
-        (replace(QUEUE, is_paused=True, waiting=2), "warn", "It is suspended, and 2 jobs wait"),
+        (replace(QUEUE, is_paused=True, waiting=2), "warn", "It is suspended, and 2 jobs are waiting"),
     ],
 )
 def test_a_queue(queue: QueueView, mark: str, text: str) -> None:
@@ -102,8 +102,8 @@ def test_a_queue(queue: QueueView, mark: str, text: str) -> None:
 
 
 def test_very_many_failed_jobs_are_bad_and_the_advice_deletes_them() -> None:
-    vitals = replace(HEALTHY, overview=seen(replace(QUEUE, failed=100_000), WORKER))
-    [finding] = [finding for finding in findings(vitals) if finding.mark == "bad"]
+    health = replace(HEALTHY, overview=seen(replace(QUEUE, failed=100_000), WORKER))
+    [finding] = [finding for finding in findings(health) if finding.mark == "bad"]
     assert finding.text == "100,000 failed jobs are kept"
     assert "minirq empty mail --failed" in finding.advice
 
@@ -111,7 +111,7 @@ def test_very_many_failed_jobs_are_bad_and_the_advice_deletes_them() -> None:
 def test_jobs_wait_where_nobody_works() -> None:
     queue = replace(QUEUE, waiting=5)
     elsewhere = replace(WORKER, queues=("default",))
-    expected = ("queue mail", "bad", "5 jobs wait, and no worker serves it")
+    expected = ("queue mail", "bad", "5 jobs are waiting, and no worker serves it")
     assert trouble(replace(HEALTHY, overview=seen(queue, elsewhere))) == [expected]
     nobody = trouble(replace(HEALTHY, overview=seen(queue)))
     assert nobody == [("workers", "warn", "No worker is running"), expected]
@@ -120,55 +120,59 @@ def test_jobs_wait_where_nobody_works() -> None:
 def test_a_silent_worker() -> None:
     silent = replace(WORKER, last_beat=NOW - timedelta(seconds=25))
     [found] = trouble(replace(HEALTHY, overview=seen(QUEUE, silent)))
-    assert found == ("workers", "warn", "Worker w.1 has not been heard of for 25 s")
+    assert found == ("workers", "warn", "Worker w.1 has sent no heartbeat for 25 s")
 
 
 def test_delayed_jobs_that_nobody_moves() -> None:
-    [found] = trouble(replace(HEALTHY, late={"mail": 7}))
+    [found] = trouble(replace(HEALTHY, overdue={"mail": 7}))
     assert found == ("queue mail", "bad", "7 delayed jobs are overdue: no worker moves them")
 
 
 @pytest.mark.parametrize(
-    ("held", "mark", "text"),
+    ("orphan", "mark", "text"),
     [
-        (Held("mail", "w:1:a", 2, "unknown"), "bad", "2 jobs are held by w:1:a, who is not registered"),
-        (Held("mail", "w:1:a", 2, "buried", 90), "bad", "who has been dead for 90 s"),
-        (Held("mail", "w:1:a", 2, "late", 90), "bad", "whose lease ran out 90 s ago"),
+        (
+            OrphanedList("mail", "w:1:a", 2, "unregistered"),
+            "bad",
+            "2 jobs are held by w:1:a, which is not registered",
+        ),
+        (OrphanedList("mail", "w:1:a", 2, "dead", 90), "bad", "which has been dead for 90 s"),
+        (OrphanedList("mail", "w:1:a", 2, "late", 90), "bad", "whose lease expired 90 s ago"),
     ],
 )
-def test_jobs_that_nobody_owns(held: Held, mark: str, text: str) -> None:
-    [found] = trouble(replace(HEALTHY, held=(held,)))
+def test_jobs_that_nobody_owns(orphan: OrphanedList, mark: str, text: str) -> None:
+    [found] = trouble(replace(HEALTHY, orphaned=(orphan,)))
     assert found[:2] == ("queue mail", mark)
     assert text in found[2]
 
 
 def test_what_the_next_sweep_takes_back_is_not_bad() -> None:
-    held = (Held("mail", "w:1:a", 1, "buried", 5), Held("mail", "w:1:b", 1, "late", 5))
-    assert [mark for _, mark, _ in trouble(replace(HEALTHY, held=held))] == ["warn"]
+    orphaned = (OrphanedList("mail", "w:1:a", 1, "dead", 5), OrphanedList("mail", "w:1:b", 1, "late", 5))
+    assert [mark for _, mark, _ in trouble(replace(HEALTHY, orphaned=orphaned))] == ["warn"]
 
 
 def test_a_search_that_was_cut_short_is_told() -> None:
     [found] = trouble(replace(HEALTHY, is_search_complete=False))
-    assert "in a part of the keys only" in found[2]
+    assert "was cut short" in found[2]
 
 
 # --- what is found in a Redis -----------------------------------------------------------------
 
 
-def test_vitals_are_those_of_the_server(queue: Queue, redis: redis_py.Redis) -> None:
+def test_measurements_are_those_of_the_server(queue: Queue, redis: redis_py.Redis) -> None:
     queue.enqueue("jobs.add", 1)
     late = queue.enqueue_in(60, "jobs.add", 1)
     redis.zadd("minirq:{default}:scheduled", {late.id: time.time() * 1000 - 20_000})
     queue.enqueue_in(60, "jobs.add", 2)
-    vitals = read_vitals(Store(redis))
+    health = read_health(Store(redis))
     about = redis.info()
-    assert vitals.server.name in ("redis", "valkey")
-    assert vitals.server.version == about.get("valkey_version", about["redis_version"])
-    assert (vitals.server.policy, vitals.server.has_aof) == ("noeviction", True)
-    assert abs(vitals.server.clock_ahead) < 0.5
-    assert 0 < vitals.server.round_trip < 0.5
-    assert vitals.late == {"default": 1}
-    assert [queue.waiting for queue in vitals.overview.queues] == [1]
+    assert health.server.name in ("redis", "valkey")
+    assert health.server.version == about.get("valkey_version", about["redis_version"])
+    assert (health.server.policy, health.server.has_aof) == ("noeviction", True)
+    assert abs(health.server.clock_ahead) < 0.5
+    assert 0 < health.server.round_trip < 0.5
+    assert health.overdue == {"default": 1}
+    assert [queue.waiting for queue in health.overview.queues] == [1]
 
 
 def test_lists_without_a_living_owner_are_found(redis: redis_py.Redis) -> None:
@@ -184,11 +188,11 @@ def test_lists_without_a_living_owner_are_found(redis: redis_py.Redis) -> None:
         redis.lpush(f"minirq:{{mail}}:processing:{owner}", b"x", b"y")
     redis.lpush("other:{mail}:processing:nobody:1:a", b"x")
     redis.lpush(b"minirq:{\xff}:processing:nobody:1:a", b"x")
-    held = {held.owner: held for held in read_vitals(Store(redis)).held}
+    held = {one.owner: one for one in read_health(Store(redis)).orphaned}
     assert {owner: (one.queue, one.jobs, one.state) for owner, one in held.items()} == {
         "late:1:a": ("mail", 2, "late"),
-        "dead:1:a": ("mail", 2, "buried"),
-        "nobody:1:a": ("mail", 2, "unknown"),
+        "dead:1:a": ("mail", 2, "dead"),
+        "nobody:1:a": ("mail", 2, "unregistered"),
     }
     assert held["late:1:a"].seconds == pytest.approx(5, abs=2)
     assert held["dead:1:a"].seconds == pytest.approx(90, abs=2)
@@ -197,10 +201,10 @@ def test_lists_without_a_living_owner_are_found(redis: redis_py.Redis) -> None:
 def test_the_search_ends_in_a_large_database(redis: redis_py.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     redis.mset({f"key:{n}": "" for n in range(20_000)})
     redis.lpush("minirq:{mail}:processing:nobody:1:a", b"x")
-    vitals = read_vitals(Store(redis))
-    assert (len(vitals.held), vitals.is_search_complete) == (1, True)
-    monkeypatch.setattr("minirq.inspect.health.SEARCH_PATIENCE", -1)
-    assert not read_vitals(Store(redis)).is_search_complete
+    health = read_health(Store(redis))
+    assert (len(health.orphaned), health.is_search_complete) == (1, True)
+    monkeypatch.setattr("minirq.inspect.health.SEARCH_SECONDS", -1)
+    assert not read_health(Store(redis)).is_search_complete
 
 
 # --- the command ------------------------------------------------------------------------------
@@ -226,14 +230,16 @@ def test_something_bad_is_told_with_what_to_do_and_exits_with_1(
     assert done.exit_code == 1
     assert "\x1b" not in done.stdout
     text = " ".join(done.stdout.split())
-    assert "bad queue default 1 job waits, and no worker serves it Start one: minirq worker default" in text
+    assert (
+        "bad queue default 1 job is waiting, and no worker serves it Start one: minirq worker default" in text
+    )
     assert "warn queue default 1 failed job is kept" in text
 
     told = json.loads(invoke("doctor", "--json").stdout)
     assert told["is_bad"] is True
     bad = [finding for finding in told["findings"] if finding["mark"] == "bad"]
     assert bad == [
-        {"subject": "queue default", "mark": "bad", "text": "1 job waits, and no worker serves it",
+        {"subject": "queue default", "mark": "bad", "text": "1 job is waiting, and no worker serves it",
          "advice": "Start one: minirq worker default"}
     ]  # fmt: skip
 

@@ -43,7 +43,7 @@ def test_all_queues(invoke: Invoke, queues: list[Queue]) -> None:
     }
     assert [queue.count for queue in queues] == [0, 0, 0]
     done = invoke("empty", "--all")
-    assert (done.exit_code, done.stdout) == (0, "No jobs wait.\n")
+    assert (done.exit_code, done.stdout) == (0, "There are no waiting jobs.\n")
 
 
 def test_failed_jobs_are_deleted_and_no_others(
@@ -57,14 +57,14 @@ def test_failed_jobs_are_deleted_and_no_others(
     assert (done.exit_code, done.stdout) == (0, "Deleted 2 failed jobs of done.\n")
     assert redis.keys(f"*{failed[0].id}*") == []
     assert [queue.count for queue in queues] == [3, 1, 0]
-    assert invoke("empty", "--all", "--failed").stdout == "No jobs have failed.\n"
+    assert invoke("empty", "--all", "--failed").stdout == "There are no failed jobs.\n"
 
 
 def test_without_a_terminal_and_without_yes_it_refuses(invoke: Invoke, queues: list[Queue]) -> None:
     done = invoke("empty", "default", "mail")
     assert done.exit_code == 2
     assert (
-        "this would delete 3 waiting jobs of default, 1 waiting job of mail, and nobody is there"
+        "this would delete 3 waiting jobs of default, 1 waiting job of mail, and there is no terminal"
         in done.stderr
     )
     assert [queue.count for queue in queues] == [3, 1, 0]

@@ -41,7 +41,7 @@ def test_with_a_worker_it_says_how_to_see_it(
     start_worker()
     until(lambda: redis.zcard("minirq:workers"))
     done = invoke("enqueue", "tasks.add", ":1", ":2", "--job-id", "sum")
-    assert done.stdout.splitlines()[1] == "See how it fares:  minirq job sum"
+    assert done.stdout.splitlines()[1] == "Check it with:  minirq job sum"
     assert Job.fetch("sum", redis).wait(timeout=10) == 3
 
 
@@ -110,7 +110,7 @@ def test_an_id_that_lives_is_left_alone_and_one_that_has_ended_is_not(
 
     assert told() == ("mine", True)
     assert told() == ("mine", False)
-    assert "mine lives already and was left alone" in invoke("enqueue", "jobs.add", "--job-id", "mine").stdout
+    assert "mine already exists and has not ended" in invoke("enqueue", "jobs.add", "--job-id", "mine").stdout
     assert queue.count == 1
     work()
     assert told() == ("mine", True)
@@ -129,9 +129,9 @@ def test_a_bad_argument_is_one_line_that_names_it(invoke: Invoke, queue: Queue, 
     ("options", "said"),
     [
         (("--in", "soon"), "'soon' is not a duration"),
-        (("--at", "tomorrow"), "'tomorrow' is no time"),
-        (("--in", "1", "--at", "2040-01-01"), "--in and --at exclude each other"),
-        (("--in", "1", "--at-front"), "--at-front is for now"),
+        (("--at", "tomorrow"), "'tomorrow' is not a time"),
+        (("--in", "1", "--at", "2040-01-01"), "give either --in or --at"),
+        (("--in", "1", "--at-front"), "--at-front cannot be combined"),
         (("--retry-interval", "1"), "--retry-interval needs --retry-max"),
         (("--timeout", "-2"), "is negative"),
         (("--on-worker-lost", "ignore"), "give 'retry', 'fail', or how often"),

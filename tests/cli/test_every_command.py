@@ -9,7 +9,7 @@ import redis as redis_py
 from click.testing import CliRunner, Result
 from support.workers import Invoke
 
-from minirq.cli.main import COMMANDS, SUMMARIES, cli
+from minirq.cli.main import COMMANDS, cli
 
 #: a call of each
 CALLS = {
@@ -37,7 +37,7 @@ def one_line(done: Result) -> str:
 
 
 def test_every_command_is_here_and_has_its_summary() -> None:
-    assert {*CALLS, "worker", "server"} == COMMANDS.keys() == SUMMARIES.keys()
+    assert {*CALLS, "worker", "server"} == COMMANDS.keys()
 
 
 @each_call

@@ -94,7 +94,7 @@ def test_the_queue_is_suspended(queue: Queue, store: Store, because: Because) ->
     queue.pause()
     told = because(job.id)
     assert told == {
-        "paused": "Its queue is suspended until it is resumed. / Go on with: minirq resume default"
+        "paused": "Its queue is suspended until it is resumed. / To resume: minirq resume default"
     }
     queue.pause(60)
     assert "suspended until 2" in because(job.id)["paused"]
@@ -118,7 +118,7 @@ def test_others_are_before_it(queue: Queue, store: Store, because: Because) -> N
 def test_the_workers_are_silent(queue: Queue, store: Store, because: Because) -> None:
     job = queue.enqueue("jobs.add", 1)
     pretend_worker(store, beat_ms=int(time.time() * 1000) - 30_000)
-    assert "not been heard of for 30 s" in because(job.id)["late-workers"]
+    assert "sent no heartbeat for 30 s" in because(job.id)["late-workers"]
 
 
 def test_it_runs_alone_after_a_death(queue: Queue, store: Store, because: Because) -> None:
@@ -131,7 +131,7 @@ def test_it_runs_alone_after_a_death(queue: Queue, store: Store, because: Becaus
     pretend_worker(store)
     told = because(job.id)
     assert list(told) == ["alone", "next"]
-    assert told["alone"].startswith("It ran when 1 process died, so it does not run beside others")
+    assert told["alone"].startswith("It was running when 1 process died, so it now runs alone")
 
 
 def test_it_is_brought_just_now(queue: Queue, redis: redis_py.Redis, store: Store, because: Because) -> None:
@@ -166,7 +166,8 @@ def test_a_function_that_no_worker_has_known_yet(queue: Queue, store: Store, bec
     [(code, text)] = because(job.id).items()
     assert code == "missed"
     assert text.startswith(
-        "No worker that took it knew or allowed its function gone.away, for 0 s now. It is tried again in "
+        "No worker that took it could import its function gone.away or was allowed to run it, for 0 s now."
+        " It is tried again in "
     )
     assert "minirq worker --path DIRECTORY default" in text
 
@@ -212,7 +213,7 @@ def test_the_lease_of_its_worker_has_run_out(
     redis.zadd("minirq:{default}:owners", {"w.1:7:abc": time.time() * 1000 - 20_000})
     [(code, text)] = because(job.id).items()
     assert code == "frozen"
-    assert "Worker w.1 runs it and has not been heard of: its lease ran out 20 s ago" in text
+    assert "Worker w.1 runs it and has sent no heartbeat: its lease expired 20 s ago" in text
     assert text.endswith("Start a worker: minirq worker default")
     redis.zadd("minirq:{default}:owners", {"w.1:7:abc": -1})
     assert list(because(job.id)) == ["dead"]
@@ -224,7 +225,7 @@ def test_the_lease_of_its_worker_has_run_out(
 def test_it_has_run(queue: Queue, work: Work, because: Because) -> None:
     good, bad = queue.enqueue("jobs.add", 1), queue.enqueue("jobs.fail", "no\nway")
     work()
-    assert because(good.id)["finished"].startswith("It has run, and finished 0 s ago.")
+    assert because(good.id)["finished"].startswith("It ran and finished 0 s ago.")
     text = because(bad.id)["failed"]
     assert text.startswith("It failed 0 s ago: ValueError: no\\nway / See the traceback: minirq job ")
     assert text.endswith(f"minirq requeue {bad.id}")

@@ -252,7 +252,7 @@ def test_where_nobody_works_it_says_how_to_start_somebody(
     assert "No workers: start one with  minirq worker emails\n" in run("info").stdout
     start_worker("other")
     until(lambda: told(run)["workers"])
-    assert "no worker serves: start one with  minirq worker emails\n" in run("info").stdout
+    assert "have no worker: start one with  minirq worker emails\n" in run("info").stdout
 
 
 # --- how it is shown --------------------------------------------------------------------------

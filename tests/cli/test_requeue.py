@@ -104,7 +104,7 @@ def test_all_passes_over_a_name_that_is_not_text(
 def test_all_goes_in_chunks(
     queue: Queue, redis_url: str, work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("minirq.cli.requeue.CHUNK", 2)
+    monkeypatch.setattr("minirq.cli.jobs.CHUNK", 2)
     for _ in range(5):
         queue.enqueue("jobs.fail")
     work()

@@ -52,7 +52,7 @@ def test_a_worker_drains_and_says_so(
     assert "  stopping for " in invoke("info").stdout
     assert "default: web (stopping)" in invoke("info", "-R").stdout
     waiting = queue.enqueue("tasks.add", 1, 2)
-    assert "no worker serves: start one with  minirq worker default" in invoke("info").stdout
+    assert "have no worker: start one with  minirq worker default" in invoke("info").stdout
     assert "no worker serves it" in invoke("doctor").stdout
     assert "No worker serves its queue." in invoke("explain", waiting.id).stdout
     assert worker.process.poll() is None

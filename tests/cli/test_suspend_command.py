@@ -106,7 +106,7 @@ def test_without_names_all_known_queues_are_meant(invoke: Invoke, redis: redis_p
     for queue in queues:
         queue.enqueue("jobs.add", 1)
     done = invoke("suspend")
-    assert done.stdout == "Suspended a, b.\nGo on with:  minirq resume\n"
+    assert done.stdout == "Suspended a, b.\nTo resume:  minirq resume\n"
     assert [queue.is_paused for queue in queues] == [True, True]
     assert invoke("resume", "a").stdout == "Resumed a.\n"
     assert invoke("resume").stdout == "Resumed b.\n"
@@ -117,7 +117,7 @@ def test_without_any_queue_it_says_that_nothing_was_done(invoke: Invoke) -> None
     for command in ("suspend", "resume"):
         done = invoke(command)
         assert done.exit_code == 1
-        assert "no queue is known yet" in done.stderr
+        assert "there is no queue yet" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_a_name_that_no_queue_has_is_said_and_nothing_is_done(
 
 def test_a_queue_that_only_foreign_producers_have_used_is_one(invoke: Invoke, redis: redis_py.Redis) -> None:
     redis.lpush("minirq:{new}:queue", b"a payload")
-    assert "Go on with:  minirq resume new" in invoke("suspend", "new").stdout
+    assert "To resume:  minirq resume new" in invoke("suspend", "new").stdout
     assert Queue("new", redis).is_paused
     assert invoke("resume").stdout == "Resumed new.\n"
 

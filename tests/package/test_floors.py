@@ -21,8 +21,9 @@ FLOORS = [
     {"connection"},
     {"worker"},
     {"client"},
+    {"queue", "job", "aio", "registry", "decorators", "results", "suspension"},
     {"inspect"},
-    {"queue", "job", "aio", "registry", "decorators", "results", "suspension", "command"},
+    {"command"},
     {"cli"},
     {"__init__", "__main__"},
 ]
