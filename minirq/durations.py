@@ -1,7 +1,4 @@
-"""Spans of time as people write them (90, "90", "10m", "1h30m", timedelta(...)) and as they are told them.
-
-Sizes in bytes as people write them: a number, or text such as "512K", "200M", "1.5G".
-"""
+"""Parse and format durations (90, "90", "10m", "1h30m", timedelta(...)); parse sizes ("512K", "1.5G")."""
 
 from __future__ import annotations
 
@@ -19,21 +16,21 @@ Duration = int | float | str | timedelta
 _SECONDS = {"w": 604800.0, "d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _PLAIN = re.compile(r"-?[0-9]{1,20}(?:\.[0-9]{1,20})?")
 # Units in descending order, each at most once: "1h30m" and not "30m1h", which is more often a slip.
-# Possessive: nothing is matched a second way, so text that is no duration is refused in linear time.
+# Possessive: nothing is matched in a second way, so invalid text is refused in linear time.
 _PARTS = re.compile(
     "".join(rf"(?:\s*+([0-9]{{1,20}}+(?:\.[0-9]{{1,20}}+)?)\s*+{unit}(?![a-z]))?" for unit in _SECONDS)
 )
 _LONGEST_TEXT = 64
-# Beyond this the milliseconds that Redis counts with run over, long after anyone waits.
+# Beyond this, the milliseconds that Redis computes with would overflow.
 MAX_SECONDS = 1000 * 365 * 86400.0
 _FORMS = "seconds, a timedelta, or text such as '90', '500ms', '10m', '1h30m', '1.5h', '2d', '1w'"
 
 
 def parse_duration(value: Duration, *, what: str, allow_unlimited: bool = False) -> float:
-    """Return the seconds that `value` says; `what` names the setting in errors.
+    """Return `value` in seconds; `what` names the setting in errors.
 
-    Raises TimeoutFormatError for what is not a duration, for NaN, infinity and bool, for more
-    than 1,000 years, and for negative values; only -1 with `allow_unlimited` comes back as -1.0.
+    Raises TimeoutFormatError if it is not a duration, for NaN, infinity and bool, for more than 1,000 years,
+    and for negative values. With `allow_unlimited`, -1 is returned as -1.0.
     """
     seconds = _read(value)
     if seconds is None or math.isnan(seconds):
@@ -75,7 +72,7 @@ _SAID = (("d", 86400, 2 * 86400), ("h", 3600, 2 * 3600), ("min", 60, 2 * 60))
 
 
 def span(seconds: float) -> str:
-    """Say a span of time in the largest unit of which it has two: "90 s", "3 min", "4 h", "2 d"."""
+    """Format a duration in the largest unit of which it has at least two: "90 s", "3 min", "4 h", "2 d"."""
     for unit, size, least in _SAID:
         if round(seconds) >= least:
             return f"{seconds / size:.0f} {unit}"
@@ -83,7 +80,7 @@ def span(seconds: float) -> str:
 
 
 def exact_span(seconds: float) -> str:
-    """Say a span of time without rounding: 180 seconds are "3 min", and 500 stay "500 s"."""
+    """Format a duration without rounding: 180 seconds are "3 min", and 500 stay "500 s"."""
     for unit, size, _ in _SAID:
         if seconds and seconds % size == 0:
             return f"{seconds / size:,.0f} {unit}"
@@ -103,7 +100,7 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]?)i?b?", re.IGNORECASE | re.ASCII)
 
 
 def parse_size(value: int | str, *, what: str) -> int:
-    """Return bytes; the units are powers of 1024. Raises InvalidOption, which names `what` and the value."""
+    """Return a size in bytes; units are powers of 1024. Raises InvalidOption, which names `what`."""
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:
         return value
     match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None

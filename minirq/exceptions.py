@@ -1,6 +1,6 @@
-"""Every error that minirq raises: one root, and each message names the thing and the way out.
+"""Every error that minirq raises. All share one root; each message names the cause and what to do.
 
-The names that RQ has are RQ's. This module knows nothing of Redis, jobs or workers.
+Where RQ has an error, it has RQ's name. This module imports nothing of minirq.
 """
 
 from __future__ import annotations
@@ -42,20 +42,20 @@ class MinirqError(Exception):
 
 
 class ConfigError(MinirqError):
-    """A setting is wrong: a URL that cannot be read, a bad value in the environment or in pyproject.toml."""
+    """A setting is wrong: an invalid URL, or a bad value in the environment or in pyproject.toml."""
 
 
 class EmbeddedServerError(MinirqError):
-    """The embedded redis-server is not installed, does not start, or must not open this data."""
+    """The embedded server is not installed, does not start, or must not open this data."""
 
 
 # --- the server -------------------------------------------------------------------------------
 
 
 class ServerUnavailable(MinirqError, ConnectionError):
-    """Redis does not answer, or answers that it cannot serve for now (loading, read only, cut off).
+    """Redis does not answer, or answers that it cannot serve for now (loading, read only, no master).
 
-    `may_have_acted` is False if the call never got to Redis.
+    `may_have_acted` is False if the call never reached Redis.
     """
 
     may_have_acted = True
@@ -63,10 +63,10 @@ class ServerUnavailable(MinirqError, ConnectionError):
     _again: Callable[[], Any] | None = None
 
     def again(self) -> Any:
-        """Send the enqueue that raised this once more, and return what it returns (AsyncQueue: await it).
+        """Send the enqueue that raised this error again, and return its result (AsyncQueue: await it).
 
-        The call acts once, however often it is sent. Raises what an enqueue raises, and InvalidJobOperation
-        where nobody can say any more whether its job has run.
+        The call acts once, however often it is sent. Raises the errors of `enqueue`, and InvalidJobOperation
+        if it can no longer be known whether its job has run.
         """
         if self._again is None:
             raise InvalidJobOperation("this was not raised by an enqueue: only that can be sent again")
@@ -81,23 +81,23 @@ class AccessDenied(MinirqError, PermissionError):
 
 
 class ServerFault(MinirqError):
-    """Redis answered with an error that minirq does not expect, such as a key that holds something else."""
+    """Redis answered with an unexpected error, for example because a key has the wrong type."""
 
 
 class UnsuitableServer(MinirqError):
-    """This server or connection cannot be used: older than 6.2, evicts keys, decodes its replies, or shows a
-    certificate that is not trusted."""
+    """This server or connection cannot be used: it is older than 6.2, evicts keys, decodes its replies,
+    or has an untrusted certificate."""
 
 
 class QueueFull(MinirqError):
-    """Redis has reached `maxmemory`: the job was not enqueued, and workers go on draining."""
+    """Redis has reached `maxmemory`: the job was not enqueued. Workers continue to run waiting jobs."""
 
 
 # --- what the application asked for ------------------------------------------------------------
 
 
 class InvalidOption(MinirqError, ValueError):
-    """An option of a queue, a job or a worker has a value that makes no sense."""
+    """An option of a queue, a job or a worker has an invalid value."""
 
 
 class TimeoutFormatError(InvalidOption):
@@ -105,15 +105,15 @@ class TimeoutFormatError(InvalidOption):
 
 
 class SerializationError(MinirqError, TypeError):
-    """An argument, result or meta holds a value that the queue's serializer cannot carry unchanged."""
+    """An argument, result or meta contains a value that the queue's serializer cannot store unchanged."""
 
 
 class DeserializationError(MinirqError, ValueError):
-    """Bytes found in Redis are not what a serializer wrote, or are beyond the limits of size and depth."""
+    """Bytes in Redis were not written by a serializer, or exceed the limits of size and depth."""
 
 
 class UnnamedFunction(MinirqError, ValueError):
-    """A worker could not find this callable by name: a lambda, a nested function, something of `__main__`."""
+    """A worker could not find this callable by name: a lambda, a nested function, or one of `__main__`."""
 
 
 class FunctionNotFound(MinirqError, LookupError):
@@ -121,11 +121,11 @@ class FunctionNotFound(MinirqError, LookupError):
 
 
 class FunctionRefused(MinirqError, PermissionError):
-    """The function exists, and this worker is not allowed to run it."""
+    """The function exists, but this worker is not allowed to run it."""
 
 
 class NoSuchWorkerError(MinirqError, LookupError):
-    """No worker that is running has this name."""
+    """No running worker has this name."""
 
 
 # --- jobs -------------------------------------------------------------------------------------
@@ -136,14 +136,14 @@ class NoSuchJobError(MinirqError, LookupError):
 
 
 class InvalidJobOperation(MinirqError):
-    """The job is not in a state in which this can be done."""
+    """The state of the job does not permit this operation."""
 
 
 class JobFailedError(MinirqError):
-    """The job that was waited for failed. Its text is one line.
+    """The awaited job failed. The message is one line.
 
-    `job_id` names it, `exc_type` is the name of the remote exception's type, and `exc_info` is
-    the remote traceback as text.
+    `job_id` is its id, `exc_type` the name of the remote exception's type, and `exc_info` the remote
+    traceback as text.
     """
 
     def __init__(self, message: str, *, job_id: str, exc_type: str = "", exc_info: str = "") -> None:
@@ -154,7 +154,7 @@ class JobFailedError(MinirqError):
 
 
 class JobCanceledError(MinirqError):
-    """The job that was waited for was canceled, stopped, deleted, or expired before it started."""
+    """The awaited job was canceled, stopped or deleted, or it expired before it started."""
 
     def __init__(self, message: str, *, job_id: str) -> None:
         super().__init__(message)
@@ -162,7 +162,7 @@ class JobCanceledError(MinirqError):
 
 
 class JobInterrupted(BaseException):
-    """Raised inside a plain function whose job was canceled or stopped while it runs.
+    """Raised inside a plain function whose job is canceled or stopped while it runs.
 
     It derives from BaseException, as `JobTimeoutException` does. Coroutines get `asyncio.CancelledError`.
     """

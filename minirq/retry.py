@@ -1,4 +1,4 @@
-"""When a job that failed is tried again: how often, after how long, for which errors."""
+"""Whether and when a failed job is retried: how often, after how long, for which errors."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class _Random(Protocol):
 
 @dataclass(frozen=True, init=False)
 class Retry:
-    """Try a failed job again, at most `max` times.
+    """Retry a failed job at most `max` times.
 
-    `interval` is the wait in seconds (or "10s", "5m"), or a list: one for each retry, of which
-    the last repeats. With `factor` above 1 the last one grows by that factor at each further
-    failure, up to `cap`. `jitter` waits a random time between half and the whole of it.
+    `interval` is the wait in seconds (or "10s", "5m"), or a list with one wait per retry; the last one
+    repeats. With `factor` above 1, the last wait grows by that factor at each further failure, up to `cap`.
+    With `jitter`, the wait is a random time between half and the whole of it.
 
-    `only` and `never` name exceptions: classes, or the dotted names under which they are defined
-    ("ValueError", "requests.exceptions.ConnectionError"). Subclasses count, and `never` wins.
+    `only` and `never` are exceptions: classes, or the dotted names under which they are defined
+    ("ValueError", "requests.exceptions.ConnectionError"). Subclasses match too, and `never` wins.
     Raises InvalidOption.
     """
 
@@ -62,7 +62,7 @@ class Retry:
         for name, flag in (("enqueue_at_front", enqueue_at_front), ("jitter", jitter)):
             if type(flag) is not bool:
                 raise InvalidOption(f"Retry: {name} is {safe_repr(flag)}; give True or False")
-        # frozen: this is the one place that writes
+        # frozen: only this line writes
         self.__dict__.update(
             max=max,
             intervals=_seconds(interval),
@@ -99,14 +99,14 @@ class Retry:
         return rng.uniform(seconds / 2, seconds) if self.jitter else seconds
 
     def applies_to(self, exception: BaseException) -> bool:
-        """Say whether this exception is worth a retry. Whether any are left is the caller's count."""
+        """Whether this exception is retried. The caller counts how many retries are left."""
         if not self.only and not self.never:
             return True
         names = {_name_of(kind) for kind in type(exception).__mro__}
         return names.isdisjoint(self.never) and (not self.only or not names.isdisjoint(self.only))
 
     def to_wire(self) -> list[object]:
-        """Return the fields in their order as plain values, without the defaults at the end."""
+        """Return the fields in order as plain values, without trailing defaults."""
         interval = list(self.intervals) if len(self.intervals) > 1 else self.intervals[0]
         only, never = list(self.only), list(self.never)
         wire: list[object] = [
@@ -125,9 +125,9 @@ class Retry:
 
     @classmethod
     def from_wire(cls, wire: object) -> Retry:
-        """Read what `to_wire` wrote; fields that a newer version may have added are left alone.
+        """Read the fields that `to_wire` wrote, and ignore those that a newer version may have added.
 
-        Times are numbers here: anybody may have written them, and text would have to be parsed.
+        Times must be numbers: anyone may have written them, so text is not parsed.
         Raises DeserializationError.
         """
         if not isinstance(wire, list) or not wire:
