@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from minirq.client.queue import EnqueueCall, QueueBase, by_place
 from minirq.client.store import Store
 from minirq.client.waiting import wait_for_ends
+from minirq.durations import Duration
 from minirq.exceptions import ServerUnavailable
 from minirq.job import Job
 from minirq.protocol import queries
 from minirq.protocol.commands import NewJob
 from minirq.protocol.queries import Steps
-from minirq.protocol.submission import Duration, Function, OnWorkerLost, Submission, at_time, delayed
+from minirq.protocol.submission import Function, OnWorkerLost, Submission, at_time, delayed
 from minirq.protocol.waiting import Place
 from minirq.retry import Retry
 

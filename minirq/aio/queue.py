@@ -12,11 +12,12 @@ from minirq.aio.job import AsyncJob
 from minirq.aio.store import AsyncStore
 from minirq.aio.waiting import wait_for_ends
 from minirq.client.queue import EnqueueCall, QueueBase, by_place
+from minirq.durations import Duration
 from minirq.exceptions import ServerUnavailable
 from minirq.protocol import queries
 from minirq.protocol.commands import NewJob
 from minirq.protocol.queries import Steps
-from minirq.protocol.submission import Duration, Function, OnWorkerLost, Submission, at_time, delayed
+from minirq.protocol.submission import Function, OnWorkerLost, Submission, at_time, delayed
 from minirq.protocol.waiting import Place
 from minirq.queue import EnqueueData, Queue
 from minirq.retry import Retry

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
 if TYPE_CHECKING:
     from minirq.aio.job import AsyncJob
-    from minirq.protocol.submission import Duration, Function, OnWorkerLost
+    from minirq.durations import Duration
+    from minirq.protocol.submission import Function, OnWorkerLost
     from minirq.retry import Retry
 
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from minirq.client.job import JobBase
 from minirq.client.store import BaseStore
-from minirq.durations import parse_duration
+from minirq.durations import Duration, parse_duration
 from minirq.exceptions import (
     InvalidJobOperation,
     InvalidOption,
@@ -26,7 +26,7 @@ from minirq.protocol.keys import check_queue_name
 from minirq.protocol.payload import id_of
 from minirq.protocol.queries import Steps
 from minirq.protocol.record import ENDED
-from minirq.protocol.submission import Duration, OnWorkerLost, Submission, loss_limit
+from minirq.protocol.submission import OnWorkerLost, Submission, loss_limit
 from minirq.protocol.waiting import Place
 
 logger = logging.getLogger(__name__)

@@ -12,8 +12,9 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
 if TYPE_CHECKING:
+    from minirq.durations import Duration
     from minirq.job import Job
-    from minirq.protocol.submission import Duration, Function, OnWorkerLost
+    from minirq.protocol.submission import Function, OnWorkerLost
     from minirq.retry import Retry
 
 

@@ -45,10 +45,13 @@ def encode_commands(commands: Iterable[Sequence[Argument]]) -> bytes:
         parts.append(b"*%d\r\n" % len(command))
         for argument in command:
             if isinstance(argument, str):
-                argument = argument.encode()
-            elif not isinstance(argument, bytes):
-                argument = _number(argument)
-            parts.append(b"$%d\r\n%b\r\n" % (len(argument), argument))
+                try:
+                    raw = argument.encode()
+                except UnicodeEncodeError:  # an id or a name that was read from Redis and is not UTF-8
+                    raw = argument.encode("utf-8", "surrogateescape")
+            else:
+                raw = argument if isinstance(argument, bytes) else _number(argument)
+            parts.append(b"$%d\r\n%b\r\n" % (len(raw), raw))
     return b"".join(parts)
 
 

@@ -24,6 +24,7 @@ from urllib.parse import SplitResult, parse_qs, urlsplit
 from minirq.durations import parse_duration, parse_size
 from minirq.exceptions import ConfigError, InvalidOption
 from minirq.ownership import is_of_stranger, is_open_to_others
+from minirq.protocol.defaults import DEFAULT_NAMESPACE
 
 _FORMS = "redis://[[user]:password@]host[:port][/db], rediss://... for TLS, or unix:///path/to/redis.sock"
 
@@ -100,7 +101,6 @@ def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit()
 
 
-DEFAULT_NAMESPACE = "minirq"
 #: reading a payload may take 128 times its size in memory when it is made to (protocol/codec)
 DEFAULT_MAX_PAYLOAD = 16 * 1024 * 1024
 

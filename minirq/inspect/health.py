@@ -126,7 +126,7 @@ def read_health(store: Store) -> Health:
     now_ms = store.sender.send(queries.server_time())
     due_ms = now_ms - int(OVERDUE_AFTER * 1000)
     counts = store.sender.send_all(
-        [queries.index_count_until(store.keys.of(name), JobStatus.SCHEDULED, due_ms) for name in names]
+        [queries.index_count(store.keys.of(name), JobStatus.SCHEDULED, until_ms=due_ms) for name in names]
     )
     aside = [queue.name for queue in seen.queues if queue.unknown]
     ids = store.sender.send_all(

@@ -16,7 +16,7 @@ from typing import Any
 from minirq.client.store import Store
 from minirq.durations import utc_from_ms
 from minirq.protocol import queries
-from minirq.protocol.keys import Keys, QueueKeys, check_queue_name
+from minirq.protocol.keys import Keys, QueueKeys, can_be_key, check_queue_name
 from minirq.protocol.payload import id_of
 from minirq.protocol.queries import Steps
 from minirq.protocol.record import ENDED, JobStatus, Record
@@ -134,7 +134,7 @@ def _look(keys: Keys, names: list[str] | None) -> Steps[Overview]:
     ]
     asked = known if names is None else names
     counts = {name: _counts(keys.of(name), now_ms) for name in asked}
-    statuses = {one: queries.worker_portrait(keys, one) for one in beats if queries.can_be_key(one)}
+    statuses = {one: queries.worker_portrait(keys, one) for one in beats}
     replies = iter((yield [*chain.from_iterable(counts.values()), *statuses.values()]))
     counted = {name: list(islice(replies, len(calls))) for name, calls in counts.items()}
     workers = [
@@ -174,7 +174,7 @@ def _counts(queue: QueueKeys, now_ms: int) -> list[Any]:
         queries.index_count(queue, "unknown"),
         *(queries.index_count(queue, status) for status in _AHEAD),
         # what has been forgotten stays in the index until some worker trims it
-        *(queries.index_count_from(queue, status, now_ms) for status in ENDED),
+        *(queries.index_count(queue, status, now_ms) for status in ENDED),
     ]
 
 
@@ -224,7 +224,7 @@ def _busy_jobs(items: list[Any], since_beat: float) -> list[BusyJob]:
     jobs = []
     for item in items:
         match item:
-            case [str(job_id), str(queue), int() | float() as seconds] if queries.can_be_key(queue):
+            case [str(job_id), str(queue), int() | float() as seconds] if can_be_key(queue):
                 jobs.append(BusyJob(job_id, "", queue, seconds + since_beat))
     return jobs
 

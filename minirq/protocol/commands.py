@@ -1,19 +1,12 @@
-"""A call: what is to be said to Redis, and how its answer is read.
+"""The command for each event of a job's life: its script, keys and arguments, and how the reply is read.
 
-Built by `protocol/operations`, which does no I/O; sent by whoever has a connection, in whichever
-way that connection speaks (blocking or asyncio). Every call may be sent twice: it acts once.
+Nothing here does I/O: a `Call` comes out, and whoever has a connection sends it. Every call may be sent
+twice: it acts once. Durations are seconds on this side and whole milliseconds on the wire.
 
-The Lua scripts: one file per event, with shared pieces included by name.
-
-A line `--#include time keys` is replaced by the text of `lua/lib/time.lua` and `lua/lib/keys.lua`;
-`defaults` is made from `defaults.LUA_CONSTANTS`. Constants (`local MOST_BYTES = 1048576`) are put in where
-they are used: a script's body runs anew at each call, and pays for every variable that one of its functions
-sees. Everything is read from the package once.
-
-What is said to Redis for each event of a job's life: script, keys, arguments, and the reply read.
-
-Nothing here does I/O: a `Call` comes out, whoever has a connection sends it. Durations are seconds on
-this side and whole milliseconds on the wire.
+Each event has one Lua script. A line `--#include time keys` in it is replaced by the text of
+`lua/lib/time.lua` and `lua/lib/keys.lua`; `defaults` is made from `defaults.LUA_CONSTANTS`. Constants
+(`local MOST_BYTES = 1048576`) are put in where they are used, because a script's body runs anew at each call
+and pays for every variable that one of its functions sees.
 """
 
 from __future__ import annotations
@@ -34,8 +27,7 @@ import msgpack
 from minirq.exceptions import MinirqError, ServerFault
 from minirq.protocol import defaults
 from minirq.protocol.codec import Packers
-from minirq.protocol.defaults import LUA_CONSTANTS
-from minirq.protocol.keys import Keys, QueueKeys
+from minirq.protocol.keys import Keys, QueueKeys, can_be_key
 from minirq.text import safe_repr
 
 T = TypeVar("T")
@@ -95,36 +87,27 @@ class Hint(Call[T]):
     __slots__ = ()
 
 
-_INCLUDE = "--#include "
 _LUA = files("minirq.protocol") / "lua"
+_INCLUDE = re.compile(r"^--#include (.+)\n", re.MULTILINE)
 _CONSTANTS = re.compile(r"^local ([A-Z_]+(?:, [A-Z_]+)*) = (.+)\n", re.MULTILINE)
-
-
-def _piece(name: str) -> str:
-    if name == "defaults":
-        return "".join(f"local {constant} = {value}\n" for constant, value in LUA_CONSTANTS.items())
-    return (_LUA / "lib" / f"{name}.lua").read_text("utf-8")
 
 
 @cache
 def script(name: str) -> Script:
-    """Return the script for this event, ready to be sent."""
-    lines = (_LUA / f"{name}.lua").read_text("utf-8").splitlines()
-    text = "\n".join(
-        "".join(_piece(piece) for piece in line.removeprefix(_INCLUDE).split())
-        if line.startswith(_INCLUDE)
-        else line
-        for line in lines
-    )
-    text = _without_constants(text)
-    return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
-
-
-def _without_constants(text: str) -> str:
+    """Return the script for this event, ready to be sent. Its files are read once."""
+    source = (_LUA / f"{name}.lua").read_text("utf-8")
+    text = _INCLUDE.sub(lambda line: "".join(map(_piece, line[1].split())) + "\n", source)
     constants: dict[str, str] = {}
     for names, values in _CONSTANTS.findall(text):
         constants.update(zip(names.split(", "), values.split(", "), strict=True))
-    return re.sub(r"\b[A-Z_]+\b", lambda name: constants.get(name[0], name[0]), _CONSTANTS.sub("", text))
+    text = re.sub(r"\b[A-Z_]+\b", lambda word: constants.get(word[0], word[0]), _CONSTANTS.sub("", text))
+    return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+def _piece(name: str) -> str:
+    if name == "defaults":
+        return "".join(f"local {constant} = {value}\n" for constant, value in defaults.LUA_CONSTANTS.items())
+    return (_LUA / "lib" / f"{name}.lua").read_text("utf-8")
 
 
 Place = Literal["queue", "front", "delay", "at"]
@@ -270,9 +253,7 @@ def finish(
     parts: list[Any] = []
     for s in settlements:
         parts += (s.queue + 1, s.id, s.run, s.verb, s.blob, milliseconds(s.seconds), s.place)
-    held: list[Any] = []
-    for queue, job_id in in_hand:
-        held += (queue + 1, job_id)
+    held = [part for queue, job_id in in_hand for part in (queue + 1, job_id)]
     return _call("finish", queues, [_packers.pack([owner, want, parts, held, company])], _read_settled)
 
 
@@ -280,16 +261,16 @@ def _read_settled(reply: bytes) -> Settled:
     codes, state, jobs, pause_ms, company, aside = msgpack.unpackb(reply, raw=True)
     part = iter(jobs)
     claimed = [
-        Claimed(number - 1, _text(job_id), payload, run, attempts, lost, not is_fresh)
+        Claimed(number - 1, text_of(job_id), payload, run, attempts, lost, not is_fresh)
         for payload, number, job_id, run, attempts, lost, is_fresh in zip(*[part] * 7, strict=True)
     ]
     pause = pause_ms / 1000 if pause_ms > 0 else None
-    claim = Claim(state.decode(), claimed, pause, company.decode("utf-8", "surrogateescape"))
+    claim = Claim(state.decode(), claimed, pause, text_of(company))
     return Settled(codes, claim, _set_aside(aside) if aside else ())
 
 
 def _set_aside(flat: Sequence[bytes]) -> list[SetAside]:
-    part = map(_text, flat)
+    part = map(text_of, flat)
     return [SetAside(*three) for three in zip(part, part, part, strict=True)]
 
 
@@ -318,9 +299,14 @@ def beat(
 
 def _read_beat(reply: Any) -> Beat:
     now_ms, sweep_ms, lost, holding, promote_ms = reply
-    sweep_in = None if sweep_ms < 0 else sweep_ms / 1000
     promote_in = tuple(None if ms == -2 else inf if ms < 0 else ms / 1000 for ms in promote_ms)
-    return Beat(now_ms, frozenset(map(_text, lost)), frozenset(map(_text, holding)), sweep_in, promote_in)
+    return Beat(
+        now_ms,
+        frozenset(map(text_of, lost)),
+        frozenset(map(text_of, holding)),
+        _seconds(sweep_ms),
+        promote_in,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,7 +329,7 @@ class Swept:
     is_more: bool = False
 
 
-def bury(
+def take_back(
     keys: QueueKeys,
     owner: str,
     *,
@@ -359,12 +345,19 @@ def bury(
     are the (id, run) that were running when it died; None blames all that were claimed. With `is_spared`
     they are not to blame for it, and only those fail that must not run again.
     """
-    named: list[Argument] = ["all"] if blamed is None else ["spared" if is_spared else "named"]
-    for job_id, run in blamed or ():
-        named += (_raw(job_id), run)
+    blame = "all" if blamed is None else "spared" if is_spared else "named"
+    named = [part for job in blamed or () for part in job]
     args: list[Argument] = [
-        owner, 0, 0, milliseconds(pause), evidence, 0, milliseconds(linger), *named,
-    ]  # fmt: skip
+        owner,
+        0,
+        0,
+        milliseconds(pause),
+        evidence,
+        0,
+        milliseconds(linger),
+        blame,
+        *named,
+    ]
     return _call("reclaim", [keys], args, _read_swept)
 
 
@@ -379,17 +372,15 @@ def sweep(
     linger: float,
 ) -> Call[Swept]:
     """Take back what owners hold whose lease has run out, and forget those that died long enough ago."""
-    args: list[Argument] = [
-        "", int(now_ms), milliseconds(tolerance), milliseconds(pause), evidence, milliseconds(lease),
-        milliseconds(linger), "all",
-    ]  # fmt: skip
+    tolerance_ms, pause_ms, lease_ms, linger_ms = map(milliseconds, (tolerance, pause, lease, linger))
+    args: list[Argument] = ["", int(now_ms), tolerance_ms, pause_ms, evidence, lease_ms, linger_ms, "all"]
     return _call("reclaim", [keys], args, _read_swept)
 
 
 def _read_swept(reply: Any) -> Swept:
     state, *jobs = reply
     taken = [
-        TakenBack(_text(i), _text(owner), _text(fate), lost, *map(_text, why))
+        TakenBack(text_of(i), text_of(owner), text_of(fate), lost, *map(text_of, why))
         for i, owner, fate, lost, *why in jobs
     ]
     return Swept(taken, state == b"refused", state == b"more")
@@ -419,16 +410,14 @@ def promote(
     `missed` are ids of jobs that are due now, if a worker has parked them because it did not know their
     function, and nobody has run them since.
     """
-    args: list[Argument] = [most, defaults.MOST_FINISHED if trim else "", *map(_raw, missed)]
+    args: list[Argument] = [most, defaults.MOST_FINISHED if trim else "", *missed]
     return _call("promote", [keys], args, _read_promoted)
 
 
 def _read_promoted(reply: Any) -> Promoted:
     moved, next_ms, _, trim, sweep, failed, aside = reply
-    next_in = None if next_ms < 0 else next_ms / 1000
-    return Promoted(
-        moved, next_in, bool(trim), bool(sweep), None if failed < 0 else failed, _set_aside(aside)
-    )
+    failed = None if failed < 0 else failed
+    return Promoted(moved, _seconds(next_ms), bool(trim), bool(sweep), failed, _set_aside(aside))
 
 
 @dataclass(frozen=True, slots=True)
@@ -442,7 +431,12 @@ class Taken:
 def maintain(keys: Keys, *, most: int, pause: float, also: Sequence[str] = ()) -> Call[Taken]:
     """Take over what nobody has looked after; for `pause` seconds no other worker is handed it."""
     args: tuple[Argument, ...] = ("1", keys.maintenance, most, milliseconds(pause), *also)
-    return Call(args, lambda r: Taken([_text(name) for name in r[1:]], r[0] / 1000), script("maintain"))
+    return Call(args, _read_taken, script("maintain"))
+
+
+def _read_taken(reply: Any) -> Taken:
+    next_ms, *names = reply
+    return Taken([name for name in map(text_of, names) if can_be_key(name)], next_ms / 1000)
 
 
 # --- one job ----------------------------------------------------------------------------------
@@ -450,12 +444,12 @@ def maintain(keys: Keys, *, most: int, pause: float, also: Sequence[str] = ()) -
 
 def cancel(keys: QueueKeys, job_id: str, *, keep: bool = True, payload: bytes = b"") -> Call[str]:
     """Cancel (or, without `keep`, delete) a job; the reply is the status it had (lua/cancel.lua)."""
-    return _call("cancel", [keys], [_raw(job_id), int(keep), payload], _text)
+    return _call("cancel", [keys], [job_id, int(keep), payload], text_of)
 
 
 def stop(keys: QueueKeys, job_id: str) -> Call[str]:
     """Interrupt a job that runs, so that it ends as stopped; the reply is its status, "" without one."""
-    return _call("stop", [keys], [_raw(job_id)], _text)
+    return _call("stop", [keys], [job_id], text_of)
 
 
 @dataclass(frozen=True, slots=True)
@@ -473,7 +467,7 @@ def read_stop_request(message: bytes) -> StopRequest | None:
     try:
         run, owner_ends, queue_length, rest = message.split(b" ", 3)
         at, id_at = int(owner_ends), int(owner_ends) + int(queue_length)
-        return StopRequest(_text(rest[:at]), _text(rest[at:id_at]), _text(rest[id_at:]), int(run))
+        return StopRequest(text_of(rest[:at]), text_of(rest[at:id_at]), text_of(rest[id_at:]), int(run))
     except ValueError:
         return None
 
@@ -481,20 +475,18 @@ def read_stop_request(message: bytes) -> StopRequest | None:
 def requeue(keys: QueueKeys, job_id: str, *, at_front: bool = False) -> Call[str]:
     """Run an ended job again; the reply is "requeued" or says why not (lua/requeue.lua)."""
     nonce = secrets.token_hex(4)
-    return _call("requeue", [keys], [_raw(job_id), "front" if at_front else "queue", nonce], _text)
+    return _call("requeue", [keys], [job_id, "front" if at_front else "queue", nonce], text_of)
 
 
 def note(keys: QueueKeys, job_id: str, fields: dict[str, Argument], *, run: int | None = None) -> Call[bool]:
     """Write fields into the record of a job that exists, and that `run` holds if it is given."""
-    args: list[Argument] = [_raw(job_id), "" if run is None else run]
-    for name, value in fields.items():
-        args += (name, value)
-    return _call("note", [keys], args, bool)
+    written = chain.from_iterable(fields.items())
+    return _call("note", [keys], [job_id, "" if run is None else run, *written], bool)
 
 
 def wait(keys: QueueKeys, job_id: str, waiter: str, *, here: bool) -> Call[str]:
     """Register a waiter for the job's end, or take it off; the reply is the job's status, "" without one."""
-    return _call("wait", [keys], [_raw(job_id), waiter, int(here)], _text)
+    return _call("wait", [keys], [job_id, waiter, int(here)], text_of)
 
 
 # --- a whole queue ----------------------------------------------------------------------------
@@ -518,13 +510,14 @@ def milliseconds(seconds: float) -> int:
     return -1 if seconds == -1 else -int(-seconds * 1000 // 1)
 
 
+def _seconds(ms: int) -> float | None:
+    return None if ms < 0 else ms / 1000
+
+
 def _call(event: str, queues: Sequence[QueueKeys], args: Sequence[Argument], read: Any) -> Call[Any]:
     return Call((len(queues), *(keys.queue for keys in queues), *args), read, script(event))
 
 
-def _raw(job_id: str) -> bytes:
-    return job_id.encode("utf-8", "surrogateescape")
-
-
-def _text(value: bytes) -> str:
+def text_of(value: bytes) -> str:
+    """A text from Redis. Bytes that are not UTF-8 come as surrogates and are sent as those bytes again."""
     return value.decode("utf-8", "surrogateescape")

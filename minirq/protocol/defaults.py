@@ -5,6 +5,8 @@ The scripts get those they decide on from here (`lib/defaults` is made of them).
 
 from __future__ import annotations
 
+#: what every key begins with
+DEFAULT_NAMESPACE = "minirq"
 #: how long a job may run; -1 is no limit
 JOB_TIMEOUT = 180
 #: how long a result is kept; 0 keeps nothing, -1 keeps it for ever
@@ -15,11 +17,11 @@ FAILURE_TTL = 30 * 24 * 3600
 LOSS_LIMIT = 2
 #: entries that the index of finished jobs may keep, without those that are kept for ever
 MOST_FINISHED = 100_000
-#: from here on, workers and the doctor complain of a queue's failed jobs
+#: from here on, workers and the doctor warn about a queue's failed jobs
 MANY_FAILED = 100_000
 
-#: A call whose reply was lost is recognised by the job's record when it is sent again. So a record outlasts
-#: its job's end by so many seconds: with a TTL of 0 (without the result), with another short one, and once
+#: When a call is sent again because its reply was lost, the job's record tells that it has acted. So a record
+#: outlasts its job's end by this long: with a TTL of 0 (without the result), with another short TTL, and once
 #: the call was sent again. All outlast the default lease.
 TOMBSTONE, LEAST_KEPT, DOUBT = 60, 20, 600
 

@@ -1,6 +1,4 @@
-"""Names that go into keys: of queues, of jobs, of namespaces. Checked once, where they come in.
-
-Every key that minirq uses, spelled once.
+"""Every key that minirq uses, spelled once, and which names may go into keys.
 
 The namespace comes first, then the queue's name in braces (the Cluster hash tag), then what the key
 holds. Scripts are given the key of the waiting list and derive the queue's other keys from its
@@ -12,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from minirq.exceptions import InvalidOption
+from minirq.protocol.defaults import DEFAULT_NAMESPACE
 from minirq.protocol.payload import MAX_ID_BYTES
 from minirq.text import safe_repr, safe_text
 
@@ -42,33 +41,21 @@ def _check(name: object, what: str, most: int) -> str:
     return name
 
 
-DEFAULT_NAMESPACE = "minirq"
+def can_be_key(name: str) -> bool:
+    """Whether a name that was read from Redis can be part of a key: bytes that are not UTF-8 cannot."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
 
 #: what may follow `namespace:{queue}:`. A name that ends in ":" is followed by an id.
 SUFFIXES = (
-    "queue",
-    "processing:",
-    "owners",
-    "scheduled",
-    "deferred",
-    "failed",
-    "finished",
-    "canceled",
-    "stopped",
-    "expired",
-    "unknown",
-    "job:",
-    "payload:",
-    "errors:",
-    "bell",
-    "promoter",
-    "mailbox:",
-    "outbox",
-    "unique:",
-    "dependents:",
-    "meta",
-    "stats",
-)
+    "queue", "processing:", "owners", "bell", "promoter", "meta", "stats", "outbox",
+    "scheduled", "deferred", "failed", "finished", "canceled", "stopped", "expired", "unknown",
+    "job:", "payload:", "errors:", "mailbox:", "unique:", "dependents:",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +75,7 @@ class QueueKeys:
 
     @property
     def owners(self) -> str:
-        """ZSET owner -> end of its lease, ms of Redis time; negative once it is buried."""
+        """ZSET owner -> end of its lease, ms of Redis time; negative once its jobs were taken back."""
         return f"{self.prefix}owners"
 
     def index(self, status: str) -> str:
@@ -118,7 +105,7 @@ class QueueKeys:
         return f"{self.prefix}promoter"
 
     def mailbox(self, waiter: str) -> str:
-        """LIST into which the ids of ended jobs fall for this waiter."""
+        """LIST of the ids of ended jobs, for this waiter."""
         return f"{self.prefix}mailbox:{waiter}"
 
     @property
@@ -160,11 +147,11 @@ class Keys:
 
     @property
     def workers(self) -> str:
-        """ZSET worker id -> its last beat, ms of Redis time as it reckons. Nothing decides on it."""
+        """ZSET worker id -> its last beat, ms of Redis time. For people: nothing decides on it."""
         return f"{self.namespace}:workers"
 
     def worker(self, worker_id: str) -> str:
-        """HASH: what a worker says of itself at each beat, with a TTL."""
+        """HASH: what a worker shows of itself at each beat, with a TTL."""
         return f"{self.namespace}:worker:{worker_id}"
 
     def shutdown(self, worker_id: str) -> str:
@@ -178,5 +165,5 @@ class Keys:
 
     @property
     def stops(self) -> str:
-        """Channel: which run is asked to stop (lua/lib/interrupt.lua has the words), or which worker."""
+        """Channel: which run is asked to stop (the words: lua/lib/interrupt.lua), or which worker."""
         return f"{self.namespace}:stops"

@@ -1,8 +1,8 @@
-"""Plain commands, and how their replies are read: what readers look at, and what blocks.
+"""What is read from Redis, and the few plain writes that need no script; then what takes several calls.
 
-What takes more than one call: generators that yield calls (or lists of calls) and are sent the replies.
-
-Whoever has a connection drives them, blocking or asyncio; the order of events is written once.
+Each function of the first part returns a `Call`: one plain command and how its reply is read. Those of the
+last part are generators: they yield calls (or lists of calls) and are sent the replies, so the order of
+events is written once for whoever has a connection, blocking or asyncio.
 """
 
 from __future__ import annotations
@@ -13,43 +13,50 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from minirq.protocol import commands
-from minirq.protocol.commands import Argument, Call, Hint, script
-from minirq.protocol.keys import SUFFIXES, Keys, QueueKeys
+from minirq.protocol.commands import Argument, Call, Hint, script, text_of
+from minirq.protocol.keys import SUFFIXES, Keys, QueueKeys, can_be_key
 from minirq.protocol.payload import id_of
-from minirq.protocol.record import Failure, Record, read_record
-from minirq.protocol.record import decode as decode_failure
+from minirq.protocol.record import Failure, Record, read_failure, read_record
 
 #: how a worker stops: after its running jobs, or at once
 Shutdown = Literal["warm", "now"]
 #: a worker that does not come back to read it within this is gone, seconds
 _SHUTDOWN_SECONDS = 3600
 
+# --- one job ----------------------------------------------------------------------------------
+
 
 def record(keys: QueueKeys, job_id: str) -> Call[Record | None]:
     """The record of a job, None if there is none."""
-    return Call(("HGETALL", _key(keys.job(job_id))), lambda reply: read_record(_mapping(reply)))
+    return Call(("HGETALL", keys.job(job_id)), lambda reply: read_record(_mapping(reply)))
 
 
 def payload(keys: QueueKeys, job_id: str) -> Call[bytes | None]:
     """The payload of a parked job; None while it is in a list, or when it was not kept."""
-    return Call(("GET", _key(keys.payload(job_id))), _same)
-
-
-def is_asked_to_stop(keys: QueueKeys, job_id: str, run: int) -> Call[bool]:
-    """Whether this run of a job shall be interrupted."""
-    call = ("HMGET", _key(keys.job(job_id)), "run", "stop", "gone")
-    return Call(call, lambda f: f[0] == b"%d" % run and f[1] is not None and f[2] is None)
+    return Call(("GET", keys.payload(job_id)), _same)
 
 
 def errors(keys: QueueKeys, job_id: str) -> Call[list[Failure]]:
     """The last failed attempts and deaths of a job, newest first."""
-    return Call(
-        ("LRANGE", _key(keys.errors(job_id)), 0, -1), lambda reply: [decode_failure(raw) for raw in reply]
-    )
+    return Call(("LRANGE", keys.errors(job_id), 0, -1), lambda reply: [*map(read_failure, reply)])
+
+
+def is_asked_to_stop(keys: QueueKeys, job_id: str, run: int) -> Call[bool]:
+    """Whether this run of a job shall be interrupted."""
+    call = ("HMGET", keys.job(job_id), "run", "stop", "gone")
+    return Call(call, lambda f: f[0] == b"%d" % run and f[1] is not None and f[2] is None)
+
+
+def kept_ms(keys: QueueKeys, job_id: str) -> Call[int]:
+    """For how long the record is kept, ms; -1 until something happens to the job, -2 without one."""
+    return Call(("PTTL", keys.job(job_id)), int)
+
+
+# --- a queue's lists and indexes --------------------------------------------------------------
 
 
 def count(keys: QueueKeys) -> Call[int]:
-    """How many payloads wait."""
+    """How many payloads are waiting."""
     return Call(("LLEN", keys.queue), int)
 
 
@@ -58,29 +65,11 @@ def waiting(keys: QueueKeys, start: int, stop: int) -> Call[list[bytes]]:
     return Call(("LRANGE", keys.queue, start, stop), list)
 
 
-def processing(keys: QueueKeys, owner: str) -> Call[list[bytes]]:
-    """The payloads that an owner holds, the newest first."""
-    return Call(("LRANGE", keys.processing(owner), 0, -1), list)
-
-
-def held_count(keys: QueueKeys, owner: str) -> Call[int]:
-    """How many payloads an owner holds."""
-    return Call(("LLEN", _key(keys.processing(owner))), int)
-
-
-def owners(keys: QueueKeys) -> Call[list[str]]:
-    """The owners of a queue, 5,000 at most: dead ones are left out before those that live."""
-    return Call(("ZRANGE", keys.owners, -5000, -1), _texts)
-
-
-def index_count(keys: QueueKeys, status: str) -> Call[int]:
-    """How many jobs are parked with this status."""
-    return Call(("ZCARD", keys.index(status)), int)
-
-
-def index_count_from(keys: QueueKeys, status: str, from_ms: int) -> Call[int]:
-    """How many parked jobs leave their index then or later: without those that are forgotten already."""
-    return Call(("ZCOUNT", keys.index(status), from_ms, "+inf"), int)
+def index_count(
+    keys: QueueKeys, status: str, from_ms: int | str = "-inf", until_ms: int | str = "+inf"
+) -> Call[int]:
+    """How many jobs are parked with this status and leave its index (due, or forgotten) in this time."""
+    return Call(("ZCOUNT", keys.index(status), from_ms, until_ms), int)
 
 
 def index_ids(keys: QueueKeys, status: str, start: int = 0, stop: int = -1) -> Call[list[str]]:
@@ -90,22 +79,7 @@ def index_ids(keys: QueueKeys, status: str, start: int = 0, stop: int = -1) -> C
 
 def index_score(keys: QueueKeys, status: str, job_id: str) -> Call[float | None]:
     """When a parked job leaves its index, ms of Redis time: due, or forgotten."""
-    return Call(("ZSCORE", keys.index(status), _key(job_id)), _number)
-
-
-def index_count_until(keys: QueueKeys, status: str, until_ms: int) -> Call[int]:
-    """How many parked jobs should have left their index by then."""
-    return Call(("ZCOUNT", keys.index(status), "-inf", until_ms), int)
-
-
-def lease_end(keys: QueueKeys, owner: str) -> Call[float | None]:
-    """When an owner's lease ends, ms of Redis time; negative once it is buried, None if it is not listed."""
-    return Call(("ZSCORE", keys.owners, _key(owner)), _number)
-
-
-def kept_ms(keys: QueueKeys, job_id: str) -> Call[int]:
-    """For how long the record is kept, ms; -1 until something happens to the job, -2 without one."""
-    return Call(("PTTL", _key(keys.job(job_id))), int)
+    return Call(("ZSCORE", keys.index(status), job_id), _number)
 
 
 def paused(keys: QueueKeys) -> Call[int]:
@@ -114,51 +88,48 @@ def paused(keys: QueueKeys) -> Call[int]:
 
 
 def set_batch(keys: QueueKeys, is_on: bool) -> Call[int]:
-    """Say whether a claim may take several jobs of a queue."""
+    """Set whether a claim may take several jobs of a queue."""
     if is_on:
         return Call(("HDEL", keys.meta, "batch"), int)
     return Call(("HSET", keys.meta, "batch", 0), int)
 
 
-def queue_names(keys: Keys) -> Call[list[str]]:
-    """The names of all queues ever used, sorted."""
-    return Call(("SMEMBERS", keys.queues), lambda reply: sorted(filter(can_be_key, _texts(reply))))
-
-
-def scan_queue_names(keys: Keys, cursor: int, count: int) -> Call[tuple[int, list[str]]]:
-    """A step through the names of all queues: the next cursor (0 at the end), and names."""
-    args = ("SSCAN", keys.queues, cursor, "COUNT", count)
-    return Call(args, lambda reply: (int(reply[0]), list(filter(can_be_key, _texts(reply[1])))))
-
-
-def maintain_from(keys: Keys, names: Sequence[str], at_ms: int, *, is_new: bool = False) -> Call[int]:
-    """Have others look after these queues from then on; `is_new`: only those not in the index yet."""
-    return Call(("ZADD", keys.maintenance, *_scored(names, at_ms, is_new)), int)
-
-
-def note_served(keys: Keys, names: Sequence[str], at_ms: int, *, is_new: bool = False) -> Call[int]:
-    """Note when workers of their own served these queues."""
-    return Call(("ZADD", keys.served, *_scored(names, at_ms, is_new)), int)
-
-
-def _scored(names: Sequence[str], score: int, is_new: bool) -> list[Argument]:
-    return [*(["NX"] if is_new else []), *(part for name in names for part in (score, name))]
-
-
-def unserved(keys: Keys, before_ms: int, most: int) -> Call[list[str]]:
-    """Names of queues that no worker of their own has served since then."""
-    args = ("ZRANGEBYSCORE", keys.served, "-inf", before_ms, "LIMIT", 0, most)
-    return Call(args, lambda reply: list(filter(can_be_key, _texts(reply))))
+def has_keys(keys: QueueKeys) -> Call[bool]:
+    """Whether a queue has waiting jobs or settings, also where its name is not on the list."""
+    return Call(("EXISTS", keys.queue, keys.meta), bool)
 
 
 def has_any_key(keys: QueueKeys) -> Call[bool]:
-    """Whether there is anything of a queue: jobs in whatever state, owners, settings."""
+    """Whether there is anything of a queue: jobs in any state, owners, settings."""
     return Call(("EXISTS", *(keys.prefix + name for name in SUFFIXES if not name.endswith(":"))), bool)
 
 
-def forget_served(keys: Keys, names: Sequence[str]) -> Call[int]:
-    """Forget when workers served these queues."""
-    return Call(("ZREM", keys.served, *names), int)
+# --- owners -----------------------------------------------------------------------------------
+
+
+def owners(keys: QueueKeys) -> Call[list[str]]:
+    """The owners of a queue, 5,000 at most: dead ones are left out first."""
+    return Call(("ZRANGE", keys.owners, -5000, -1), _texts)
+
+
+def processing(keys: QueueKeys, owner: str) -> Call[list[bytes]]:
+    """The payloads that an owner holds, the newest first."""
+    return Call(("LRANGE", keys.processing(owner), 0, -1), list)
+
+
+def held_count(keys: QueueKeys, owner: str) -> Call[int]:
+    """How many payloads an owner holds."""
+    return Call(("LLEN", keys.processing(owner)), int)
+
+
+def lease_end(keys: QueueKeys, owner: str) -> Call[float | None]:
+    """When an owner's lease ends, ms of Redis time; negative once it is dead, None if not listed."""
+    return Call(("ZSCORE", keys.owners, owner), _number)
+
+
+def list_owner(keys: QueueKeys, owner: str, end_ms: int) -> Call[int]:
+    """Put an owner into the index if it is not there, with a lease that ends then; 1 if that was so."""
+    return Call(("ZADD", keys.owners, "NX", end_ms, owner), int)
 
 
 def no_promoter(keys: QueueKeys) -> Call[int]:
@@ -175,20 +146,24 @@ def scan_owners(keys: Keys, cursor: int, count: int) -> Call[tuple[int, list[tup
 
     def read(reply: Any) -> tuple[int, list[tuple[str, str]]]:
         # by its prefix, not by the pattern: the namespace may contain what MATCH takes for one
-        places = filter(None, map(keys.held_by, _texts(reply[1])))
-        return int(reply[0]), [(queue, owner) for queue, owner in places if owner and can_be_key(queue)]
+        places = filter(None, map(keys.held_by, _names(reply[1])))
+        return int(reply[0]), [(queue, owner) for queue, owner in places if owner]
 
     return Call(("SCAN", cursor, "MATCH", f"*{middle}*", "COUNT", count), read)
 
 
-def list_owner(keys: QueueKeys, owner: str, end_ms: int) -> Call[int]:
-    """Put an owner into the index if it is not there, with a lease that ends then; 1 if that was so."""
-    return Call(("ZADD", keys.owners, "NX", end_ms, _key(owner)), int)
+# --- the names of queues ----------------------------------------------------------------------
 
 
-def has_keys(keys: QueueKeys) -> Call[bool]:
-    """Whether a queue has waiting jobs or a state of its own, also where its name is not on the list."""
-    return Call(("EXISTS", keys.queue, keys.meta), bool)
+def queue_names(keys: Keys) -> Call[list[str]]:
+    """The names of all queues ever used, sorted."""
+    return Call(("SMEMBERS", keys.queues), lambda reply: sorted(_names(reply)))
+
+
+def scan_queue_names(keys: Keys, cursor: int, count: int) -> Call[tuple[int, list[str]]]:
+    """A step through the names of all queues: the next cursor (0 at the end), and names."""
+    args = ("SSCAN", keys.queues, cursor, "COUNT", count)
+    return Call(args, lambda reply: (int(reply[0]), _names(reply[1])))
 
 
 def know_queues(keys: Keys, names: Sequence[str]) -> Call[int]:
@@ -201,20 +176,45 @@ def forget_queue(keys: Keys, name: str) -> Call[int]:
     return Call(("SREM", keys.queues, name), int)
 
 
+def maintain_from(keys: Keys, names: Sequence[str], at_ms: int, *, is_new: bool = False) -> Call[int]:
+    """Let workers of other queues maintain these from then on; `is_new`: only those not in the index yet."""
+    return Call(("ZADD", keys.maintenance, *_scored(names, at_ms, is_new)), int)
+
+
 def forget_maintenance(keys: Keys, names: Sequence[str]) -> Call[int]:
-    """Have nobody look after these queues any more."""
+    """Let nobody maintain these queues any more."""
     return Call(("ZREM", keys.maintenance, *names), int)
+
+
+def note_served(keys: Keys, names: Sequence[str], at_ms: int, *, is_new: bool = False) -> Call[int]:
+    """Note when their own workers served these queues; `is_new`: only of those not in the index yet."""
+    return Call(("ZADD", keys.served, *_scored(names, at_ms, is_new)), int)
+
+
+def unserved(keys: Keys, before_ms: int, most: int) -> Call[list[str]]:
+    """Names of queues that no worker of their own has served since then."""
+    return Call(("ZRANGEBYSCORE", keys.served, "-inf", before_ms, "LIMIT", 0, most), _names)
+
+
+def forget_served(keys: Keys, names: Sequence[str]) -> Call[int]:
+    """Forget when workers served these queues."""
+    return Call(("ZREM", keys.served, *names), int)
+
+
+def _scored(names: Sequence[str], score: int, is_new: bool) -> list[Argument]:
+    return [*(["NX"] if is_new else []), *(part for name in names for part in (score, name))]
+
+
+# --- workers and the server -------------------------------------------------------------------
 
 
 def show_worker(
     keys: Keys, worker_id: str, portrait: dict[str, str | int | float], *, now_ms: int, ttl: float
 ) -> list[Call[Any]]:
-    """Say what a worker is and does, for people; it vanishes after `ttl` seconds without a beat."""
-    words: list[Argument] = []
-    for field, value in portrait.items():
-        words += (field, value)
+    """Show people what a worker is and does; it vanishes after `ttl` seconds without a beat."""
+    fields = [part for field in portrait.items() for part in field]
     return [
-        Call((1, keys.worker(worker_id), int(ttl * 1000), *words), int, script("show")),
+        Call((1, keys.worker(worker_id), int(ttl * 1000), *fields), int, script("show")),
         Call(("ZADD", keys.workers, now_ms, worker_id), int),
     ]
 
@@ -228,28 +228,6 @@ def hide_worker(keys: Keys, worker_id: str) -> list[Call[Any]]:
     ]
 
 
-def ask_to_shut_down(keys: Keys, worker_id: str, how: Shutdown) -> list[Call[Any]]:
-    """Ask a worker to stop: what it finds at its next beat, and a hint that it need not wait for that."""
-    return [
-        Call(("SET", keys.shutdown(worker_id), how, "EX", _SHUTDOWN_SECONDS), _same),
-        Call(("PUBLISH", keys.stops, shutdown_message(worker_id, how)), int),
-    ]
-
-
-def shutdown_message(worker_id: str, how: Shutdown) -> bytes:
-    """The hint that is published when a worker is asked to stop."""
-    return _key(f"{how} {worker_id}")
-
-
-def shutdown_asked(keys: Keys, worker_id: str) -> Call[Shutdown | None]:
-    """How a worker is asked to stop, None if it is not."""
-    return Call(("GET", keys.shutdown(worker_id)), _read_shutdown)
-
-
-def _read_shutdown(reply: Any) -> Shutdown | None:
-    return "now" if reply == b"now" else "warm" if reply == b"warm" else None
-
-
 def worker_count(keys: Keys, since_ms: int) -> Call[int]:
     """How many workers have beaten since then."""
     return Call(("ZCOUNT", keys.workers, since_ms, "+inf"), int)
@@ -260,13 +238,13 @@ def worker_beats(keys: Keys) -> Call[dict[str, float]]:
     return Call(("ZRANGE", keys.workers, 0, -1, "WITHSCORES"), _scores)
 
 
-def forget_workers(keys: Keys, *, before_ms: int) -> Call[Any]:
+def forget_workers(keys: Keys, *, before_ms: int) -> Call[int]:
     """Take workers off the list that have not beaten since then."""
     return Call(("ZREMRANGEBYSCORE", keys.workers, "-inf", before_ms), int)
 
 
 def worker_portrait(keys: Keys, worker_id: str) -> Call[dict[str, str]]:
-    """What a worker says of itself; empty once it is gone."""
+    """What a worker shows of itself; empty once it is gone."""
     return Call(
         ("HGETALL", keys.worker(worker_id)),
         lambda reply: {k.decode(): v.decode("utf-8", "replace") for k, v in _mapping(reply).items()},
@@ -274,7 +252,7 @@ def worker_portrait(keys: Keys, worker_id: str) -> Call[dict[str, str]]:
 
 
 def served_queues(keys: Keys, worker_id: str) -> Call[list[str]]:
-    """The queues that a worker takes jobs from, as far as it says so; none if it stops or is gone."""
+    """The queues that a worker takes jobs from, as far as it shows them; none if it stops or is gone."""
     return Call(("HMGET", keys.worker(worker_id), "queues", "stopping"), _read_served)
 
 
@@ -287,13 +265,32 @@ def _read_served(reply: Any) -> list[str]:
     return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
 
 
+def ask_to_shut_down(keys: Keys, worker_id: str, how: Shutdown) -> list[Call[Any]]:
+    """Ask a worker to stop: a key that it finds at its next beat, and a hint that it need not wait for it."""
+    return [
+        Call(("SET", keys.shutdown(worker_id), how, "EX", _SHUTDOWN_SECONDS), _same),
+        Call(("PUBLISH", keys.stops, shutdown_message(worker_id, how)), int),
+    ]
+
+
+def shutdown_message(worker_id: str, how: Shutdown) -> bytes:
+    """The hint that is published when a worker is asked to stop."""
+    return f"{how} {worker_id}".encode("utf-8", "surrogateescape")
+
+
+def shutdown_asked(keys: Keys, worker_id: str) -> Call[Shutdown | None]:
+    """How a worker is asked to stop, None if it is not."""
+    asked: dict[bytes, Shutdown] = {b"now": "now", b"warm": "warm"}
+    return Call(("GET", keys.shutdown(worker_id)), asked.get)
+
+
 def server_time() -> Call[int]:
     """The server's time, ms."""
     return Call(("TIME",), lambda reply: int(reply[0]) * 1000 + int(reply[1]) // 1000)
 
 
 def server_info() -> Call[dict[str, Any]]:
-    """What the server says of itself, by the names of INFO."""
+    """What the server reports of itself, by the names of INFO."""
     return Call(("INFO",), _read_info)
 
 
@@ -302,22 +299,7 @@ def _read_info(reply: bytes) -> dict[str, Any]:
     return {name: int(value) if value.isdigit() else value for name, value in pairs}
 
 
-def held_lists(keys: Keys, cursor: int) -> Call[tuple[int, list[str]]]:
-    """A step of the search for all processing lists of the namespace: the next cursor (0 ends it), keys.
-
-    It walks over all keys of the database, some thousand a step.
-    """
-    start, end = keys.of("*").processing("").split("*")
-    return Call(
-        ("SCAN", cursor, "MATCH", f"*{end}*", "COUNT", 5000),
-        # the namespace may hold what MATCH takes for a pattern
-        lambda reply: (int(reply[0]), [key for key in _texts(reply[1]) if key.startswith(start)]),
-    )
-
-
-def held_in(key: str) -> Call[int]:
-    """How many payloads a processing list holds, by its key."""
-    return Call(("LLEN", _key(key)), int)
+# --- what blocks ------------------------------------------------------------------------------
 
 
 def take_one(keys: QueueKeys, owner: str, seconds: float) -> Call[bool]:
@@ -326,22 +308,19 @@ def take_one(keys: QueueKeys, owner: str, seconds: float) -> Call[bool]:
     return Call(args, lambda reply: reply is not None)
 
 
-def hear_bell(queues: Sequence[QueueKeys], seconds: float) -> Call[bool]:
+def wait_for_bell(queues: Sequence[QueueKeys], seconds: float) -> Call[bool]:
     """Block until the bell of one of the queues rings; False after so many seconds."""
-    bells: list[Argument] = [keys.bell for keys in queues]
-    return Call(("BZPOPMIN", *bells, max(seconds, 0.01)), bool)
+    return Call(("BZPOPMIN", *(keys.bell for keys in queues), max(seconds, 0.01)), bool)
 
 
-def knock(queues: Sequence[QueueKeys], waiter: str, seconds: float) -> Call[str | None]:
-    """Block until an id falls into one of the waiter's mailboxes, and take it; None after so many seconds."""
-    mailboxes: list[Argument] = [keys.mailbox(waiter) for keys in queues]
-    return Call(
-        ("BLPOP", *mailboxes, max(seconds, 0.01)), lambda reply: None if reply is None else _texts(reply)[1]
-    )
+def wait_for_mail(queues: Sequence[QueueKeys], waiter: str, seconds: float) -> Call[str | None]:
+    """Block until one of the waiter's mailboxes has an id, and take it; None after so many seconds."""
+    mailboxes = (keys.mailbox(waiter) for keys in queues)
+    return Call(("BLPOP", *mailboxes, max(seconds, 0.01)), lambda reply: reply and text_of(reply[1]))
 
 
-def mail(keys: QueueKeys, waiter: str, most: int = 1000) -> Call[list[str]]:
-    """Take what is in a waiter's mailbox, without blocking."""
+def take_mail(keys: QueueKeys, waiter: str, most: int = 1000) -> Call[list[str]]:
+    """Take the ids out of a waiter's mailbox, without blocking."""
     return Call(("LPOP", keys.mailbox(waiter), most), lambda reply: _texts(reply or ()))
 
 
@@ -350,17 +329,7 @@ def remove_mailbox(keys: QueueKeys, waiter: str) -> Call[int]:
     return Call(("DEL", keys.mailbox(waiter)), int)
 
 
-def can_be_key(name: str) -> bool:
-    """Whether a name that was read from Redis can be part of a key: bytes that are not UTF-8 cannot."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _key(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
+# --- how replies are read ---------------------------------------------------------------------
 
 
 def _number(reply: Any) -> float | None:
@@ -372,21 +341,26 @@ def _same(reply: Any) -> Any:
 
 
 def _texts(reply: Any) -> list[str]:
-    return [value.decode("utf-8", "surrogateescape") for value in reply]
+    return [text_of(value) for value in reply]
+
+
+def _names(reply: Any) -> list[str]:
+    return [name for name in map(text_of, reply) if can_be_key(name)]
 
 
 def _scores(reply: Any) -> dict[str, float]:
     # redis-py pairs and converts the reply in some versions, and leaves it flat in others
     is_paired = bool(reply) and isinstance(reply[0], (list, tuple))
     pairs = reply if is_paired else zip(reply[::2], reply[1::2], strict=True)
-    return {name.decode("utf-8", "surrogateescape"): float(score) for name, score in sorted(pairs)}
+    named = ((text_of(name), float(score)) for name, score in sorted(pairs))
+    return {name: score for name, score in named if can_be_key(name)}
 
 
 def _mapping(reply: Any) -> dict[bytes, bytes]:
-    if isinstance(reply, dict):
-        return reply
-    return dict(zip(reply[::2], reply[1::2], strict=True))
+    return reply if isinstance(reply, dict) else dict(zip(reply[::2], reply[1::2], strict=True))
 
+
+# --- what takes several calls -----------------------------------------------------------------
 
 T = TypeVar("T")
 Steps = Generator[Any, Any, T]

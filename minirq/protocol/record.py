@@ -1,11 +1,8 @@
-"""The states of a job, and which of them are ends.
+"""What Redis keeps of a job beside its payload: its record (a hash), its state, and its failures.
 
-`status` in a job's hash names the place where its payload is: `queued` in the waiting list,
-`started` in a processing list, every other in `payload:<id>` with an entry in the index of that name.
-
-A failed attempt or a death, as it is kept with the job: what went wrong, where and on whom.
-
-A job's record: its hash as Redis holds it, read into types. Reading decodes no user data.
+`status` in the hash names the place where the payload is: `queued` in the waiting list, `started` in a
+processing list, every other in `payload:<id>` with an entry in the index of that name. Reading decodes no
+user data.
 """
 
 from __future__ import annotations
@@ -35,14 +32,7 @@ class JobStatus(StrEnum):
 
 
 #: a job in one of these will not run again unless it is requeued
-ENDED = (
-    JobStatus.FINISHED,
-    JobStatus.FAILED,
-    JobStatus.CANCELED,
-    JobStatus.STOPPED,
-    JobStatus.EXPIRED,
-)
-
+ENDED = (JobStatus.FINISHED, JobStatus.FAILED, JobStatus.CANCELED, JobStatus.STOPPED, JobStatus.EXPIRED)
 
 #: longest traceback that is kept, characters: the head and, more telling, the tail
 MAX_TRACEBACK = 16 * 1024
@@ -68,23 +58,14 @@ class Failure:
         return f"{self.exc_type}: {self.message}" if self.message else self.exc_type
 
     def encode(self) -> bytes:
-        """Return the bytes that go on record; text beyond the limits is cut, and said so."""
-        return bytes(
-            msgpack.packb(
-                [
-                    self.exc_type,
-                    _cut(self.message, MAX_MESSAGE),
-                    _cut(self.traceback, MAX_TRACEBACK),
-                    self.worker,
-                    self.kind,
-                ],
-                unicode_errors="backslashreplace",
-            )
-        )
+        """Return the bytes that go on record; text beyond the limits is cut, and says so."""
+        message, traceback = _cut(self.message, MAX_MESSAGE), _cut(self.traceback, MAX_TRACEBACK)
+        parts = [self.exc_type, message, traceback, self.worker, self.kind]
+        return bytes(msgpack.packb(parts, unicode_errors="backslashreplace"))
 
 
-def decode(raw: bytes) -> Failure:
-    """Read one entry of a job's errors: "ms blob". What cannot be read is shown as what it is."""
+def read_failure(raw: bytes) -> Failure:
+    """Read one entry of a job's errors: "ms blob". One that cannot be read is shown as that."""
     stamp, _, blob = raw.partition(b" ")
     try:
         if len(blob) > MAX_BYTES:
@@ -138,48 +119,46 @@ class Record:
 
         The claim that meets it will end it; readers change nothing.
         """
-        if (
-            self.status == JobStatus.QUEUED
-            and self.expires_at
-            and now_ms >= self.expires_at.timestamp() * 1000
-        ):
-            return replace(self, status=JobStatus.EXPIRED)
-        return self
+        expires_at = self.expires_at if self.status == JobStatus.QUEUED else None
+        is_expired = expires_at is not None and now_ms >= expires_at.timestamp() * 1000
+        return replace(self, status=JobStatus.EXPIRED) if is_expired else self
 
 
 def read_record(fields: Mapping[bytes, bytes]) -> Record | None:
     """Read a hash; None where there is none."""
     if b"status" not in fields:
         return None
-    status = _status(_text(fields.get(b"status")))
-    created_at = _time(fields.get(b"created_ms"))
-    enqueued_at = _time(fields.get(b"enqueued_ms"))
-    if enqueued_at is None and status not in (JobStatus.SCHEDULED, JobStatus.DEFERRED):
-        enqueued_at = created_at  # written only where it differs
+
+    def text(name: bytes) -> str:
+        return fields.get(name, b"").decode("utf-8", "replace")
+
+    def time(name: bytes) -> datetime | None:
+        return utc_from_ms(_number(fields.get(name)))
+
+    status = _status(text(b"status"))
+    is_parked = status in (JobStatus.SCHEDULED, JobStatus.DEFERRED)
+    attempts = _number(fields.get(b"attempts"))
+    first_miss, _, at_attempts = fields.get(b"missed", b"").partition(b" ")
     return Record(
         status=status,
-        function=_text(fields.get(b"func")),
-        created_at=created_at,
-        enqueued_at=enqueued_at,
-        started_at=_time(fields.get(b"started_ms")),
-        ended_at=_time(fields.get(b"ended_ms")),
-        expires_at=_time(fields.get(b"expires_ms")),
+        function=text(b"func"),
+        created_at=time(b"created_ms"),
+        # written only where it differs
+        enqueued_at=time(b"enqueued_ms") or (None if is_parked else time(b"created_ms")),
+        started_at=time(b"started_ms"),
+        ended_at=time(b"ended_ms"),
+        expires_at=time(b"expires_ms"),
         run=_number(fields.get(b"run")),
-        attempts=_number(fields.get(b"attempts")),
+        attempts=attempts,
         lost=_number(fields.get(b"lost")),
-        owner=_text(fields.get(b"owner")),
-        serializer=_text(fields.get(b"serializer")) or "msgpack",
+        owner=text(b"owner"),
+        serializer=text(b"serializer") or "msgpack",
         result=fields.get(b"result"),
         meta=fields.get(b"meta"),
         is_asked_to_stop=b"stop" in fields,
-        missed_at=_missed_at(fields.get(b"missed"), _number(fields.get(b"attempts"))),
+        # after a run that was counted, the miss is one of the past
+        missed_at=utc_from_ms(_number(first_miss)) if _number(at_attempts) == attempts else None,
     )
-
-
-def _missed_at(value: bytes | None, attempts: int) -> datetime | None:
-    first_ms, _, at_attempts = (value or b"").partition(b" ")
-    # after a run that was counted, it is about a miss of the past
-    return _time(first_ms) if _number(at_attempts) == attempts else None
 
 
 def _status(name: str) -> JobStatus | str:
@@ -189,16 +168,8 @@ def _status(name: str) -> JobStatus | str:
         return name  # written by a newer minirq
 
 
-def _text(value: bytes | None) -> str:
-    return value.decode("utf-8", "replace") if value else ""
-
-
 def _number(value: bytes | None) -> int:
     try:
         return int(value) if value else 0
     except ValueError:
         return 0
-
-
-def _time(value: bytes | None) -> datetime | None:
-    return utc_from_ms(_number(value))

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from math import inf
 from typing import Any, Literal
 
-from minirq.durations import parse_duration
+from minirq.durations import Duration, parse_duration
 from minirq.exceptions import InvalidOption, SerializationError
 from minirq.protocol.commands import Argument, NewJob, milliseconds
 from minirq.protocol.defaults import LEAST_KEPT, RESULT_TTL, TOMBSTONE
@@ -26,7 +26,6 @@ from minirq.retry import Retry
 from minirq.text import safe_repr
 
 Function = Callable[..., Any] | str
-Duration = int | float | str | timedelta
 #: what follows the death of a job's process: up to 2 more runs, none, or up to so many
 OnWorkerLost = Literal["retry", "fail"] | int
 

@@ -1,7 +1,7 @@
-"""A watch: one waiter for the ends of many jobs, by mailboxes into which every way to end puts the id.
+"""How to wait for the ends of many jobs: one waiter, and mailboxes into which every way to end puts the id.
 
-It says what is to be asked, waited for and told, and does none of it; who has a connection drives it,
-blocking or asyncio. Mail may be lost and jobs may run again, so what the records say is what counts:
+A waiter yields what to send, to wait for and to report, and does none of it; whoever has a connection drives
+it, blocking or asyncio. Mail may be lost and jobs may run again, so what the records say is what counts:
 all jobs are looked at again every LOOK_EVERY seconds.
 """
 
@@ -19,7 +19,6 @@ from minirq.durations import parse_duration
 from minirq.protocol import commands, queries
 from minirq.protocol.commands import Call
 from minirq.protocol.keys import Keys
-from minirq.protocol.queries import can_be_key
 from minirq.protocol.record import ENDED, JobStatus, Record
 from minirq.text import safe_text, shell_word
 
@@ -34,7 +33,7 @@ Place = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """To be told: a job has ended, and with which record; None if there is none (any more)."""
+    """To be reported: a job has ended, and with which record; None if there is none (any more)."""
 
     place: Place
     record: Record | None
@@ -49,7 +48,7 @@ class BlockingPop:
 
 @dataclass(frozen=True, slots=True)
 class Glance:
-    """Calls to be sent; any error makes the reply None. Whoever waits may be unable to read this."""
+    """Calls to be sent; any error makes the reply None: the user may not be permitted to read this."""
 
     calls: list[Any]
 
@@ -83,8 +82,8 @@ class Waiter:
     def steps(self) -> Generator[Any, Any, None]:
         """Yield what is to be done next, until all jobs have ended.
 
-        That is a list of calls, whose replies it wants to be sent, or None if the server is away; a Knock,
-        likewise; a Glance; a Pause; or what is to be told, an Ended. Raises TimeoutError.
+        That is a list of calls or a BlockingPop, whose replies it is to be sent, or None if the server is
+        unreachable; a Glance; a Pause; or an Ended, to be reported. Raises TimeoutError.
         """
         mail: list[Place] = []
         next_look = self._now()
@@ -98,7 +97,7 @@ class Waiter:
             if self._pending:
                 left = min(self._deadline - self._now(), LOOK_EVERY)
                 if left <= 0:
-                    raise TimeoutError((yield from self._complaint(is_away=not was_answered)))
+                    raise TimeoutError((yield from self._complaint(is_unreachable=not was_answered)))
                 if was_answered:
                     backoff.succeeded()
                     mail = yield from self._mail(left)
@@ -114,7 +113,7 @@ class Waiter:
             yield [queries.remove_mailbox(self._keys.of(queue), self._waiter) for queue in self._queues]
 
     def _look(self, places: list[Place]) -> Generator[Any, Any, bool]:
-        """Register at these jobs, and tell of those that have ended; False if that has to be done again."""
+        """Register at these jobs, and report those that have ended; False if that has to be done again."""
         statuses = yield [commands.wait(self._keys.of(q), i, self._waiter, here=True) for q, i in places]
         if statuses is None:
             return False
@@ -130,22 +129,20 @@ class Waiter:
 
     def _mail(self, seconds: float) -> Generator[Any, Any, list[Place]]:
         """Wait for mail; the jobs that it is about."""
-        job_id = yield BlockingPop(
-            queries.knock([self._keys.of(queue) for queue in self._queues], self._waiter, seconds)
-        )
-        if job_id is None:
+        queues = {queue: self._keys.of(queue) for queue in self._queues}
+        first = yield BlockingPop(queries.wait_for_mail([*queues.values()], self._waiter, seconds))
+        if first is None:
             return []
-        ids = {job_id: None}
+        mail = [first]
         if len(self._pending) > 1:
-            letters = yield [queries.mail(self._keys.of(queue), self._waiter) for queue in self._queues]
-            ids.update(dict.fromkeys(job_id for letter in letters or () for job_id in letter))
-        return [
-            (queue, job_id) for job_id in ids for queue in self._queues if (queue, job_id) in self._pending
-        ]
+            more = yield [queries.take_mail(keys, self._waiter) for keys in queues.values()]
+            mail.extend(chain.from_iterable(more or ()))
+        ids = dict.fromkeys(mail)
+        return [(queue, job_id) for job_id in ids for queue in queues if (queue, job_id) in self._pending]
 
-    def _complaint(self, *, is_away: bool) -> Generator[Any, Any, str]:
+    def _complaint(self, *, is_unreachable: bool) -> Generator[Any, Any, str]:
         """Say what has not ended, and what keeps one of the jobs from that, as far as this can be seen."""
-        served = None if is_away else (yield from self._served())
+        served = None if is_unreachable else (yield from self._served())
         first = next(iter(self._pending))
         unserved = None if served is None else next((p for p in self._pending if p[0] not in served), None)
         queue, job_id = unserved or first
@@ -155,7 +152,7 @@ class Waiter:
         else:
             left = len(self._pending)
             text = f"{left} of {self._all} jobs have {text}, among them {safe_text(job_id)}"
-        records = None if is_away else (yield Glance([queries.record(self._keys.of(queue), job_id)]))
+        records = None if is_unreachable else (yield Glance([queries.record(self._keys.of(queue), job_id)]))
         if not records or records[0] is None:
             return text
         status = records[0].status
@@ -170,9 +167,7 @@ class Waiter:
         workers = yield Glance([queries.worker_beats(self._keys)])
         if workers is None:
             return None
-        served = yield Glance(
-            [queries.served_queues(self._keys, one) for one in workers[0] if can_be_key(one)]
-        )
+        served = yield Glance([queries.served_queues(self._keys, one) for one in workers[0]])
         return None if served is None else set(chain.from_iterable(served))
 
 

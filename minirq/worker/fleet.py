@@ -86,7 +86,7 @@ class Fleet:
         for name in taken.names:
             if name in special:
                 special[name].due = 0.0
-            elif queries.can_be_key(name):
+            else:
                 self._taken.append(name)
                 self.look_after.due = 0.0
         # all workers together ask once a second, and none before there is something to take

@@ -11,7 +11,7 @@ from typing import Any
 
 from minirq.protocol.commands import DELETED, FENCED, MISSED_TOO_LONG, SETTLED, Claimed, SetAside, Settlement
 from minirq.protocol.payload import MAX_ID_BYTES
-from minirq.protocol.record import Failure, decode
+from minirq.protocol.record import Failure, read_failure
 from minirq.text import safe_text
 from minirq.worker.outcome import Failed, Finished, FunctionUnknown, Interrupted, Outcome, Retrying
 from minirq.worker.settings import WorkerSettings
@@ -101,7 +101,7 @@ class JobLog:
 
     def _missed(self, settled: Settlement, pause: float) -> None:
         """A job's function is not known here, and it is tried again after so many seconds."""
-        last = decode(b"0 " + settled.blob)
+        last = read_failure(b"0 " + settled.blob)
         # the first pause is the shortest; of those that follow nobody has to hear
         level = _miss_level(last) if pause <= _FIRST_PAUSE else logging.DEBUG
         logger.log(
@@ -128,7 +128,7 @@ def _miss_level(failure: Failure) -> int:
 
 def log_failed(settings: WorkerSettings, settled: Settlement) -> None:
     """Say that a job has failed for good, where no run of it has said so."""
-    log_death(settings.queues[settled.queue], settled.id, decode(b"0 " + settled.blob), settings.name)
+    log_death(settings.queues[settled.queue], settled.id, read_failure(b"0 " + settled.blob), settings.name)
 
 
 def log_death(queue: str, job_id: str, last: Failure, worker: str) -> None:

@@ -156,13 +156,13 @@ class Link:
             call = queries.take_one(self._queues[0], self.owner, self._settings.block)
             self._board.wait_begins()
         else:  # a bell moves no job
-            call = queries.hear_bell(self._queues, self._settings.block)
+            call = queries.wait_for_bell(self._queues, self._settings.block)
         self._block(call)
 
     def wait_while_paused(self, seconds: float | None) -> None:
         """Wait for a paused queue: for its bell, or so long; never on the list itself."""
         block = min(_PAUSED_LOOK, self._settings.block, seconds or _PAUSED_LOOK)
-        self._block(queries.hear_bell(self._queues, block))
+        self._block(queries.wait_for_bell(self._queues, block))
 
     def sockets(self) -> Iterator[socket.socket]:
         """The sockets that are open now."""

@@ -149,7 +149,7 @@ class Recovery:
     def _take_back(self, dead: DeadProcess) -> None:
         settings = self._settings
         calls = [
-            commands.bury(
+            commands.take_back(
                 keys, owner, evidence=dead.evidence.encode(), blamed=dead.blamed_in(number),
                 is_spared=dead.is_spared, pause=settings.loss_pause, linger=dead.linger,
             )

@@ -11,7 +11,8 @@ from math import inf
 
 from minirq.connection.config import DEFAULT_MAX_PAYLOAD
 from minirq.exceptions import InvalidOption
-from minirq.protocol.keys import DEFAULT_NAMESPACE, Keys, QueueKeys, check_queue_name
+from minirq.protocol.defaults import DEFAULT_NAMESPACE
+from minirq.protocol.keys import Keys, QueueKeys, check_queue_name
 
 #: what a worker reads without being asked; pickle can run code
 SAFE_SERIALIZERS = ("msgpack", "json")

@@ -127,7 +127,7 @@ def test_it_runs_alone_after_a_death(queue: Queue, store: Store, because: Becaus
     evidence = Failure("Lost", "killed by SIGKILL", kind="lost").encode()
     bury = {"evidence": evidence, "pause": 0.0}
     keys = store.keys.of("default")
-    store.sender.send(commands.bury(keys, "w.1:7:abc", blamed=[(job.id, claimed.run)], **bury))  # type: ignore[arg-type]
+    store.sender.send(commands.take_back(keys, "w.1:7:abc", blamed=[(job.id, claimed.run)], **bury))  # type: ignore[arg-type]
     pretend_worker(store)
     told = because(job.id)
     assert list(told) == ["alone", "next"]
@@ -178,7 +178,7 @@ def test_a_pause_after_deaths(queue: Queue, store: Store, because: Because) -> N
     for owner in ("w:1:a", "w:1:b"):
         claimed = claim(store, owner)
         blamed = [(job.id, claimed.run)]
-        store.sender.send(commands.bury(keys, owner, blamed=blamed, evidence=evidence, pause=60.0))
+        store.sender.send(commands.take_back(keys, owner, blamed=blamed, evidence=evidence, pause=60.0))
     assert list(because(job.id)) == ["pause", "no-worker"]
     assert "has died 2 times" in because(job.id)["pause"]
 

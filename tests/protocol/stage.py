@@ -110,7 +110,7 @@ class Stage:
         is_spared: bool = False,
         linger: float = LINGER,
     ) -> list[TakenBack]:
-        call = commands.bury(
+        call = commands.take_back(
             self.queues[queue],
             owner,
             evidence=EVIDENCE,

@@ -80,7 +80,7 @@ def test_a_damaged_hash_is_readable(fields: dict[bytes, bytes]) -> None:
 
 def test_a_failure_comes_back_with_its_time() -> None:
     written = Failure("ValueError", "no", "Traceback", "worker", "timeout")
-    read = record.decode(b"1000 " + written.encode())
+    read = record.read_failure(b"1000 " + written.encode())
     assert read.at == datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)
     assert (read.summary, read.traceback, read.worker, read.kind) == (
         "ValueError: no", "Traceback", "worker", "timeout",
@@ -96,11 +96,11 @@ def test_a_failure_comes_back_with_its_time() -> None:
     ids=range(6),
 )
 def test_an_unreadable_failure_does_not_hide_the_job(raw: bytes) -> None:
-    assert record.decode(raw).exc_type == "Unreadable"
+    assert record.read_failure(raw).exc_type == "Unreadable"
 
 
 def test_long_texts_are_cut_in_the_middle() -> None:
-    cut = record.decode(b"1 " + Failure("E", "m" * 5000, "h" + "t" * 50_000 + "e").encode())
+    cut = record.read_failure(b"1 " + Failure("E", "m" * 5000, "h" + "t" * 50_000 + "e").encode())
     assert len(cut.message) < 2100
     assert len(cut.traceback) < 17_000
     assert (cut.traceback[0], cut.traceback[-1]) == ("h", "e")
