@@ -11,8 +11,8 @@ WORKDIR /app
 COPY examples/stdlib_report/tasks.py ./
 
 USER minirq
-# a container without a URL is a mistake, not a reason to start a private server
+# a container without a URL is a mistake: do not start a private server
 ENV MINIRQ_EMBEDDED=0 PYTHONUNBUFFERED=1
-# the exec form: signals reach the worker
+# the exec form, so that signals reach the worker
 ENTRYPOINT ["minirq"]
 CMD ["worker", "--path", "/app"]

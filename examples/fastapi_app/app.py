@@ -1,11 +1,11 @@
-"""A web application that has texts looked at by workers.
+"""A web application whose workers find the most frequent words of texts.
 
     minirq worker texts --path examples/fastapi_app                    # in one terminal
     uvicorn app:app --app-dir examples/fastapi_app                     # in another
     curl localhost:8000/jobs -H 'content-type: application/json' -d '{"text": "to be or not to be"}'
 
-It needs fastapi and uvicorn. Only the worker runs what is in tasks.py; the application enqueues, looks and
-waits, for any number of requests at once.
+It needs fastapi and uvicorn. Only the worker runs the functions of tasks.py; the application enqueues jobs,
+reads their status and waits for them, for any number of requests at once.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from tasks import most_frequent
 from minirq.aio import AsyncJob, AsyncQueue
 from minirq.exceptions import InvalidJobOperation, JobCanceledError, JobFailedError, NoSuchJobError
 
-#: a request is not kept waiting for longer than this, seconds
+#: the longest time that a request waits, seconds
 LONGEST_WAIT = 30
 
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Make one queue for the life of the application. It connects when it is first used."""
+    """Make one queue for the lifetime of the application. It connects at its first use."""
     async with AsyncQueue("texts") as queue:
         app.state.queue = queue
         yield
@@ -45,7 +45,7 @@ def queue_of(request: Request) -> AsyncQueue:
 async def job_of(job_id: str, queue: Annotated[AsyncQueue, Depends(queue_of)]) -> AsyncJob[Any]:
     job = await queue.fetch_job(job_id)
     if job is None:
-        raise HTTPException(404, f"no job has the id {job_id}: it never existed, or is not kept any more")
+        raise HTTPException(404, f"no job has the id {job_id}: it never existed, or its record has expired")
     return job
 
 
@@ -60,7 +60,7 @@ class Text(BaseModel):
 
 @app.post("/jobs", status_code=202)
 async def create(text: Text, queue: TheQueue, response: Response) -> dict[str, str]:
-    """Enqueue a job and say where it is."""
+    """Enqueue a job and return its URL."""
     job = await queue.enqueue(most_frequent, text.text, text.count)
     response.headers["location"] = f"/jobs/{job.id}"
     return {"id": job.id}
@@ -68,7 +68,7 @@ async def create(text: Text, queue: TheQueue, response: Response) -> dict[str, s
 
 @app.get("/jobs/{job_id}")
 async def show(job: TheJob) -> dict[str, Any]:
-    """Say how a job fares, without waiting."""
+    """Return the status of a job, without waiting."""
     return await described(job)
 
 
@@ -76,13 +76,13 @@ async def show(job: TheJob) -> dict[str, Any]:
 async def result(
     job: TheJob, response: Response, timeout: Annotated[float, Query(ge=0, le=LONGEST_WAIT)] = 10
 ) -> dict[str, Any]:
-    """Wait for a job's end; 202 if it has not come within `timeout` seconds: ask again."""
+    """Wait for a job's end; 202 if it has not ended within `timeout` seconds: ask again."""
     try:
         await job.wait(timeout)
     except TimeoutError:
         response.status_code = 202
     except (JobFailedError, JobCanceledError):
-        pass  # the description says it
+        pass  # the description contains the error
     except NoSuchJobError:
         raise HTTPException(404, f"job {job.id} was deleted") from None
     return await described(job)
@@ -90,7 +90,7 @@ async def result(
 
 @app.delete("/jobs/{job_id}", status_code=204)
 async def cancel(job: TheJob) -> None:
-    """See to it that a job does not run."""
+    """Cancel a job."""
     try:
         await job.cancel()
     except InvalidJobOperation as error:
@@ -105,7 +105,7 @@ async def batch(texts: list[Text], queue: TheQueue) -> StreamingResponse:
     places = {job.id: place for place, job in enumerate(jobs)}
 
     async def lines() -> AsyncIterator[str]:
-        # a client that goes away cancels this, and nobody waits any more
+        # a client that disconnects cancels this, and the waiting ends
         async for job in queue.as_completed(jobs, timeout=LONGEST_WAIT):
             yield json.dumps({"text": places[job.id], **await described(job)}) + "\n"
 

@@ -1,4 +1,4 @@
-"""What the worker runs for the web application."""
+"""The functions that the worker runs for the web application."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections import Counter
 
 
 def most_frequent(text: str, count: int = 3) -> list[tuple[str, int]]:
-    """Return the words that occur most often, and how often. Raises ValueError for a text without words."""
+    """Return the most frequent words and their counts. Raises ValueError for a text without words."""
     words = Counter(re.findall(r"\w+", text.lower()))
     if not words:
-        raise ValueError("the text holds no words")
+        raise ValueError("the text has no words")
     return words.most_common(count)

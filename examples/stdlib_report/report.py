@@ -1,10 +1,10 @@
-"""Measure every module of Python's standard library, one job a file, and report.
+"""Measure every module of Python's standard library, one job per file, and print a report.
 
     minirq worker -p 2 --path examples/stdlib_report     # in one terminal
     python examples/stdlib_report/report.py              # in another
 
-Some of the library's test data is broken on purpose, so a few jobs fail; where the system's packages
-leave the test data out, none does.
+Some of the library's test data is broken on purpose, so a few jobs fail. Where the system's packages
+omit the test data, none does.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from minirq import Job, Queue
 from minirq.exceptions import JobFailedError, MinirqError
 
 LIBRARY = Path(sysconfig.get_path("stdlib"))
-#: with no result for so long, there is probably no worker, seconds
+#: after this long without a result, there is probably no worker, seconds
 PATIENCE = 30
 BAR = 40
 
@@ -94,7 +94,7 @@ def print_largest(results: dict[Path, dict[str, int | str]], directory: Path) ->
 
 
 def line_width() -> int:
-    """Where a line ends: at the edge of a terminal, and in a file nowhere."""
+    """The width of the terminal; lines in a file are not cut."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else 1000
 
 
@@ -103,7 +103,7 @@ def cut(text: str, room: int) -> str:
 
 
 def print_failures(failed: list[Job[object]], directory: Path) -> None:
-    """How many jobs failed for each reason; the end of a SyntaxError's message names the place."""
+    """Group failed jobs by reason; the end of a SyntaxError's message is its place, and is left out."""
     groups: dict[str, list[Job[object]]] = defaultdict(list)
     for job in failed:
         groups[re.sub(r" \([^()]*, line \d+\)$", "", job.errors[0].summary)].append(job)
@@ -114,7 +114,7 @@ def print_failures(failed: list[Job[object]], directory: Path) -> None:
         for job in jobs:
             print(f"{'':>9}{Path(job.args[0]).relative_to(directory)}")
     if groups and directory == LIBRARY:
-        print("That is as it should be: some of the library's test data is broken on purpose.")
+        print("This is expected: some of the library's test data is broken on purpose.")
 
 
 def print_next(failed: list[Job[object]], minirq: str) -> None:
@@ -126,7 +126,7 @@ def print_next(failed: list[Job[object]], minirq: str) -> None:
     print(f"  see the queue\n    {minirq} info")
     if failed:
         print(f"  see a failed job with its traceback\n    {minirq} job {failed[0].id}")
-        print(f"  put it back into the queue, and run what waits\n    {minirq} requeue {failed[0].id}")
+        print(f"  put it back into the queue, and run the waiting jobs\n    {minirq} requeue {failed[0].id}")
         print(f"    {minirq} worker --burst --path {here}")
     if is_embedded:
         print(f"  stop the embedded server\n    {minirq} server stop")

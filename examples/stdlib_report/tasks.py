@@ -1,4 +1,4 @@
-"""What the worker runs: one source file is read, and what is in it comes back."""
+"""The function that the worker runs: it measures one source file."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 
 
 def measure(path: str) -> dict[str, int | str]:
-    """Return what a Python source file holds: lines, functions, the longest of them, SHA-256.
+    """Measure a Python source file: lines, functions, the longest function, SHA-256.
 
-    A file that Python cannot parse raises SyntaxError. Nothing catches it here: the job fails, its
-    traceback is kept with it, and the report counts it.
+    Raises SyntaxError for a file that Python cannot parse. Nothing catches it here: the job fails, Redis
+    keeps its traceback, and the report counts it.
     """
     source = Path(path).read_bytes()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what the compiler finds odd is no matter of this report
+        warnings.simplefilter("ignore")  # the compiler's warnings are not part of this report
         tree = ast.parse(source, path)
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
     functions = [node for node in ast.walk(tree) if isinstance(node, kinds)]

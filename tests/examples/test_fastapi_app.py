@@ -91,7 +91,7 @@ def test_a_job_is_posted_and_its_result_waited_for(address: str) -> None:
 
     empty = httpx.post(f"{address}/jobs", json={"text": "..."}).json()["id"]
     failed = httpx.get(f"{address}/jobs/{empty}/result", params={"timeout": 20}, timeout=30).json()
-    assert (failed["status"], failed["error"]) == ("failed", "ValueError: the text holds no words")
+    assert (failed["status"], failed["error"]) == ("failed", "ValueError: the text has no words")
 
 
 @pytest.mark.usefixtures("_worker")
