@@ -11,16 +11,16 @@ from bench.tables import blocks, footnotes, header, rows
 _INTRODUCTION = """\
 # Benchmarks
 
-Written by `bin/bench`; not edited by hand. minirq beside other job queues for Python on Redis, and beside
-bare loops that show what redis-py and Redis leave room for (the floor). All on one machine and one
-`redis-server` without persistence, on a unix socket, with the same functions as jobs. Another machine has
-other numbers; what carries over are the ratios within a table.
+`bin/bench` writes this file; do not edit it by hand. It compares minirq with other job queues for Python on
+Redis, and with bare loops that show the limits of redis-py and Redis (the floor). Everything runs on one
+machine and one `redis-server` without persistence, on a unix socket, with the same functions as jobs. Another
+machine has other numbers; only the ratios within a table carry over.
 
-A number followed by a range is the median of the runs, with the least and the most. Runs are interleaved over
-the systems. The number of jobs differs with the system, so that each works for about as long. Jobs mark their
-beginning and end in memory shared with what measures; the time that workers take to start is in the case that
-measures it and in no other. All workers log errors only: at thousands of jobs a second, lines about each
-would be what is measured."""
+A number followed by a range is the median of the runs, with the minimum and the maximum. Runs are interleaved
+over the systems. Each system gets as many jobs as it needs to work for about the same time. Jobs mark their
+start and end in memory that they share with the measuring process. The start-up time of workers counts only
+in the case that measures it. All workers log errors only: at thousands of jobs a second, a log line per job
+would dominate the measurement."""
 
 _REPEAT = """\
 ## How to repeat it
@@ -30,8 +30,8 @@ _REPEAT = """\
     bin/bench --systems minirq,huey --cases drain,latency --runs 3
     bin/bench --list
 
-Environments with pinned versions are made in `.venv-bench/`, one for each peer. `bench/systems/` has a file
-for each peer, `bench/cases/` one for each kind of case."""
+`bin/bench` makes environments with pinned versions in `.venv-bench/`, one per peer. `bench/systems/` has a
+file for each peer, `bench/cases/` one for each kind of case."""
 
 #: what the peers are compared by: a case, a metric, and its words
 _COMPARED = (
@@ -58,10 +58,10 @@ def _circumstances(result: Result) -> str:
     machine = result["machine"]
     pinning = "" if machine["pinning"] else " Pinning to a core is not available there."
     return (
-        f"Measured on {result['date'][:10]}, runs of each: {result['runs']},"
+        f"Measured on {result['date'][:10]}, {result['runs']} runs of each,"
         f" in {result['seconds'] / 60:.0f} minutes:"
         f" {machine['cpu']}, {machine['cores']} cores, {machine['system']}, {machine['python']},"
-        f" redis-server {machine['redis-server']}. Load when it began: {machine['load']}.{pinning}"
+        f" redis-server {machine['redis-server']}. Load at the start: {machine['load']}.{pinning}"
     )
 
 
@@ -71,14 +71,15 @@ def _charts(charts: Mapping[str, str]) -> Iterator[str]:
 
 
 def _ratios(figures: Figures) -> Iterator[str]:
-    """How many times as fast as each peer minirq is."""
+    """The speed of minirq divided by that of each peer."""
     lines = []
     for name in figures.peers():
         cells = [_ratio(figures, name, case, metric) for case, metric, _ in _COMPARED]
         if any(cells):
             lines.append([figures.titles[name], *(cell or "–" for cell in cells)])  # noqa: RUF001
     if lines:
-        yield "## minirq against each peer\n\nHow many times as fast minirq is; below 1 it is slower."
+        about = "The speed of minirq divided by the peer's; below 1, minirq is slower."
+        yield f"## minirq against each peer\n\n{about}"
         yield _markdown([["", *(words for _, _, words in _COMPARED)], *lines])
 
 
@@ -106,7 +107,7 @@ def _case(figures: Figures, case: Result) -> Iterator[str]:
 def _goals(figures: Figures) -> Iterator[str]:
     found = goals(figures)
     if found:
-        yield "## Goals\n\nWhat minirq is meant to reach, as ratios within this run where that can be."
+        yield "## Goals\n\nThe goals of minirq, as ratios within this run where possible."
         lines = [[goal.case, goal.wanted, goal.measured, goal.verdict] for goal in found]
         yield _markdown([["case", "goal", "measured", ""], *lines], numbers=False)
 

@@ -25,8 +25,8 @@ def measure(stage: Stage) -> dict[str, float | None]:
 CASE = Case(
     "crowd",
     "Crowd",
-    "Seconds for 10,000 coroutines that sleep for a second, 5,000 at once in one process: 2 s at best. Memory"
-    " of all its processes after a second.",
+    "Seconds for 10,000 coroutines that sleep for a second, 5,000 at once in one process; the ideal is 2 s."
+    " Memory of all processes of the worker after a second.",
     [Metric("seconds", "10,000 sleeps", "s", digits=2), Metric("memory", "memory", "MB", digits=1)],
     measure,
     by_name_only=True,

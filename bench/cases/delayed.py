@@ -63,9 +63,9 @@ def _single(stage: Stage, jobs: int) -> list[float]:
 CASE = Case(
     "delayed",
     "Delayed jobs",
-    "Seconds from the moment at which so many jobs are due until the last has run (5,000; fewer with"
-    " workers that take longer), one process; and how many milliseconds late single ones are that are due"
-    " 31 ms apart.",
+    "Seconds from the moment at which many jobs are due until the last has run (5,000 jobs; fewer with"
+    " workers that take longer), with one process; and how many milliseconds late single jobs are that are"
+    " due 31 ms apart.",
     [
         Metric("jobs", "jobs due at once", ""),
         Metric("seconds", "until all have run", "s", digits=2),

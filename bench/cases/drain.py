@@ -54,8 +54,8 @@ def _by_pinning(stage: Stage, hands: HandsProcess, job: str, size: int) -> dict[
 NOOP = Case(
     "drain",
     "Drain",
-    "Jobs a second that a worker runs of a queue that is full already; the jobs do nothing. Pinned:"
-    " redis-server and worker on one core.",
+    "Jobs per second that a worker runs from a queue that is already full; the jobs do nothing. Pinned:"
+    " redis-server and worker share one core.",
     [
         Metric("pinned", "one process, pinned", _RATE, higher_is_better=True),
         Metric("free", "one process, unpinned", _RATE, higher_is_better=True),
@@ -66,7 +66,7 @@ NOOP = Case(
 KIB = Case(
     "drain-1k",
     "Drain with arguments and results",
-    "Jobs a second with 1 KiB of text as argument, and the same as a result that is stored.",
+    "Jobs per second with 1 KiB of text as the argument, which is also returned and stored as the result.",
     [
         Metric("pinned", "one process, pinned", _RATE, higher_is_better=True),
         Metric("free", "one process, unpinned", _RATE, higher_is_better=True),
@@ -76,14 +76,14 @@ KIB = Case(
 BURN = Case(
     "burn",
     "Jobs of 1 ms CPU",
-    "Jobs a second with two processes, unpinned; each job takes 1 ms of CPU time.",
+    "Jobs per second with two processes, unpinned; each job takes 1 ms of CPU time.",
     [Metric("rate", "two processes", _RATE, higher_is_better=True)],
     measure_burn,
 )
 SLEEPS = Case(
     "sleeps",
     "Sleeps, plain functions",
-    "Seconds for 2,000 jobs that sleep for 10 ms, 50 at once in one process: 0.4 s at best.",
+    "Seconds for 2,000 jobs that sleep for 10 ms, 50 at once in one process; the ideal is 0.4 s.",
     [Metric("seconds", "2,000 sleeps", "s", digits=2)],
     measure_sleeps,
 )

@@ -36,9 +36,9 @@ def _rate(stage: Stage, hands: HandsProcess, size: int, bulk: bool) -> float | N
 CASE = Case(
     "enqueue",
     "Enqueue",
-    "Jobs a second that one process enqueues: without arguments, and with 1 KiB of text that does not"
-    " compress; one call a job, or the system's call for many jobs. Pinned: together with redis-server on"
-    " one core.",
+    "Jobs per second that one process enqueues: without arguments, and with 1 KiB of text that does not"
+    " compress; one call per job, or the system's call for many jobs. Pinned: it shares one core with"
+    " redis-server.",
     [
         Metric(f"{prefix}_{way}", f"{title}, {where}", "jobs/s", higher_is_better=True)
         for prefix, where in (("pinned", "pinned"), ("free", "unpinned"))

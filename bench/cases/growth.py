@@ -67,8 +67,8 @@ def _reached(stage: Stage, worker: Worker, marks: Marks, jobs: int) -> tuple[int
 CASE = Case(
     "growth",
     "Growth",
-    "Jobs a second of one process, unpinned, and microseconds for one enqueue (the median of 1,000),"
-    " while so many jobs at least wait; and with a million scheduled for tomorrow.",
+    "Jobs per second of one process, unpinned, and microseconds per enqueue (the median of 1,000), with at"
+    " least this many jobs waiting; and with a million scheduled for tomorrow.",
     [
         Metric(f"{what}_{name}", f"{title}, {name}", unit, higher_is_better=what == "rate", digits=digits)
         for what, title, unit, digits in (("rate", "drain", "jobs/s", 0), ("enqueue", "enqueue", "µs", 1))

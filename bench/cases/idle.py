@@ -56,7 +56,7 @@ START = Case(
     "start",
     "Start and memory",
     "Seconds from the start of a worker with one process to its first job; memory of all its processes a"
-    " second later, as PSS (shared pages are divided), or RSS where there is no PSS.",
+    " second later, as PSS (shared pages are divided), or RSS where PSS is not available.",
     [
         Metric("seconds", "to the first job", "s", digits=2),
         Metric("memory", "memory", "MB", digits=1),
@@ -67,8 +67,9 @@ START = Case(
 IDLE = Case(
     "idle",
     "Idle worker",
-    "What a worker with one process and nothing to do costs, over 12 s: commands a second that it sends, and"
-    " that Redis runs, those inside scripts too; CPU time. All systems at once, with servers of their own.",
+    "The cost of a worker with one process and nothing to do, over 12 s: commands per second that it sends"
+    " and that Redis runs (including those inside scripts), and CPU time. All systems run at once, each with"
+    " its own server.",
     [
         Metric("sent", "commands sent", "1/s", digits=2),
         Metric("commands", "commands run", "1/s", digits=2),

@@ -39,8 +39,8 @@ CASE = Case(
     "kill",
     "kill -9",
     "200 jobs of 20 ms; all processes of the worker are killed after a third of them, and a second worker"
-    " is started at once. Unfinished: after 60 s. Twice: ran to their end more than once. All systems at"
-    " once, each with a server of its own.",
+    " is started at once. Unfinished: after 60 s. Twice: jobs that ran to their end more than once. All"
+    " systems run at once, each with its own server.",
     [
         Metric("unfinished", "unfinished", "jobs"),
         Metric("twice", "twice", "jobs"),

@@ -36,9 +36,9 @@ def measure(stage: Stage) -> dict[str, float | None]:
 CASE = Case(
     "latency",
     "Latency",
-    "Milliseconds from the call that enqueues to the start of the job, one process, idle; 1,000 jobs, or as"
-    " many as 6 s allow, each sent 2 ms after the one before has run. Pinned: redis-server and worker on one"
-    " core.",
+    "Milliseconds from the call that enqueues to the start of the job, with one idle process; 1,000 jobs,"
+    " or as many as fit into 6 s, each sent 2 ms after the previous one has run. Pinned: redis-server and"
+    " worker share one core.",
     [
         Metric(f"{prefix}_{what}", f"{what}, {where}", "ms", digits=2)
         for prefix, where in (("pinned", "pinned"), ("free", "unpinned"))

@@ -38,8 +38,8 @@ CASE = Case(
     "mixed",
     "Mixed",
     "One job in 100 sleeps for 50 ms, the others do nothing; two processes, unpinned. Against the ideal:"
-    " the time that it takes, by the sleeps shared evenly. Idle: how long one process at most ran nothing"
-    " while jobs waited.",
+    " the time taken, divided by the time that evenly shared sleeps take. Idle: the longest time in which a"
+    " process ran nothing while jobs waited.",
     [
         Metric("ratio", "against the ideal", "times", digits=2),
         Metric("idle", "longest idle", "ms", digits=1),

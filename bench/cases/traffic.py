@@ -74,8 +74,8 @@ CASE = Case(
     "traffic",
     "Cost in Redis",
     "A job with 1 KiB of text that does not compress and no result, enqueued one by one, run by one"
-    " process. Commands run count those inside scripts; commands sent are what the worker sends. Bytes go"
-    " both ways.",
+    " process. Commands run include those inside scripts; commands sent are those of the worker. Bytes count"
+    " both directions.",
     [
         Metric("enqueue_commands", "commands run to enqueue", "", digits=1),
         Metric("enqueue_bytes", "bytes to enqueue", "bytes"),
