@@ -1,4 +1,4 @@
-"""A real redis-server for the whole run, found and started just as the embedded one is."""
+"""A real redis-server for the whole run, found and started as the embedded one is; workers of a test."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis as redis_py
+from support.worker import StartWorker, WorkerProcess, killed_at_the_end, python_worker
 
+from minirq import Queue
 from minirq.connection import Server, connect, ensure_server, stop_server
 from minirq.protocol import submission
 
@@ -58,6 +61,31 @@ def redis(redis_url: str) -> Iterator[redis_py.Redis]:
     with connect(redis_url) as client:
         client.flushall()
         yield client
+
+
+@pytest.fixture
+def queue(redis: redis_py.Redis) -> Queue:
+    return Queue(connection=redis)
+
+
+@pytest.fixture
+def start_worker(redis: redis_py.Redis, redis_url: str, tmp_path: Path) -> Iterator[StartWorker]:
+    """Start a worker of these queues; `fault` is its MINIRQ_FAULT, which strikes once in all processes."""
+    with killed_at_the_end() as started:
+
+        def start(*queues: str, fault: str = "", url: str = redis_url, **options: Any) -> WorkerProcess:
+            environ = {"MINIRQ_FAULT": fault, "MINIRQ_FAULT_ONCE": str(tmp_path / "struck")} if fault else {}
+            log = tmp_path / f"worker-{len(started)}.log"
+            started.append(python_worker(url, queues, log, environ, **options))
+            return started[-1]
+
+        yield start
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> Path:
+    """Where jobs leave a line each time they run."""
+    return tmp_path / "trace"
 
 
 @pytest.fixture

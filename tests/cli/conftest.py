@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import redis as redis_py
 from click.testing import CliRunner, Result
-from support.workers import Invoke, OnTerminal, Run, folder, minirq, start_worker
+from support.command_line import Invoke, OnTerminal, Run, folder, minirq, start_worker
 
-from minirq import Queue, SimpleWorker
+from minirq import SimpleWorker
 from minirq.cli.main import cli
 
 __all__ = ["folder", "start_worker"]
@@ -35,11 +35,6 @@ def invoke(redis: redis_py.Redis, redis_url: str) -> Invoke:
         return CliRunner().invoke(cli, arguments, env={"MINIRQ_REDIS_URL": redis_url})
 
     return invoke
-
-
-@pytest.fixture
-def queue(redis: redis_py.Redis) -> Queue:
-    return Queue(connection=redis)
 
 
 @pytest.fixture

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import redis as redis_py
+from support.command_line import Invoke
 from support.waits import until
-from support.workers import Invoke, StartWorker
+from support.worker import StartWorker
 
 from minirq import Queue
 

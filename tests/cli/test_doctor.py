@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 import redis as redis_py
+from support.command_line import Invoke, OnTerminal
 from support.waits import until
-from support.workers import Invoke, OnTerminal, StartWorker
+from support.worker import StartWorker
 
 from minirq import Queue
 from minirq.client.store import Store

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import redis as redis_py
-from support.workers import Invoke
+from support.command_line import Invoke
 
 from minirq import Queue, SimpleWorker
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 import redis as redis_py
+from support.command_line import Invoke, Run
 from support.waits import until
-from support.workers import Invoke, Run, StartWorker
+from support.worker import StartWorker
 
 from minirq import Job, Queue, Retry
 

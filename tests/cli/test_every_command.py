@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import redis as redis_py
 from click.testing import CliRunner, Result
-from support.workers import Invoke
+from support.command_line import Invoke
 
 from minirq.cli.main import COMMANDS, cli
 

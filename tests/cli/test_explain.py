@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 import redis as redis_py
+from support.command_line import Invoke
 from support.waits import until
-from support.workers import Invoke, StartWorker
+from support.worker import StartWorker
 
 from minirq import Queue, Retry, SimpleWorker
 from minirq.client.store import Store
@@ -200,7 +201,7 @@ def test_it_runs(queue: Queue, start_worker: StartWorker, folder: Path, because:
     worker = start_worker("--name", "web")
     until((folder / "gate.started").exists)
     assert because(job.id) == {"running": "It has been running on worker web for 0 s. / Nothing to do."}
-    worker.send_signal(signal.SIGSTOP)  # so that nobody interrupts it
+    worker.signal(signal.SIGSTOP)  # so that nobody interrupts it
     job.cancel()
     assert list(because(job.id)) == ["canceled-running"]
 

@@ -7,7 +7,8 @@ import json
 import msgpack
 import pytest
 import redis as redis_py
-from support.workers import OnTerminal, Run, StartWorker
+from support.command_line import OnTerminal, Run
+from support.worker import StartWorker
 
 from minirq.client.store import Store
 from minirq.protocol import queries

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 import redis as redis_py
+from support.command_line import OnTerminal, Run
 from support.waits import until
-from support.workers import OnTerminal, Run, StartWorker
+from support.worker import StartWorker
 
 from minirq import Queue
 from minirq.client.store import Store
@@ -226,7 +227,7 @@ def test_a_killed_worker_vanishes_when_its_portrait_has_expired(
 ) -> None:
     worker = start_worker("-n", "w", "--lease", "0.5")
     until(lambda: told(run)["workers"])
-    worker.kill()
+    worker.kill_all()
     until(lambda: not told(run)["workers"])
     assert redis.zcard(Keys().workers) == 1  # still on the list, and not shown
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import redis as redis_py
+from support.command_line import Run
 from support.waits import until
-from support.workers import Run, StartWorker
+from support.worker import StartWorker
 
 from minirq import Queue, Retry
 from minirq.protocol.keys import Keys

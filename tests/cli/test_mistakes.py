@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import redis as redis_py
 from click.testing import CliRunner
-from support.workers import Run, minirq
+from support.command_line import Run, minirq
 
 from minirq import Queue
 from minirq.cli.main import cli

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import redis as redis_py
 from click.testing import CliRunner
-from support.workers import Run
+from support.command_line import Run
 
 from minirq import Queue
 from minirq.cli.main import cli

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 import redis as redis_py
+from support.command_line import Invoke
 from support.waits import until
-from support.workers import Invoke, StartWorker, WorkerProcess
+from support.worker import StartWorker, WorkerProcess
 
 from minirq import Queue
 from minirq.command import send_shutdown_command
@@ -131,7 +132,7 @@ def test_workers_of_one_name_are_several_and_each_can_be_stopped(
     assert other in text
     assert "2 running, with " in invoke("doctor").stdout
 
-    first.send_signal(signal.SIGTERM)
+    first.signal(signal.SIGTERM)
     assert first.wait() == 0
     [left] = workers(invoke)  # at once: the goodbye of the one is not the other's
     assert (left["id"], left["queues"]) == (other, ["b"])

@@ -8,8 +8,9 @@ from datetime import timedelta
 
 import pytest
 import redis as redis_py
+from support.command_line import Invoke
 from support.waits import until
-from support.workers import Invoke, StartWorker
+from support.worker import StartWorker
 
 from minirq import Queue, suspension
 from minirq.exceptions import InvalidOption

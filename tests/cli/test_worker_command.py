@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 import redis as redis_py
+from support.command_line import OnTerminal, Run
 from support.waits import until
-from support.workers import OnTerminal, Run, StartWorker
+from support.worker import StartWorker
 
 from minirq import Queue, __version__
 from minirq.connection import ensure_server
@@ -63,7 +64,7 @@ def test_the_first_signal_lets_the_job_end_and_it_exits_with_0(
     worker = start_worker()
     until((folder / "gate.started").exists)
 
-    worker.send_signal(number)
+    worker.signal(number)
     worker.wait_for_log("stopping")
     (folder / "gate").touch()
 
@@ -79,9 +80,9 @@ def test_the_second_signal_cuts_the_job_off_and_it_exits_with_0(
     worker = start_worker()
     until((folder / "gate.started").exists)
 
-    worker.send_signal(signal.SIGTERM)
+    worker.signal(signal.SIGTERM)
     worker.wait_for_log("stopping")
-    worker.send_signal(signal.SIGTERM)
+    worker.signal(signal.SIGTERM)
 
     assert worker.wait() == 0
     assert job.is_queued
@@ -91,7 +92,7 @@ def test_the_stop_timeout_cuts_the_job_off(queue: Queue, start_worker: StartWork
     job = queue.enqueue("tasks.wait_for", str(folder / "gate"))
     worker = start_worker("--stop-timeout", "100ms")
     until((folder / "gate.started").exists)
-    worker.send_signal(signal.SIGTERM)
+    worker.signal(signal.SIGTERM)
     assert worker.wait(5) == 0
     assert job.is_queued
 
@@ -297,6 +298,6 @@ def test_a_stop_while_it_waits_for_the_server_exits_with_0(
 ) -> None:
     worker = start_worker(url=f"unix://{tmp_path}/nobody.sock")
     worker.wait_for_log("waiting for it")
-    worker.send_signal(number)
+    worker.signal(number)
     assert worker.wait() == 0
     assert "Traceback" not in worker.log

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 import redis as redis_py
+from support.command_line import Run, minirq
 from support.waits import until
-from support.workers import Run, StartWorker, minirq
+from support.worker import StartWorker
 
 from minirq import Queue
 from minirq.cli.pidfile import pid_file
@@ -174,7 +175,7 @@ def test_the_pid_file_is_there_while_the_worker_runs(start_worker: StartWorker, 
     assert f"names process {worker.process.pid}, which runs" in second.log
     assert file.read_text() == f"{worker.process.pid}\n"
 
-    worker.send_signal(signal.SIGTERM)
+    worker.signal(signal.SIGTERM)
     assert worker.wait() == 0
     assert not file.exists()
 

@@ -22,11 +22,6 @@ from minirq.protocol import commands
 from minirq.protocol.keys import Keys
 
 
-@pytest.fixture
-def queue(redis: redis_py.Redis) -> Queue:
-    return Queue(connection=redis)
-
-
 def run_all(queue: Queue) -> None:
     SimpleWorker([queue]).work(burst=True)
 

@@ -30,11 +30,6 @@ from minirq.exceptions import (
 )
 
 
-@pytest.fixture
-def queue(redis: redis_py.Redis) -> Queue:
-    return Queue(connection=redis)
-
-
 def test_a_queue_connects_when_it_is_first_used() -> None:
     queue = Queue(connection="redis://127.0.0.1:1")
     with pytest.raises(ServerUnavailable, match=r"127\.0\.0\.1:1"):

@@ -19,11 +19,6 @@ from minirq.protocol.keys import Keys
 
 
 @pytest.fixture
-def queue(redis: redis_py.Redis) -> Queue:
-    return Queue(connection=redis)
-
-
-@pytest.fixture
 def other(redis: redis_py.Redis) -> Queue:
     return Queue("other", connection=redis)
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Coroutine, Iterator
@@ -18,7 +16,7 @@ import redis as redis_py
 import trustme
 from support import APP
 from support.waits import until
-from support.workers import WorkerProcess
+from support.worker import WorkerProcess, worker_command
 
 from minirq import Queue, SimpleWorker
 from minirq.aio import AsyncQueue
@@ -110,9 +108,7 @@ def tls(redis: redis_py.Redis, redis_server: Server, ca: trustme.CA) -> Iterator
 
 
 def start_worker(folder: Path, url: str, *options: str) -> WorkerProcess:
-    command = [sys.executable, "-m", "minirq", "worker", "--path", str(APP), *options]
-    with (folder / "log").open("wb") as log:
-        return WorkerProcess(subprocess.Popen([*command, "--url", url], stderr=log), folder / "log")
+    return worker_command(url, ["--path", str(APP), *options], folder / "log")
 
 
 def test_a_ca_of_ones_own_is_named_in_the_url(tls: TlsServer, ca_file: Path, tmp_path: Path) -> None:

@@ -13,10 +13,11 @@ import pytest
 import redis as redis_py
 from click.testing import CliRunner, Result
 from support import APP
+from support.command_line import folder, start_worker
 from support.documents import ROOT, Document, assert_exists
 from support.own_server import OwnServer
 from support.waits import until
-from support.workers import StartWorker, folder, start_worker
+from support.worker import StartWorker
 
 from minirq import Job, JobStatus, Queue, Retry, SimpleWorker
 from minirq.aio import AsyncQueue

@@ -17,9 +17,9 @@ from typing import Any
 
 import jobs
 import redis as redis_py
-from faults.conftest import HurtWorker
 from support.own_server import OwnServer
 from support.waits import until
+from support.worker import WorkerProcess, python_worker
 
 from minirq import Queue
 from minirq.connection import connect
@@ -43,7 +43,7 @@ def fill(queue: Queue, trace: Path, count: int, seconds: float) -> None:
 
 
 def runs_again(
-    client: redis_py.Redis, worker: HurtWorker, trace: Path, kill: Callable[[], None], seconds: float
+    client: redis_py.Redis, worker: WorkerProcess, trace: Path, kill: Callable[[], None], seconds: float
 ) -> float:
     """Kill while a job of this worker has just begun; return how long after that the same job runs again."""
     before = set(_lines(trace))
@@ -54,7 +54,7 @@ def runs_again(
     return time.monotonic() - died
 
 
-def _held(client: redis_py.Redis, worker: HurtWorker) -> set[str]:
+def _held(client: redis_py.Redis, worker: WorkerProcess) -> set[str]:
     """The jobs that a worker's processes hold, with few looks: keys are not searched for."""
     owners = [owner for owner in client.zrange(_KEYS.owners, 0, -1) if f".{worker.pid}:".encode() in owner]
     lists = [client.lrange(_KEYS.processing(owner.decode()), 0, -1) for owner in owners]
@@ -102,7 +102,7 @@ class Recovery:
         self._waiting = waiting
         self._folder = Path(tempfile.mkdtemp(prefix="minirq-recovery-"))
         self._server = OwnServer(fsync="everysec")
-        self._started: list[HurtWorker] = []
+        self._started: list[WorkerProcess] = []
 
     def measure(self) -> list[Figure]:
         with connect(self._server.url) as client:
@@ -121,9 +121,9 @@ class Recovery:
         self._server.close()
         return figures
 
-    def _start(self) -> HurtWorker:
-        worker = HurtWorker(
-            self._server.url, (), self._folder / f"{len(self._started)}.log", {},
+    def _start(self) -> WorkerProcess:
+        worker = python_worker(
+            self._server.url, (), self._folder / f"{len(self._started)}.log",
             lease=DEFAULTS.lease, kill_grace=DEFAULTS.kill_grace, block=DEFAULTS.block,
             loss_pause=DEFAULTS.loss_pause, reply_timeout=5.0,
         )  # fmt: skip

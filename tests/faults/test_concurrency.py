@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from faults.conftest import LEASE, Start, audit, is_waiting, lines, since
 from support.own_server import OwnServer
 from support.proxy import Proxy
 from support.recoveries import recovered
-from support.waits import is_gone, until
+from support.waits import is_gone, since, until
+from support.worker import LEASE, StartWorker, assert_all_done, is_waiting, lines
 
 from minirq import Job, JobStatus, Queue
 from minirq.connection import connect
@@ -51,7 +51,7 @@ def end_well(made: list[Job[str]]) -> list[int]:
 )
 def test_a_crew_is_killed_at_any_step(
     queue: Queue,
-    start: Start,
+    start: StartWorker,
     trace: Path,
     tmp_path: Path,
     function: str,
@@ -67,12 +67,12 @@ def test_a_crew_is_killed_at_any_step(
     assert max(losses) <= 1
     assert sum(losses) <= most_lost
     assert 60 <= len(lines(trace)) <= most_runs
-    audit(queue.connection)
+    assert_all_done(queue.connection)
 
 
 @EACH
 def test_a_whole_worker_with_its_crew_is_killed(
-    queue: Queue, start: Start, trace: Path, function: str
+    queue: Queue, start: StartWorker, trace: Path, function: str
 ) -> None:
     worker = start(concurrency=CREW)
     made = [queue.enqueue(function, str(trace), 0.6) for _ in range(6)]
@@ -85,11 +85,13 @@ def test_a_whole_worker_with_its_crew_is_killed(
     losses = end_well(made)
     assert max(losses) == 1
     assert len(lines(trace)) == 6 + sum(losses)
-    audit(queue.connection)
+    assert_all_done(queue.connection)
 
 
 @EACH
-def test_the_supervisor_of_a_crew_is_killed(queue: Queue, start: Start, trace: Path, function: str) -> None:
+def test_the_supervisor_of_a_crew_is_killed(
+    queue: Queue, start: StartWorker, trace: Path, function: str
+) -> None:
     first = start(concurrency=CREW)
     made = [queue.enqueue(function, str(trace), 0.05) for _ in range(CREW)]
     made += [queue.enqueue(function, str(trace), 0.5) for _ in range(3)]
@@ -99,12 +101,12 @@ def test_the_supervisor_of_a_crew_is_killed(queue: Queue, start: Start, trace: P
     until(lambda: is_gone(child), 1)
     start(concurrency=CREW)
     assert set(end_well(made)) <= {0, 1}
-    audit(queue.connection)
+    assert_all_done(queue.connection)
 
 
 @EACH
 def test_a_crew_freezes_for_longer_than_the_lease(
-    queue: Queue, start: Start, trace: Path, function: str
+    queue: Queue, start: StartWorker, trace: Path, function: str
 ) -> None:
     start(concurrency=CREW)
     made = [queue.enqueue(function, str(trace), 0.1) for _ in range(CREW)]
@@ -119,7 +121,7 @@ def test_a_crew_freezes_for_longer_than_the_lease(
 
 @EACH
 def test_a_worker_with_its_crew_freezes_for_longer_than_the_lease(
-    queue: Queue, start: Start, trace: Path, function: str
+    queue: Queue, start: StartWorker, trace: Path, function: str
 ) -> None:
     frozen = start(concurrency=CREW)
     made = [queue.enqueue(function, str(trace), 0.4) for _ in range(CREW)]
@@ -134,14 +136,14 @@ def test_a_worker_with_its_crew_freezes_for_longer_than_the_lease(
     assert [job.ended_at for job in made if job.refresh() is None] == ended
     assert set(losses) <= {0, 1}
     assert queue.enqueue("jobs.add", 1, 2).wait(10) == 3
-    audit(queue.connection)
+    assert_all_done(queue.connection)
 
 
 @EACH
 @pytest.mark.parametrize("command", ["finish", "BLMOVE"])
 @pytest.mark.parametrize("action", ["drop_request", "drop_reply"])
 def test_a_crew_is_cut_off(
-    queue: Queue, start: Start, proxy: Proxy, trace: Path, function: str, command: str, action: str
+    queue: Queue, start: StartWorker, proxy: Proxy, trace: Path, function: str, command: str, action: str
 ) -> None:
     start(url=proxy.url, concurrency=CREW)
     until(lambda: is_waiting(queue.connection))
@@ -153,12 +155,12 @@ def test_a_crew_is_cut_off(
     assert end_well(made) == [0] * 60
     until(lambda: rule.hits == 2)
     assert len(lines(trace)) == 60
-    audit(queue.connection)
+    assert_all_done(queue.connection)
 
 
 @EACH
 def test_the_connections_of_a_crew_are_reset_while_jobs_run(
-    queue: Queue, start: Start, proxy: Proxy, trace: Path, function: str
+    queue: Queue, start: StartWorker, proxy: Proxy, trace: Path, function: str
 ) -> None:
     start(url=proxy.url, concurrency=CREW)
     made = [queue.enqueue(function, str(trace), 0.05) for _ in range(200)]
@@ -167,12 +169,12 @@ def test_the_connections_of_a_crew_are_reset_while_jobs_run(
         proxy.reset()
     assert end_well(made) == [0] * 200
     assert len(lines(trace)) == 200
-    audit(queue.connection)
+    assert_all_done(queue.connection)
 
 
 @EACH
 def test_the_server_is_away_while_a_crew_runs(
-    own_server: OwnServer, own: Queue, start: Start, trace: Path, function: str
+    own_server: OwnServer, own: Queue, start: StartWorker, trace: Path, function: str
 ) -> None:
     start(url=own_server.url, concurrency=CREW)
     made = [own.enqueue(function, str(trace), 0.2) for _ in range(2 * CREW)]
@@ -182,12 +184,12 @@ def test_the_server_is_away_while_a_crew_runs(
     own_server.start()
     assert end_well(made) == [0] * 2 * CREW
     assert len(lines(trace)) == 2 * CREW
-    audit(own.connection)
+    assert_all_done(own.connection)
 
 
 @EACH
 def test_a_crew_is_stopped_while_work_comes_in(
-    queue: Queue, start: Start, trace: Path, function: str
+    queue: Queue, start: StartWorker, trace: Path, function: str
 ) -> None:
     worker = start(concurrency=CREW)
     made = [queue.enqueue(function, str(trace), 0.05) for _ in range(100)]
@@ -203,7 +205,7 @@ def test_a_crew_is_stopped_while_work_comes_in(
 
 
 @EACH
-def test_a_crew_is_replaced_by_a_hangup(queue: Queue, start: Start, trace: Path, function: str) -> None:
+def test_a_crew_is_replaced_by_a_hangup(queue: Queue, start: StartWorker, trace: Path, function: str) -> None:
     worker = start(concurrency=CREW)
     made = [queue.enqueue(function, str(trace), 0.02) for _ in range(100)]
     until(lambda: lines(trace))

@@ -13,11 +13,11 @@ from pathlib import Path
 import jobs
 import pytest
 import redis as redis_py
-from faults.conftest import LEASE, Start, audit, is_waiting, lines, since
 from support.own_server import OwnServer
 from support.proxy import Proxy
 from support.recoveries import recovered
-from support.waits import until
+from support.waits import since, until
+from support.worker import LEASE, StartWorker, assert_all_done, is_waiting, lines
 
 from minirq import JobStatus, Queue, SimpleWorker
 from minirq.exceptions import InvalidJobOperation, ServerUnavailable
@@ -120,7 +120,7 @@ def test_an_enqueue_of_which_nobody_knows_any_more_is_not_done_again(
 @pytest.mark.parametrize("action", ["drop_request", "drop_reply"])
 @pytest.mark.parametrize("command", ["finish", "beat", "promote", "BLMOVE"])
 def test_a_worker_is_cut_off(
-    queue: Queue, start: Start, proxy: Proxy, trace: Path, command: str, action: str
+    queue: Queue, start: StartWorker, proxy: Proxy, trace: Path, command: str, action: str
 ) -> None:
     start(url=proxy.url)
     queue.enqueue(jobs.append, str(trace), "first").wait(10)
@@ -134,12 +134,12 @@ def test_a_worker_is_cut_off(
     queue.enqueue(jobs.append, str(trace), "last").wait(10)
     assert len(lines(trace)) == 13
     assert [job.attempts for job in made if job.refresh() is None] == [1] * 11
-    audit(queue.connection)
+    assert_all_done(queue.connection)
 
 
 @pytest.mark.parametrize("action", ["drop_request", "drop_reply"])
 def test_the_jobs_of_a_dead_process_are_taken_back_over_a_bad_connection(
-    queue: Queue, start: Start, proxy: Proxy, trace: Path, action: str
+    queue: Queue, start: StartWorker, proxy: Proxy, trace: Path, action: str
 ) -> None:
     start(url=proxy.url)
     rule = proxy.rule("reclaim", action, times=2)
@@ -148,11 +148,11 @@ def test_the_jobs_of_a_dead_process_are_taken_back_over_a_bad_connection(
     until(lambda: rule.hits == 2)
     job.refresh()
     assert (job.attempts, job.lost) == (2, 1)
-    audit(queue.connection)
+    assert_all_done(queue.connection)
 
 
 def test_all_connections_are_reset_while_jobs_run(
-    queue: Queue, start: Start, proxy: Proxy, trace: Path
+    queue: Queue, start: StartWorker, proxy: Proxy, trace: Path
 ) -> None:
     start(url=proxy.url, processes=2)
     made = [queue.enqueue("harmful.trace_and_sleep", str(trace), 0.02) for _ in range(60)]
@@ -161,10 +161,10 @@ def test_all_connections_are_reset_while_jobs_run(
         proxy.reset()
     assert [job.wait(10) for job in made] == ["slept"] * 60
     assert len(lines(trace)) == 60
-    audit(queue.connection)
+    assert_all_done(queue.connection)
 
 
-def test_the_server_ends_all_connections(queue: Queue, start: Start, trace: Path) -> None:
+def test_the_server_ends_all_connections(queue: Queue, start: StartWorker, trace: Path) -> None:
     start(processes=2)
     made = [queue.enqueue("harmful.trace_and_sleep", str(trace), 0.02) for _ in range(60)]
     for _ in range(6):
@@ -173,12 +173,12 @@ def test_the_server_ends_all_connections(queue: Queue, start: Start, trace: Path
             queue.connection.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
     assert [job.wait(10) for job in made] == ["slept"] * 60
     assert len(lines(trace)) == 60
-    audit(queue.connection)
+    assert_all_done(queue.connection)
 
 
 @pytest.mark.parametrize("command", ["BLMOVE", "finish"])
 def test_a_connection_leads_nowhere(
-    queue: Queue, start: Start, proxy: Proxy, trace: Path, command: str
+    queue: Queue, start: StartWorker, proxy: Proxy, trace: Path, command: str
 ) -> None:
     start(url=proxy.url)
     queue.enqueue(jobs.append, str(trace), "first").wait(10)
@@ -191,11 +191,11 @@ def test_a_connection_leads_nowhere(
     recovered("a connection that leads nowhere (1 s + 2 s of patience)", since(began), 1 + 2 + 1)
     assert lines(trace) == ["first", "second"]
     until(lambda: is_waiting(queue.connection))
-    audit(queue.connection)
+    assert_all_done(queue.connection)
 
 
 def test_a_job_that_an_idle_process_is_given_after_its_end_is_taken_back(
-    redis: redis_py.Redis, queue: Queue, start: Start, proxy: Proxy, trace: Path
+    redis: redis_py.Redis, queue: Queue, start: StartWorker, proxy: Proxy, trace: Path
 ) -> None:
     rule = proxy.rule("BLMOVE", "outlive")
     worker = start(url=proxy.url, block=2.0)
@@ -211,11 +211,11 @@ def test_a_job_that_an_idle_process_is_given_after_its_end_is_taken_back(
     recovered("a job that was given to a process after its end (2 s + 2 s)", since(began), 2 + 2 + 1)
     assert lines(trace) == ["only"]
     until(lambda: redis.zscore("minirq:{default}:owners", owner) is None)
-    audit(redis)
+    assert_all_done(redis)
 
 
 def test_processes_that_end_with_every_wait_answered_are_forgotten_at_once(
-    redis: redis_py.Redis, queue: Queue, start: Start, trace: Path
+    redis: redis_py.Redis, queue: Queue, start: StartWorker, trace: Path
 ) -> None:
     start(max_jobs_per_child=1)
     for n in range(5):
@@ -227,7 +227,7 @@ def test_processes_that_end_with_every_wait_answered_are_forgotten_at_once(
 
 
 def test_everything_leads_nowhere_for_longer_than_the_lease(
-    queue: Queue, start: Start, proxy: Proxy, trace: Path
+    queue: Queue, start: StartWorker, proxy: Proxy, trace: Path
 ) -> None:
     cut_off = start(url=proxy.url)
     job = queue.enqueue("harmful.trace_and_sleep", str(trace), 0.2)
@@ -245,7 +245,7 @@ def test_everything_leads_nowhere_for_longer_than_the_lease(
     assert (job.attempts, job.lost) == (2, 1)
 
 
-def test_the_way_is_slow(queue: Queue, start: Start, proxy: Proxy, trace: Path) -> None:
+def test_the_way_is_slow(queue: Queue, start: StartWorker, proxy: Proxy, trace: Path) -> None:
     proxy.rule("any", "delay", seconds=LEASE / 10, times=10**6)
     worker = start(url=proxy.url)
     made = [queue.enqueue(jobs.append, str(trace), str(n)) for n in range(10)]
@@ -253,7 +253,7 @@ def test_the_way_is_slow(queue: Queue, start: Start, proxy: Proxy, trace: Path) 
         job.wait(10)
     assert lines(trace) == [str(n) for n in range(10)]
     assert "lost its lease" not in worker.log
-    audit(queue.connection)
+    assert_all_done(queue.connection)
 
 
 def test_a_settlement_that_is_delivered_twice_acts_once(redis: redis_py.Redis, queue: Queue) -> None:
@@ -269,7 +269,7 @@ def test_a_settlement_that_is_delivered_twice_acts_once(redis: redis_py.Redis, q
     assert job.attempts == 1
 
 
-def test_a_waiter_is_cut_off(queue: Queue, start: Start, proxy: Proxy) -> None:
+def test_a_waiter_is_cut_off(queue: Queue, start: StartWorker, proxy: Proxy) -> None:
     job = Queue(connection=proxy.url).enqueue(jobs.nap, 0.3)
     results: list[float] = []
     waiter = threading.Thread(target=lambda: results.append(job.wait(10)))

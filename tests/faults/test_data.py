@@ -8,8 +8,8 @@ from pathlib import Path
 import jobs
 import msgpack
 import pytest
-from faults.conftest import HurtWorker, audit, lines
 from support.waits import until
+from support.worker import QUICK, WorkerProcess, assert_all_done, lines, python_worker
 
 from minirq import JobStatus, Queue, Retry
 from minirq.connection import connect
@@ -21,23 +21,22 @@ KEYS = Keys().of("default")
 
 
 @pytest.fixture(scope="module")
-def worker(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HurtWorker]:
+def worker(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerProcess]:
     with connect(redis_url) as client:
         client.flushall()
     environ = {"MINIRQ_MAX_PAYLOAD": "100000"}
-    worker = HurtWorker(
-        redis_url, (), tmp_path_factory.mktemp("shared") / "worker.log", environ, max_payload=100_000
-    )
+    log = tmp_path_factory.mktemp("shared") / "worker.log"
+    worker = python_worker(redis_url, (), log, environ, max_payload=100_000, **QUICK)
     yield worker
     worker.kill_all()
 
 
 @pytest.fixture
-def shared(worker: HurtWorker, redis_url: str) -> Iterator[Queue]:
+def shared(worker: WorkerProcess, redis_url: str) -> Iterator[Queue]:
     with connect(redis_url) as client:
         yield Queue(connection=client)
         assert worker.process.poll() is None
-        audit(client)
+        assert_all_done(client)
 
 
 def payload(job_id: str, trace: Path, line: str = "run") -> bytes:
@@ -124,7 +123,7 @@ def hurt(queue: Queue, key: str) -> None:
 
 
 def test_a_record_is_of_another_type_while_the_job_waits(
-    shared: Queue, worker: HurtWorker, trace: Path
+    shared: Queue, worker: WorkerProcess, trace: Path
 ) -> None:
     shared.connection.hset(KEYS.meta, "paused", -1)
     before, broken, after = (shared.enqueue(jobs.append, str(trace), line) for line in ("1", "x", "2"))
@@ -138,7 +137,7 @@ def test_a_record_is_of_another_type_while_the_job_waits(
 
 
 def test_the_errors_of_a_job_are_of_another_type_when_it_fails(
-    shared: Queue, worker: HurtWorker, trace: Path
+    shared: Queue, worker: WorkerProcess, trace: Path
 ) -> None:
     job = shared.enqueue(jobs.fail_slowly, str(trace), 0.5)
     hurt(shared, KEYS.errors(job.id))

@@ -13,8 +13,8 @@ from pathlib import Path
 import jobs
 import pytest
 import redis as redis_py
-from faults.conftest import HurtWorker, Start, lines
 from support.waits import until
+from support.worker import StartWorker, WorkerProcess, lines
 
 from minirq import Job, JobStatus, Queue
 
@@ -22,12 +22,7 @@ from minirq import Job, JobStatus, Queue
 SENT = ("evalsha", "blmove", "bzpopmin", "ping", "eval")
 
 
-@pytest.fixture
-def trace(tmp_path: Path) -> Path:
-    return tmp_path / "trace"
-
-
-def kill_child(worker: HurtWorker) -> None:
+def kill_child(worker: WorkerProcess) -> None:
     [child] = worker.children
     os.kill(child, signal.SIGKILL)
 
@@ -86,7 +81,7 @@ def constant_load(queue: Queue, trace: Path) -> Iterator[None]:
         thread.join()
 
 
-def test_jobs_of_a_dead_process_run_together_once_more(queue: Queue, start: Start, trace: Path) -> None:
+def test_jobs_of_a_dead_process_run_together_once_more(queue: Queue, start: StartWorker, trace: Path) -> None:
     worker = start(concurrency=20)
     queue.enqueue(jobs.nothing).wait(10)
     began = time.monotonic()
@@ -104,7 +99,7 @@ def test_jobs_of_a_dead_process_run_together_once_more(queue: Queue, start: Star
     assert at_once(trace, "behind") == set()  # never beside others
 
 
-def test_those_behind_start_at_once_in_other_processes(queue: Queue, start: Start, trace: Path) -> None:
+def test_those_behind_start_at_once_in_other_processes(queue: Queue, start: StartWorker, trace: Path) -> None:
     first = start(concurrency=4)
     lost = [enqueue(queue, trace, f"lost-{n}", 4) for n in range(4)]
     until(lambda: len(lines(trace)) == 4)
@@ -134,7 +129,7 @@ def fresh(job: Job) -> Job:
 def test_a_process_looks_past_lost_jobs_and_sends_little_meanwhile(
     queue: Queue,
     redis: redis_py.Redis,
-    start: Start,
+    start: StartWorker,
     trace: Path,
     queues: tuple[str, ...],
 ) -> None:
@@ -165,7 +160,7 @@ def sent_in(redis: redis_py.Redis, what: Callable[[], object]) -> int:
 
 
 def test_a_process_under_constant_load_runs_a_lost_job_within_fifteen_seconds(
-    queue: Queue, redis: redis_py.Redis, start: Start, trace: Path
+    queue: Queue, redis: redis_py.Redis, start: StartWorker, trace: Path
 ) -> None:
     start(concurrency=4)
     with constant_load(queue, trace):
@@ -181,7 +176,7 @@ def test_a_process_under_constant_load_runs_a_lost_job_within_fifteen_seconds(
 
 
 def test_an_innocent_job_that_bears_one_death_outlives_a_job_that_kills_each_time(
-    queue: Queue, start: Start, trace: Path
+    queue: Queue, start: StartWorker, trace: Path
 ) -> None:
     start(concurrency=6, loss_pause=0.1)
     innocent = enqueue(queue, trace, "innocent", 0.5, on_worker_lost=1)
@@ -200,7 +195,7 @@ def test_an_innocent_job_that_bears_one_death_outlives_a_job_that_kills_each_tim
 
 @pytest.mark.parametrize("function", [jobs.die_once, jobs.die_once_and_await])
 def test_what_ran_beside_a_job_that_killed_once_runs_again_beside_it(
-    queue: Queue, start: Start, trace: Path, function: object
+    queue: Queue, start: StartWorker, trace: Path, function: object
 ) -> None:
     start(concurrency=6)
     naps = [enqueue(queue, trace, f"nap-{n}", 0.5) for n in range(4)]
@@ -215,7 +210,7 @@ def test_what_ran_beside_a_job_that_killed_once_runs_again_beside_it(
 
 
 def test_what_has_taken_a_process_down_waits_until_nothing_else_runs(
-    queue: Queue, redis: redis_py.Redis, start: Start, trace: Path
+    queue: Queue, redis: redis_py.Redis, start: StartWorker, trace: Path
 ) -> None:
     start(concurrency=4)
     queue.enqueue(jobs.add, 1).wait(10)

@@ -13,29 +13,29 @@ from typing import Any
 
 import harmful
 import pytest
-from faults.conftest import GRACE, HurtWorker, audit, lines, since
 from support.recoveries import recovered
-from support.waits import is_gone, until
+from support.waits import is_gone, since, until
+from support.worker import GRACE, QUICK, WorkerProcess, assert_all_done, lines, python_worker
 
 from minirq import JobStatus, Queue
 from minirq.connection import connect
 
 
 @pytest.fixture(scope="module")
-def worker(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HurtWorker]:
+def worker(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerProcess]:
     folder = tmp_path_factory.mktemp("shared")
     with connect(redis_url) as client:
         client.flushall()
-    worker = HurtWorker(redis_url, (), folder / "worker.log", {}, loss_pause=0)
+    worker = python_worker(redis_url, (), folder / "worker.log", loss_pause=0, **QUICK)
     yield worker
     worker.kill_all()
 
 
 @pytest.fixture
-def queue(worker: HurtWorker, redis_url: str) -> Iterator[Queue]:
+def queue(worker: WorkerProcess, redis_url: str) -> Iterator[Queue]:
     with connect(redis_url) as client:
         yield Queue(connection=client)
-        audit(client)
+        assert_all_done(client)
 
 
 def found(queue: Queue) -> dict[str, Any]:
@@ -127,7 +127,7 @@ def test_each_run_has_a_number_that_never_goes_back(queue: Queue, trace: Path) -
     ],
 )
 def test_what_a_job_changed_is_put_back(
-    queue: Queue, worker: HurtWorker, function: str, args: Any, what: str | None
+    queue: Queue, worker: WorkerProcess, function: str, args: Any, what: str | None
 ) -> None:
     before = found(queue)
     options = {"job_timeout": -1} if function == "set_an_alarm" else {}
@@ -145,7 +145,7 @@ def test_what_a_job_changed_is_put_back(
     [("close_stdout", ()), ("close_all_descriptors", ()), ("close_and_open_files", (".",))],
 )
 def test_a_process_that_cannot_be_put_right_is_replaced(
-    queue: Queue, worker: HurtWorker, function: str, args: Any
+    queue: Queue, worker: WorkerProcess, function: str, args: Any
 ) -> None:
     before = found(queue)
     job = queue.enqueue(f"harmful.{function}", *args)
@@ -161,7 +161,7 @@ def test_a_process_that_cannot_be_put_right_is_replaced(
         assert [(folder / name).stat().st_size for name in result] == [0] * 20
 
 
-def test_a_thread_is_left_alone_and_many_are_not(queue: Queue, worker: HurtWorker) -> None:
+def test_a_thread_is_left_alone_and_many_are_not(queue: Queue, worker: WorkerProcess) -> None:
     before = found(queue)["pid"]
     queue.enqueue("harmful.leave_a_thread").wait(10)
     assert found(queue)["pid"] == before
@@ -170,7 +170,7 @@ def test_a_thread_is_left_alone_and_many_are_not(queue: Queue, worker: HurtWorke
     assert found(queue)["pid"] != before
 
 
-def test_a_process_that_a_job_left_dies_with_the_jobs_process(queue: Queue, worker: HurtWorker) -> None:
+def test_a_process_that_a_job_left_dies_with_the_jobs_process(queue: Queue, worker: WorkerProcess) -> None:
     left = queue.enqueue("harmful.leave_a_process").wait(10)
     assert not is_gone(left)
     assert "harmful.leave_a_process has left 1 processes" in worker.log
@@ -178,7 +178,7 @@ def test_a_process_that_a_job_left_dies_with_the_jobs_process(queue: Queue, work
     until(lambda: is_gone(left))
 
 
-def test_a_job_that_forks_and_returns(queue: Queue, worker: HurtWorker, trace: Path) -> None:
+def test_a_job_that_forks_and_returns(queue: Queue, worker: WorkerProcess, trace: Path) -> None:
     job = queue.enqueue("harmful.fork_and_return", str(trace))
     assert job.wait(10) == "returned"
     until(lambda: len(lines(trace)) == 2)

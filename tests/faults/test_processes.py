@@ -11,10 +11,10 @@ from typing import NoReturn
 
 import harmful
 import pytest
-from faults.conftest import LEASE, Start, audit, is_waiting, lines, since
 from faults.recovery import runs_again, slow_commands, watch_the_server
 from support.recoveries import recovered
-from support.waits import is_gone, until
+from support.waits import is_gone, since, until
+from support.worker import LEASE, StartWorker, assert_all_done, is_waiting, lines
 
 from minirq import JobStatus, Queue
 from minirq.protocol.payload import Payload
@@ -35,7 +35,14 @@ from minirq.worker.settings import WorkerSettings
     ],
 )
 def test_a_process_killed_at_any_step(
-    queue: Queue, start: Start, trace: Path, tmp_path: Path, fault: str, runs: int, attempts: int, lost: int
+    queue: Queue,
+    start: StartWorker,
+    trace: Path,
+    tmp_path: Path,
+    fault: str,
+    runs: int,
+    attempts: int,
+    lost: int,
 ) -> None:
     jobs = [] if fault == "brought:kill" else [queue.enqueue("harmful.trace_and_sleep", str(trace), 0.002)]
     start(fault=fault)
@@ -50,11 +57,11 @@ def test_a_process_killed_at_any_step(
         job.refresh()
     assert (max(job.attempts for job in jobs), max(job.lost for job in jobs)) == (attempts, lost)
     assert len(lines(trace)) == runs + len(jobs) - 1
-    audit(queue.connection)
+    assert_all_done(queue.connection)
 
 
 def test_a_process_that_freezes_between_wait_and_claim(
-    queue: Queue, start: Start, trace: Path, tmp_path: Path
+    queue: Queue, start: StartWorker, trace: Path, tmp_path: Path
 ) -> None:
     worker = start(fault="brought:stop")
     until(lambda: is_waiting(queue.connection))
@@ -70,7 +77,7 @@ def test_a_process_that_freezes_between_wait_and_claim(
 
 @pytest.mark.parametrize("concurrency", [1, 4])
 def test_an_idle_process_that_is_frozen_for_good_keeps_no_job(
-    queue: Queue, start: Start, trace: Path, concurrency: int
+    queue: Queue, start: StartWorker, trace: Path, concurrency: int
 ) -> None:
     worker = start(concurrency=concurrency, block=0.5)
     until(lambda: is_waiting(queue.connection))
@@ -83,11 +90,11 @@ def test_an_idle_process_that_is_frozen_for_good_keeps_no_job(
     job.refresh()
     assert (len(lines(trace)), job.lost) == (1, 0)
     assert f"process {child} was brought a job and does not take it" in worker.log
-    audit(queue.connection)
+    assert_all_done(queue.connection)
 
 
 def test_a_process_that_waits_or_works_is_not_taken_for_frozen(
-    queue: Queue, start: Start, trace: Path
+    queue: Queue, start: StartWorker, trace: Path
 ) -> None:
     worker = start(block=0.5)
     until(lambda: is_waiting(queue.connection))
@@ -99,7 +106,7 @@ def test_a_process_that_waits_or_works_is_not_taken_for_frozen(
 
 @pytest.mark.parametrize("concurrency", [1, 4])
 def test_a_host_that_slept_does_not_start_what_has_ended(
-    queue: Queue, start: Start, trace: Path, tmp_path: Path, concurrency: int
+    queue: Queue, start: StartWorker, trace: Path, tmp_path: Path, concurrency: int
 ) -> None:
     asleep = start(fault="claimed:stop", concurrency=concurrency)
     until(lambda: is_waiting(queue.connection))
@@ -115,10 +122,10 @@ def test_a_host_that_slept_does_not_start_what_has_ended(
     until(lambda: asleep.children not in ([], [child]))
     assert len(lines(trace)) == 1
     assert f"job {job.id} was claimed" in asleep.log
-    audit(queue.connection)
+    assert_all_done(queue.connection)
 
 
-def test_an_error_of_the_worker_itself(queue: Queue, start: Start, trace: Path) -> None:
+def test_an_error_of_the_worker_itself(queue: Queue, start: StartWorker, trace: Path) -> None:
     job = queue.enqueue("harmful.trace_and_sleep", str(trace), 0.0)
     worker = start(fault="claimed:raise")
     assert job.wait(10) == "slept"
@@ -127,7 +134,7 @@ def test_an_error_of_the_worker_itself(queue: Queue, start: Start, trace: Path) 
 
 
 def test_a_job_that_kills_its_process_after_its_end_each_time(
-    queue: Queue, start: Start, trace: Path
+    queue: Queue, start: StartWorker, trace: Path
 ) -> None:
     job = queue.enqueue("harmful.die_after_the_end", str(trace))
     start()
@@ -136,7 +143,9 @@ def test_a_job_that_kills_its_process_after_its_end_each_time(
     assert job.lost == 3
 
 
-def test_the_supervisor_is_killed_and_its_children_live(queue: Queue, start: Start, trace: Path) -> None:
+def test_the_supervisor_is_killed_and_its_children_live(
+    queue: Queue, start: StartWorker, trace: Path
+) -> None:
     first = start()
     job = queue.enqueue("harmful.trace_and_sleep", str(trace), 5.0)  # longer than the next one takes to start
     until(lambda: len(lines(trace)) == 1)
@@ -151,10 +160,10 @@ def test_the_supervisor_is_killed_and_its_children_live(queue: Queue, start: Sta
     job.wait(10)
     job.refresh()
     assert (job.attempts, job.lost) == (2, 1)
-    audit(queue.connection)
+    assert_all_done(queue.connection)
 
 
-def test_everything_is_killed(queue: Queue, start: Start, trace: Path) -> None:
+def test_everything_is_killed(queue: Queue, start: StartWorker, trace: Path) -> None:
     workers = [start(processes=2), start()]
     jobs = [queue.enqueue("harmful.trace_and_sleep", str(trace), 0.7) for _ in range(4)]
     until(lambda: len(lines(trace)) == 3)
@@ -165,10 +174,10 @@ def test_everything_is_killed(queue: Queue, start: Start, trace: Path) -> None:
     until(lambda: len(lines(trace)) == 6)
     recovered("all workers killed", since(died), LEASE + 2)
     assert [job.wait(10) for job in jobs] == ["slept"] * 4
-    audit(queue.connection)
+    assert_all_done(queue.connection)
 
 
-def test_a_process_freezes_for_longer_than_the_lease(queue: Queue, start: Start, trace: Path) -> None:
+def test_a_process_freezes_for_longer_than_the_lease(queue: Queue, start: StartWorker, trace: Path) -> None:
     worker = start()
     start()
     job = queue.enqueue("harmful.trace_and_sleep", str(trace), 0.1)
@@ -183,7 +192,9 @@ def test_a_process_freezes_for_longer_than_the_lease(queue: Queue, start: Start,
     assert worker.process.poll() is None
 
 
-def test_the_supervisor_freezes_for_longer_than_the_lease(queue: Queue, start: Start, trace: Path) -> None:
+def test_the_supervisor_freezes_for_longer_than_the_lease(
+    queue: Queue, start: StartWorker, trace: Path
+) -> None:
     frozen = start()
     job = queue.enqueue("harmful.trace_and_sleep", str(trace), LEASE + 1.5)
     until(lambda: len(lines(trace)) == 1)
@@ -198,11 +209,11 @@ def test_the_supervisor_freezes_for_longer_than_the_lease(queue: Queue, start: S
     job.refresh()
     assert (job.attempts, job.lost) == (2, 1)
     assert queue.enqueue("jobs.add", 1, 2).wait(10) == 3
-    audit(queue.connection)
+    assert_all_done(queue.connection)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_one_signal_to_stop(queue: Queue, start: Start, trace: Path, number: int) -> None:
+def test_one_signal_to_stop(queue: Queue, start: StartWorker, trace: Path, number: int) -> None:
     worker = start()
     running = queue.enqueue("harmful.trace_and_sleep", str(trace), 0.3)
     waiting = queue.enqueue("jobs.add", 1)
@@ -213,7 +224,7 @@ def test_one_signal_to_stop(queue: Queue, start: Start, trace: Path, number: int
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_two_signals_to_stop(queue: Queue, start: Start, trace: Path, number: int) -> None:
+def test_two_signals_to_stop(queue: Queue, start: StartWorker, trace: Path, number: int) -> None:
     worker = start()
     running = queue.enqueue("harmful.trace_and_sleep", str(trace), 30)
     until(lambda: len(lines(trace)) == 1)
@@ -224,7 +235,7 @@ def test_two_signals_to_stop(queue: Queue, start: Start, trace: Path, number: in
     assert (running.get_status(), running.attempts, running.lost) == (JobStatus.QUEUED, 0, 0)
 
 
-def test_a_hangup(queue: Queue, start: Start, trace: Path) -> None:
+def test_a_hangup(queue: Queue, start: StartWorker, trace: Path) -> None:
     worker = start()
     jobs = [queue.enqueue("harmful.trace_and_sleep", str(trace), 0.02) for _ in range(20)]
     until(lambda: lines(trace))
@@ -235,7 +246,7 @@ def test_a_hangup(queue: Queue, start: Start, trace: Path) -> None:
 
 
 @pytest.mark.parametrize("victim", ["process", "worker"])
-def test_a_job_that_must_not_run_again(queue: Queue, start: Start, trace: Path, victim: str) -> None:
+def test_a_job_that_must_not_run_again(queue: Queue, start: StartWorker, trace: Path, victim: str) -> None:
     worker = start()
     job = queue.enqueue("harmful.trace_and_sleep", str(trace), 30, on_worker_lost="fail")
     until(lambda: len(lines(trace)) == 1)
@@ -247,7 +258,7 @@ def test_a_job_that_must_not_run_again(queue: Queue, start: Start, trace: Path, 
     until(lambda: job.get_status() == JobStatus.FAILED)
     assert (job.attempts, job.lost, len(lines(trace))) == (1, 1, 1)
     assert ("SIGKILL" if victim == "process" else "stopped beating") in job.errors[0].message
-    audit(queue.connection)
+    assert_all_done(queue.connection)
 
 
 def test_what_the_kernel_killed_for_lack_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,7 +278,7 @@ def test_what_the_kernel_killed_for_lack_of_memory(tmp_path: Path, monkeypatch: 
         assert ("possible OOM" in said) == (risen and number == signal.SIGKILL)
 
 
-def test_a_poison_job_among_a_thousand_good_ones(queue: Queue, start: Start, trace: Path) -> None:
+def test_a_poison_job_among_a_thousand_good_ones(queue: Queue, start: StartWorker, trace: Path) -> None:
     good = [Queue.prepare_data(harmful.trace_and_sleep, [f"{trace}.good", 0.0]) for _ in range(1000)]
     deadly = Queue.prepare_data("jobs.append_and_die", [str(trace), "run"])
     made = queue.enqueue_many([*good[:500], deadly, *good[500:]])
@@ -279,11 +290,11 @@ def test_a_poison_job_among_a_thousand_good_ones(queue: Queue, start: Start, tra
     assert (len(lines(trace)), poison.lost) == (3, 3)
     assert "SIGKILL" in poison.errors[0].message
     assert [worker.process.poll() for worker in workers] == [None, None]
-    audit(queue.connection)
+    assert_all_done(queue.connection)
 
 
 def test_a_hundred_thousand_jobs_wait_while_a_process_and_a_worker_die(
-    queue: Queue, start: Start, trace: Path
+    queue: Queue, start: StartWorker, trace: Path
 ) -> None:
     client = queue.connection
     dumps = resolve_serializer("msgpack").dumps

@@ -12,12 +12,12 @@ from pathlib import Path
 import jobs
 import pytest
 import redis as redis_py
-from faults.conftest import LEASE, Start, audit, is_waiting, lines, since
 from support import APP
 from support.own_server import OwnServer
 from support.proxy import Proxy
 from support.recoveries import recovered
-from support.waits import until
+from support.waits import since, until
+from support.worker import LEASE, StartWorker, assert_all_done, is_waiting, lines
 
 from minirq import JobStatus, Queue, Retry, SimpleWorker
 from minirq.connection import connect
@@ -35,7 +35,7 @@ def own(own_server: OwnServer) -> Iterator[Queue]:
 
 
 def test_the_server_is_killed_and_comes_back_with_its_data(
-    own_server: OwnServer, own: Queue, start: Start, trace: Path
+    own_server: OwnServer, own: Queue, start: StartWorker, trace: Path
 ) -> None:
     start(url=own_server.url, processes=2)
     made = [own.enqueue("harmful.trace_and_sleep", str(trace), 0.05) for _ in range(20)]
@@ -49,11 +49,11 @@ def test_the_server_is_killed_and_comes_back_with_its_data(
     recovered("a server that was started again", since(began), 2.5)
     assert [job.wait(10) for job in made] == ["slept"] * 20
     assert len(lines(trace)) == 20
-    audit(own.connection)
+    assert_all_done(own.connection)
 
 
 def test_the_server_is_away_for_seconds_while_jobs_run(
-    own_server: OwnServer, own: Queue, start: Start, trace: Path
+    own_server: OwnServer, own: Queue, start: StartWorker, trace: Path
 ) -> None:
     worker = start(url=own_server.url)
     until(lambda: is_waiting(own.connection))
@@ -138,7 +138,7 @@ def test_a_producer_waits_out_a_failover(own_server: OwnServer, own: Queue) -> N
 
 
 @pytest.mark.parametrize("event", ["restart", "flush"])
-def test_the_server_loses_its_data(event: str, start: Start, trace: Path) -> None:
+def test_the_server_loses_its_data(event: str, start: StartWorker, trace: Path) -> None:
     server = OwnServer(fsync=None)
     try:
         with connect(server.url) as client:
@@ -154,13 +154,13 @@ def test_the_server_loses_its_data(event: str, start: Start, trace: Path) -> Non
             until(lambda: "has lost its lease" in worker.log or "the result was dropped" in worker.log)
             assert queue.enqueue(jobs.add, 1, 2).wait(10) == 3
             assert not client.exists(f"minirq:{{default}}:job:{running.id}")
-            audit(client)
+            assert_all_done(client)
             worker.kill_all()
     finally:
         server.close()
 
 
-def test_the_server_forgets_its_scripts(queue: Queue, start: Start) -> None:
+def test_the_server_forgets_its_scripts(queue: Queue, start: StartWorker) -> None:
     start()
     for n in range(5):
         assert queue.enqueue(jobs.add, n).wait(10) == n
@@ -181,7 +181,7 @@ def test_the_server_forgets_its_scripts(queue: Queue, start: Start) -> None:
     ],
 )
 def test_the_server_cannot_serve_for_now(
-    queue: Queue, start: Start, proxy: Proxy, trace: Path, answer: str
+    queue: Queue, start: StartWorker, proxy: Proxy, trace: Path, answer: str
 ) -> None:
     worker = start(url=proxy.url)
     producer = Queue(connection=proxy.url)
@@ -193,10 +193,10 @@ def test_the_server_cannot_serve_for_now(
     producer.enqueue(jobs.append, str(trace), "third").wait(10)
     assert lines(trace) == ["first", "second", "third"]
     assert worker.process.poll() is None
-    audit(queue.connection)
+    assert_all_done(queue.connection)
 
 
-def test_the_server_is_full(own_server: OwnServer, own: Queue, start: Start, trace: Path) -> None:
+def test_the_server_is_full(own_server: OwnServer, own: Queue, start: StartWorker, trace: Path) -> None:
     waiting = [own.enqueue(jobs.append, str(trace), str(n)) for n in range(200)]
     own.connection.config_set("maxmemory-policy", "noeviction")
     own.connection.config_set("maxmemory", 1)
@@ -209,11 +209,11 @@ def test_the_server_is_full(own_server: OwnServer, own: Queue, start: Start, tra
         own.enqueue(jobs.add, 1)
     own.connection.config_set("maxmemory", 0)
     assert own.enqueue(jobs.add, 1, 2).wait(10) == 3
-    audit(own.connection)
+    assert_all_done(own.connection)
 
 
 def test_a_process_dies_while_the_server_is_full(
-    own_server: OwnServer, own: Queue, start: Start, trace: Path
+    own_server: OwnServer, own: Queue, start: StartWorker, trace: Path
 ) -> None:
     start(url=own_server.url)
     job = own.enqueue(jobs.die_once, str(trace))
@@ -224,7 +224,9 @@ def test_a_process_dies_while_the_server_is_full(
 
 
 @pytest.mark.parametrize("is_alone", [True, False])
-def test_a_key_of_the_wrong_type(redis: redis_py.Redis, start: Start, trace: Path, is_alone: bool) -> None:
+def test_a_key_of_the_wrong_type(
+    redis: redis_py.Redis, start: StartWorker, trace: Path, is_alone: bool
+) -> None:
     bad, good = Queue("bad", connection=redis), Queue("good", connection=redis)
     redis.set("minirq:{bad}:queue", "text")
     with pytest.raises(ServerFault, match="WRONGTYPE"):
@@ -244,7 +246,7 @@ def test_a_key_of_the_wrong_type(redis: redis_py.Redis, start: Start, trace: Pat
 
 @pytest.mark.parametrize("key", ["scheduled", "failed"])
 def test_a_broken_index_of_one_queue_does_not_keep_others_from_being_looked_after(
-    redis: redis_py.Redis, start: Start, trace: Path, key: str
+    redis: redis_py.Redis, start: StartWorker, trace: Path, key: str
 ) -> None:
     redis.set(f"minirq:{{bad}}:{key}", "text")
     good = Queue("good", connection=redis)
@@ -263,7 +265,9 @@ def test_a_broken_index_of_one_queue_does_not_keep_others_from_being_looked_afte
     assert second.log.count("WRONGTYPE") in (1, 2)
 
 
-def test_the_user_may_not_do_what_a_worker_does(redis: redis_py.Redis, redis_url: str, start: Start) -> None:
+def test_the_user_may_not_do_what_a_worker_does(
+    redis: redis_py.Redis, redis_url: str, start: StartWorker
+) -> None:
     for name, rules in (
         ("no-blmove", ["+@all", "-blmove"]),
         ("no-lpush", ["+@all", "-lpush"]),
@@ -297,7 +301,7 @@ def test_the_user_may_not_do_what_a_worker_does(redis: redis_py.Redis, redis_url
 
 
 def test_the_user_has_no_channels(
-    redis: redis_py.Redis, redis_url: str, start: Start, tmp_path: Path
+    redis: redis_py.Redis, redis_url: str, start: StartWorker, tmp_path: Path
 ) -> None:
     redis.execute_command(*["ACL", "SETUSER", "mute", "reset", "on", ">pw", "~*", "resetchannels", "+@all"])
     try:
@@ -318,7 +322,7 @@ def test_the_user_has_no_channels(
 
 @pytest.mark.parametrize("hours", [1, -1])
 def test_the_servers_clock_is_set(
-    queue: Queue, redis: redis_py.Redis, start: Start, trace: Path, hours: int
+    queue: Queue, redis: redis_py.Redis, start: StartWorker, trace: Path, hours: int
 ) -> None:
     # a server whose clock was set ahead by an hour sees all leases as ended an hour ago, and the other way
     workers = [start(), start()]
@@ -337,7 +341,7 @@ def test_the_servers_clock_is_set(
         [owner] = [o for o in redis.zrange(OWNERS, 0, -1) if redis.exists(_held(o))]
         redis.zincrby(OWNERS, 3_600_000, owner)
         assert job.wait(10) == "slept"
-    audit(redis)
+    assert_all_done(redis)
 
 
 def _held(owner: bytes) -> bytes:
@@ -345,7 +349,7 @@ def _held(owner: bytes) -> bytes:
 
 
 def test_the_server_is_away_in_the_middle_of_a_campaign(
-    own_server: OwnServer, own: Queue, start: Start, trace: Path
+    own_server: OwnServer, own: Queue, start: StartWorker, trace: Path
 ) -> None:
     start(url=own_server.url, processes=2)
     accepted: list[str] = []
@@ -374,11 +378,11 @@ def test_the_server_is_away_in_the_middle_of_a_campaign(
     until(lambda: set(lines(trace)) == set(accepted))
     until(lambda: own.count == 0)
     until(lambda: {job.get_status() for job in map(own.fetch_job, accepted) if job} == {JobStatus.FINISHED})
-    audit(own.connection)
+    assert_all_done(own.connection)
 
 
 def test_the_index_of_owners_is_lost_while_a_dead_one_holds_jobs(
-    redis: redis_py.Redis, queue: Queue, start: Start, trace: Path
+    redis: redis_py.Redis, queue: Queue, start: StartWorker, trace: Path
 ) -> None:
     first = start()
     made = [queue.enqueue("harmful.trace_and_sleep", str(trace), 1.0)]
@@ -391,11 +395,11 @@ def test_the_index_of_owners_is_lost_while_a_dead_one_holds_jobs(
     recovered("an owner that no index knew, at a worker's start", since(began), 2 * LEASE + 2)
     assert made[0].wait(10) == "slept"
     assert "holds jobs and was not known" in second.log
-    audit(redis)
+    assert_all_done(redis)
 
 
 def test_the_index_of_owners_is_lost_while_they_live(
-    redis: redis_py.Redis, queue: Queue, start: Start, trace: Path
+    redis: redis_py.Redis, queue: Queue, start: StartWorker, trace: Path
 ) -> None:
     start()
     job = queue.enqueue("harmful.trace_and_sleep", str(trace), 0.5)
@@ -404,4 +408,4 @@ def test_the_index_of_owners_is_lost_while_they_live(
     assert job.wait(10) == "slept"
     job.refresh()
     assert (len(lines(trace)), job.lost) == (2, 0)
-    audit(redis)
+    assert_all_done(redis)

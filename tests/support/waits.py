@@ -27,3 +27,7 @@ def is_gone(pid: int | str) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except (FileNotFoundError, ProcessLookupError):
         return True
+
+
+def since(began: float) -> float:
+    return time.monotonic() - began

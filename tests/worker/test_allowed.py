@@ -18,7 +18,7 @@ import pytest
 import redis as redis_py
 from support import ROOT
 from support.waits import until
-from worker.conftest import StartWorker
+from support.worker import StartWorker
 
 from minirq import JobStatus, Queue
 from minirq.protocol.serializers import resolve_serializer

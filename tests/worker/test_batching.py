@@ -11,7 +11,7 @@ from pathlib import Path
 import jobs
 import redis as redis_py
 from support.waits import until
-from worker.conftest import StartWorker, lines
+from support.worker import StartWorker, lines
 
 from minirq import JobStatus, Queue, SimpleWorker
 

@@ -10,23 +10,18 @@ import jobs
 import pytest
 import redis as redis_py
 from support.waits import until
-from worker.conftest import RunningWorker, StartWorker, lines
+from support.worker import StartWorker, WorkerProcess, lines
 
 from minirq import Job, JobStatus, Queue, Retry, SimpleWorker
 from minirq.command import send_stop_job_command
 from minirq.exceptions import InvalidJobOperation, JobCanceledError, NoSuchJobError
 
 
-@pytest.fixture
-def trace(tmp_path: Path) -> Path:
-    return tmp_path / "trace"
-
-
 def started(trace: Path) -> bool:
     return "started" in lines(trace)
 
 
-def goes_on(worker: RunningWorker, queue: Queue, child: int) -> None:
+def goes_on(worker: WorkerProcess, queue: Queue, child: int) -> None:
     """The same process runs the next job."""
     assert queue.enqueue(jobs.my_pid).wait(10) == child
 

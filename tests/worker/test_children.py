@@ -13,7 +13,7 @@ import jobs
 import pytest
 import redis as redis_py
 from support.waits import until
-from worker.conftest import StartWorker, lines
+from support.worker import StartWorker, lines
 
 from minirq import JobStatus, Queue, SimpleWorker
 

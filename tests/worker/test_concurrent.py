@@ -10,18 +10,13 @@ import jobs
 import pytest
 import redis as redis_py
 from support.waits import until
-from worker.conftest import StartWorker, lines
+from support.worker import StartWorker, lines
 
 from minirq import Job, JobStatus, Queue, Retry, SimpleWorker
 from minirq.command import send_stop_job_command
 from minirq.exceptions import InvalidOption, JobCanceledError, JobFailedError
 
 BOTH = pytest.mark.parametrize("kind", ["thread", "coroutine"])
-
-
-@pytest.fixture
-def trace(tmp_path: Path) -> Path:
-    return tmp_path / "trace"
 
 
 def started(trace: Path, times: int = 1) -> bool:

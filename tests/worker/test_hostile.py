@@ -9,7 +9,7 @@ import msgpack
 import pytest
 import redis as redis_py
 from support.waits import until
-from worker.conftest import StartWorker
+from support.worker import StartWorker
 
 from minirq import Job, JobStatus, Queue, SimpleWorker
 from minirq.protocol.payload import id_of

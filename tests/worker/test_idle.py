@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from redis import Redis
 from support.waits import until
-from worker.conftest import StartWorker
+from support.worker import StartWorker
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
 

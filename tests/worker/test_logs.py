@@ -10,7 +10,7 @@ from pathlib import Path
 
 import jobs
 import pytest
-from worker.conftest import StartWorker
+from support.worker import StartWorker
 
 from minirq import Queue
 

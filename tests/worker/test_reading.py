@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from support.waits import until
-from worker.conftest import StartWorker
+from support.worker import StartWorker
 
 from minirq import JobStatus, Queue
 from minirq.worker.scoreboard import Scoreboard

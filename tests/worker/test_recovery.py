@@ -12,7 +12,7 @@ import jobs
 import pytest
 import redis as redis_py
 from support.waits import is_gone, until
-from worker.conftest import StartWorker, lines
+from support.worker import StartWorker, lines
 
 from minirq import JobStatus, Queue, Retry
 from minirq.protocol.submission import OnWorkerLost

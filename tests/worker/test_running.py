@@ -11,7 +11,7 @@ import jobs
 import pytest
 import redis as redis_py
 from support.waits import until
-from worker.conftest import StartWorker, lines
+from support.worker import StartWorker, lines
 
 from minirq import Job, JobStatus, Queue, Retry, SimpleWorker
 from minirq.exceptions import JobCanceledError, JobFailedError, NoSuchJobError, UnsuitableServer

@@ -11,7 +11,7 @@ from typing import Any
 import jobs
 import pytest
 from support.waits import until
-from worker.conftest import StartWorker, lines
+from support.worker import StartWorker, lines
 
 from minirq import JobStatus, Queue, SimpleWorker
 from minirq.command import send_shutdown_command

@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from faults.chaos.calls import CALM
-from faults.conftest import HurtSimpleWorker, HurtWorker
 from support.own_server import OwnServer
 from support.proxy import Proxy
-
-LEASE = 1.0
+from support.worker import QUICK, python_worker
 
 
 @dataclass(frozen=True)
@@ -21,7 +19,7 @@ class Role:
     name: str
     queues: tuple[str, ...]
     options: dict[str, Any] = field(default_factory=dict)
-    kind: type[HurtWorker] = HurtWorker
+    kind: str = "Worker"
 
 
 def roles(processes: int, concurrency: int) -> list[Role]:
@@ -31,7 +29,7 @@ def roles(processes: int, concurrency: int) -> list[Role]:
         Role("crowd", ("low", "high", "bulk"), {"concurrency": 8}),
         Role("crews", ("bulk", "low"), {"processes": 2, "concurrency": 3}),
         Role("fresh", ("bulk", "high"), {"max_jobs_per_child": 15}),
-        Role("simple", ("high",), kind=HurtSimpleWorker),
+        Role("simple", ("high",), kind="SimpleWorker"),
         Role(CALM, (CALM,)),
     ]
 
@@ -55,14 +53,13 @@ class Member:
         name = f"{self.role.name}-{self._count}"
         self._count += 1
         self.is_doomed = False
-        self.worker = self.role.kind(
-            self.proxy.url, self.role.queues, self._folder / f"{name}.log", {},
-            name=name, lease=LEASE, **self.role.options,
-        )  # fmt: skip
+        options = {"name": name, "kind": self.role.kind, **QUICK, **self.role.options}
+        log = self._folder / f"{name}.log"
+        self.worker = python_worker(self.proxy.url, self.role.queues, log, **options)
 
     @property
     def is_simple(self) -> bool:
-        return self.role.kind is HurtSimpleWorker
+        return self.role.kind == "SimpleWorker"
 
     @property
     def has_ended(self) -> bool:
