@@ -165,6 +165,7 @@ def test_the_supervisor_is_killed_and_its_children_live(
 
 def test_everything_is_killed(queue: Queue, start: StartWorker, trace: Path) -> None:
     workers = [start(processes=2), start()]
+    until(lambda: is_waiting(queue.connection, 3))
     jobs = [queue.enqueue("harmful.trace_and_sleep", str(trace), 0.7) for _ in range(4)]
     until(lambda: len(lines(trace)) == 3)
     for worker in workers:

@@ -131,9 +131,9 @@ def killed_at_the_end() -> Iterator[list[WorkerProcess]]:
         worker.kill_all()
 
 
-def is_waiting(client: redis_py.Redis) -> bool:
-    """Whether a worker waits for jobs."""
-    return int(client.info("clients")["blocked_clients"]) > 0
+def is_waiting(client: redis_py.Redis, processes: int = 1) -> bool:
+    """Whether so many processes wait for jobs."""
+    return int(client.info("clients")["blocked_clients"]) >= processes
 
 
 def lines(path: Path) -> list[str]:
