@@ -1,15 +1,13 @@
-"""Redis URLs: what is wrong with one, and how to show one without its password.
+"""The settings that every part shares: which Redis, which namespace, where an embedded server lives.
 
-redis-py takes `redis://host/orders` for database 0 and `unix://tmp/redis.sock` for `/redis.sock`
-without a word, so a URL is checked here before redis-py sees it.
-
-The settings that every part shares: which Redis, which namespace, where an embedded server lives.
-
-Each comes from the first that has it: argument, environment, `[tool.minirq]` of the nearest
-pyproject.toml, default. This is the only module that reads the environment. It opens no connection.
+Each comes from the first that has it: argument, environment, `[tool.minirq]` of the nearest pyproject.toml,
+default. This is the only module that reads the environment. It opens no connection.
 
 A pyproject.toml says which modules a worker imports and which Redis it obeys, so one that a stranger wrote,
 or could write, is not taken: neither its settings, nor the defaults in their place.
+
+redis-py takes `redis://host/orders` for database 0 and `unix://tmp/redis.sock` for `/redis.sock` without a
+word, so a URL is checked here before redis-py sees it. Messages never show its password.
 """
 
 from __future__ import annotations
@@ -19,92 +17,19 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import SplitResult, parse_qs, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from minirq.durations import parse_duration, parse_size
 from minirq.exceptions import ConfigError, InvalidOption
 from minirq.ownership import is_of_stranger, is_open_to_others
 from minirq.protocol.defaults import DEFAULT_NAMESPACE
 
-_FORMS = "redis://[[user]:password@]host[:port][/db], rediss://... for TLS, or unix:///path/to/redis.sock"
-
-
-def checked_url(url: str, source: str) -> str:
-    """Return the URL stripped of white space, or raise ConfigError naming `source`, never the password."""
-    url = url.strip()
-    if not url:
-        raise ConfigError(f"{source} is empty: give {_FORMS}, or leave it unset")
-    if "://" not in url:
-        raise ConfigError(f"{source}: {_masked(url)!r} has no scheme: did you mean redis://{_masked(url)} ?")
-    scheme, _, rest = url.partition("://")
-    wrong = _wrong_in(scheme, url, rest)
-    if wrong:
-        raise ConfigError(f"{source}: {shown_url(url)!r} {wrong}")
-    return url
-
-
-def shown_url(url: str) -> str:
-    """Return the URL for messages and logs: credentials become `***`, and of the query only `db` stays."""
-    scheme, separator, rest = url.partition("://")
-    if not separator:
-        return _masked(url)
-    address, _, query = _masked(rest).partition("?")
-    db = parse_qs(query).get("db")
-    return f"{scheme}://{address}" + (f"?db={db[0]}" if db else "")
-
-
-def _masked(text: str) -> str:
-    # up to the last @: a password with an unquoted @, / or # in it must not show either
-    credentials, at, address = text.rpartition("@")
-    return f"***@{address}" if at and credentials else address
-
-
-def _wrong_in(scheme: str, url: str, rest: str) -> str:
-    if scheme not in ("redis", "rediss", "unix"):
-        return f"has an unknown scheme: use {_FORMS}"
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:  # of a port; its message may quote a part of the password
-        port = 0
-        parts = urlsplit("")
-    if port == 0:
-        return "has a bad port: it is a number from 1 to 65535" + _hint_at_quoting(rest)
-    if "@" in parts.path or "@" in parts.fragment or parts.fragment:
-        return "cannot be read" + _hint_at_quoting(rest)
-    return _wrong_path(parts) or _wrong_query_db(parts)
-
-
-def _hint_at_quoting(rest: str) -> str:
-    return " (in a password, write / as %2F, # as %23, ? as %3F and @ as %40)" if "@" in rest else ""
-
-
-def _wrong_path(parts: SplitResult) -> str:
-    if parts.scheme == "unix":
-        if parts.hostname or parts.path in ("", "/"):
-            return "has no absolute path: a socket is written unix:///path/to/redis.sock"
-        return ""
-    db = parts.path.strip("/")
-    if db and not _is_number(db):
-        return f"has a bad database {db!r}: it is a number, as in redis://localhost:6379/0"
-    return ""
-
-
-def _wrong_query_db(parts: SplitResult) -> str:
-    for db in parse_qs(parts.query, keep_blank_values=True).get("db", []):
-        if not _is_number(db):
-            return "has a bad database: db is a number, as in ?db=0"
-    return ""
-
-
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit()
-
-
 #: reading a payload may take 128 times its size in memory when it is made to (protocol/codec)
 DEFAULT_MAX_PAYLOAD = 16 * 1024 * 1024
 
 T = TypeVar("T")
+#: checks a value, and names its source (a variable, or a file and key) in errors
+Check = Callable[[Any, str], T]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,43 +69,37 @@ def load_config(
     """
     file = file or _variable(environ, "MINIRQ_CONFIG", _absolute_path)
     project = _Project.of(file) if file else _Project.nearest(start_dir)
-    found_url = _argument(url, "url", checked_url)
-    if found_url is None and needs_url:
-        found_url = (
-            _variable(environ, "MINIRQ_REDIS_URL", checked_url)
-            or _variable(environ, "REDIS_URL", checked_url)
-            or project.text("redis_url", checked_url)
-        )
-    found_namespace = (
-        _argument(namespace, "namespace", _checked_namespace)
-        or _variable(environ, "MINIRQ_NAMESPACE", _checked_namespace)
-        or project.text("namespace", _checked_namespace)
-    )
-    embedded = _variable(environ, "MINIRQ_EMBEDDED", _checked_flag)
-    if embedded is None:
-        embedded = project.flag("embedded")
-    patience = _variable(environ, "MINIRQ_PATIENCE", _checked_duration)
+
+    def setting(key: str, *variables: str, check: Check[T], kind: type = str) -> T | None:
+        for name in variables:
+            value = _variable(environ, name, check)
+            if value is not None:
+                return value
+        return project.get(key, check, kind)
+
+    if url is not None:
+        url = checked_url(url, "url")
+    elif needs_url:
+        url = setting("redis_url", "MINIRQ_REDIS_URL", "REDIS_URL", check=checked_url)
+    if namespace is not None:
+        namespace = _checked_namespace(namespace, "namespace")
+    else:
+        namespace = setting("namespace", "MINIRQ_NAMESPACE", check=_checked_namespace)
+    max_payload = setting("max_payload", "MINIRQ_MAX_PAYLOAD", check=_checked_size)
+    home = _variable(environ, "MINIRQ_HOME", _absolute_path) or project.get("home", project.path)
     return Config(
-        url=found_url,
-        namespace=found_namespace or DEFAULT_NAMESPACE,
-        home=_variable(environ, "MINIRQ_HOME", _absolute_path)
-        or project.text("home", project.path)
-        or _default_home(environ),
-        embedded=embedded is not False,
-        max_payload=_variable(environ, "MINIRQ_MAX_PAYLOAD", _checked_size)
-        or project.text("max_payload", _checked_size)
-        or DEFAULT_MAX_PAYLOAD,
-        patience=project.duration("patience") if patience is None else patience,
-        worker_defaults=project.table("worker"),
+        url=url,
+        namespace=namespace or DEFAULT_NAMESPACE,
+        home=home or _default_home(environ),
+        embedded=setting("embedded", "MINIRQ_EMBEDDED", check=_checked_flag, kind=bool) is not False,
+        max_payload=max_payload or DEFAULT_MAX_PAYLOAD,
+        patience=setting("patience", "MINIRQ_PATIENCE", check=_checked_duration, kind=object),
+        worker_defaults=project.get("worker", _as_it_is, dict) or {},
         file=project.used_file,
     )
 
 
-def _argument(value: str | None, source: str, check: Callable[[str, str], T]) -> T | None:
-    return None if value is None else check(value, source)
-
-
-def _variable(environ: Mapping[str, str], name: str, check: Callable[[str, str], T]) -> T | None:
+def _variable(environ: Mapping[str, str], name: str, check: Check[T]) -> T | None:
     value = environ.get(name)
     if value is None:
         return None
@@ -188,6 +107,14 @@ def _variable(environ: Mapping[str, str], name: str, check: Callable[[str, str],
     if not value.strip():
         raise ConfigError(f"{name} is set but empty: give it a value, or unset it")
     return check(value, name)
+
+
+#: what to write in a TOML file for a value of this type
+_IN_TOML: dict[type, str] = {
+    str: "a text in quotes",
+    bool: "true or false, without quotes",
+    dict: "a table, [tool.minirq.worker]",
+}
 
 
 class _Project:
@@ -220,43 +147,27 @@ class _Project:
             if not file.is_file():
                 continue
             table = _read_table(file)
-            if fault := _fault_of(file, folder == start):
-                if table is not None:
-                    raise ConfigError(
-                        f"{file} {fault}, so its settings are not taken: pass --config {file} (or set"
-                        " MINIRQ_CONFIG) if you trust them, or work elsewhere"
-                    )
-                continue
-            return cls(file, table or {})
+            fault = _fault_of(file, folder == start)
+            if not fault:
+                return cls(file, table or {})
+            if table is not None:
+                raise ConfigError(
+                    f"{file} {fault}, so its settings are not taken: pass --config {file} (or set"
+                    " MINIRQ_CONFIG) if you trust them, or work elsewhere"
+                )
         return cls(start / "pyproject.toml", {})
 
     @property
     def used_file(self) -> Path | None:
         return self._file if self._table else None
 
-    def text(self, key: str, check: Callable[[str, str], T]) -> T | None:
+    def get(self, key: str, check: Check[T], kind: type = str) -> T | None:
         value = self._table.get(key)
         if value is None:
             return None
-        if not isinstance(value, str) or not value.strip():
-            raise ConfigError(f"{self._source(key)} is {_kind(value)}: write a text in quotes")
+        if not isinstance(value, kind) or (kind is str and not str(value).strip()):
+            raise ConfigError(f"{self._source(key)} is {_kind(value)}: write {_IN_TOML[kind]}")
         return check(value, self._source(key))
-
-    def flag(self, key: str) -> bool | None:
-        value = self._table.get(key)
-        if value is None or isinstance(value, bool):
-            return value
-        raise ConfigError(f"{self._source(key)} is {_kind(value)}: write true or false, without quotes")
-
-    def duration(self, key: str) -> float | None:
-        value = self._table.get(key)
-        return None if value is None else _checked_duration(value, self._source(key))
-
-    def table(self, key: str) -> Mapping[str, object]:
-        value = self._table.get(key, {})
-        if isinstance(value, dict):
-            return value
-        raise ConfigError(f"{self._source(key)} is {_kind(value)}: write a table, [tool.minirq.{key}]")
 
     def path(self, value: str, source: str) -> Path:
         return self._file.parent / _expanded(value, source)
@@ -317,8 +228,8 @@ def _checked_namespace(value: str, source: str) -> str:
     return value
 
 
-def _checked_flag(value: str, source: str) -> bool:
-    match value.strip().lower():
+def _checked_flag(value: str | bool, source: str) -> bool:
+    match str(value).strip().lower():
         case "1" | "true" | "yes" | "on":
             return True
         case "0" | "false" | "no" | "off":
@@ -326,18 +237,22 @@ def _checked_flag(value: str, source: str) -> bool:
     raise ConfigError(f"{source} is {value!r}: write 0 or 1")
 
 
-def _checked_duration(value: Any, source: str) -> float:
-    try:
-        return parse_duration(value, what=source)
-    except InvalidOption as error:
-        raise ConfigError(str(error)) from error
+def _parsed_with(parse: Callable[..., T]) -> Check[T]:
+    def check(value: Any, source: str) -> T:
+        try:
+            return parse(value, what=source)
+        except InvalidOption as error:
+            raise ConfigError(str(error)) from error
+
+    return check
 
 
-def _checked_size(value: str, source: str) -> int:
-    try:
-        return parse_size(value, what=source)
-    except InvalidOption as error:
-        raise ConfigError(str(error)) from error
+_checked_duration = _parsed_with(parse_duration)
+_checked_size = _parsed_with(parse_size)
+
+
+def _as_it_is(value: Mapping[str, object], source: str) -> Mapping[str, object]:
+    return value
 
 
 def _expanded(value: str, source: str) -> Path:
@@ -360,3 +275,62 @@ def _default_home(environ: Mapping[str, str]) -> Path:
     if user_home.is_absolute():
         return user_home / ".local" / "state" / "minirq"
     return Path(f"/tmp/minirq-{os.getuid()}")
+
+
+# --- URLs -------------------------------------------------------------------------------------
+
+_FORMS = "redis://[[user]:password@]host[:port][/db], rediss://... for TLS, or unix:///path/to/redis.sock"
+
+
+def checked_url(url: str, source: str) -> str:
+    """Return the URL stripped of white space, or raise ConfigError naming `source`, never the password."""
+    url = url.strip()
+    if not url:
+        raise ConfigError(f"{source} is empty: give {_FORMS}, or leave it unset")
+    if "://" not in url:
+        raise ConfigError(f"{source}: {_masked(url)!r} has no scheme: did you mean redis://{_masked(url)} ?")
+    if wrong := _wrong_in(url):
+        raise ConfigError(f"{source}: {shown_url(url)!r} {wrong}")
+    return url
+
+
+def shown_url(url: str) -> str:
+    """Return the URL for messages and logs: credentials become `***`, and of the query only `db` stays."""
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return _masked(url)
+    address, _, query = _masked(rest).partition("?")
+    db = parse_qs(query).get("db")
+    return f"{scheme}://{address}" + (f"?db={db[0]}" if db else "")
+
+
+def _masked(text: str) -> str:
+    # up to the last @: a password with an unquoted @, / or # in it must not show either
+    credentials, at, address = text.rpartition("@")
+    return f"***@{address}" if at and credentials else address
+
+
+def _wrong_in(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    if scheme not in ("redis", "rediss", "unix"):
+        return f"has an unknown scheme: use {_FORMS}"
+    hint = " (in a password, write / as %2F, # as %23, ? as %3F and @ as %40)" if "@" in rest else ""
+    try:
+        parts = urlsplit(url)
+        is_port = parts.port != 0
+    except ValueError:  # its message may quote a part of the password
+        is_port = False
+    if not is_port:
+        return f"has a bad port: it is a number from 1 to 65535{hint}"
+    if "@" in parts.path or parts.fragment:
+        return f"cannot be read{hint}"
+    databases = parse_qs(parts.query, keep_blank_values=True).get("db", [])
+    if scheme == "unix":
+        if parts.hostname or parts.path in ("", "/"):
+            return "has no absolute path: a socket is written unix:///path/to/redis.sock"
+    elif path := parts.path.strip("/"):
+        databases.append(path)
+    for db in databases:
+        if not (db.isascii() and db.isdigit()):
+            return f"has a bad database {db!r}: it is a number, as in redis://localhost:6379/0 or ?db=0"
+    return ""
