@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from minirq.exceptions import InvalidOption, TimeoutFormatError
 from minirq.text import safe_repr
 
-__all__ = ["MAX_SECONDS", "Duration", "exact_span", "parse_duration", "span", "utc_from_ms"]
+__all__ = ["MAX_SECONDS", "Duration", "exact_span", "local_time", "parse_duration", "span", "utc_from_ms"]
 
 Duration = int | float | str | timedelta
 
@@ -85,6 +85,11 @@ def exact_span(seconds: float) -> str:
         if seconds and seconds % size == 0:
             return f"{seconds / size:,.0f} {unit}"
     return f"{seconds:g} s"
+
+
+def local_time(when: datetime) -> str:
+    """Show a time in the local time zone, to the second."""
+    return f"{when.astimezone():%Y-%m-%d %H:%M:%S}"
 
 
 def utc_from_ms(ms: float | None) -> datetime | None:

@@ -53,9 +53,10 @@ def _on_worker_lost(value: str) -> OnWorkerLost:
 @click.argument("function")
 @click.argument("args", nargs=-1)
 @click.option(
-    "-q", "--queue", default="default", show_default=True, metavar="QUEUE", shell_complete=complete_queues
-)
-@click.option("--timeout", type=_UNLIMITED_SPAN, help="Longest run (default 3 min); -1: no limit.")
+    "-q", "--queue", default="default", show_default=True, metavar="QUEUE", shell_complete=complete_queues,
+    help="Queue to enqueue the job in.",
+)  # fmt: skip
+@click.option("--timeout", type=_UNLIMITED_SPAN, help="Stop a run after this long (3 min); -1: never.")
 @click.option("--result-ttl", type=_UNLIMITED_SPAN, help="Keep the result this long (500 s); -1: for ever.")
 @click.option("--ttl", type=_SPAN, help="Expire the job if it has not started within this time.")
 @click.option("--failure-ttl", type=_UNLIMITED_SPAN, help="Keep a failure this long (30 d); -1: for ever.")

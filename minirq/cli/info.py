@@ -136,8 +136,7 @@ def _queue_cells(queue: QueueView) -> list[Cell]:
 
 def _queue_notes(queue: QueueView) -> Iterator[str]:
     if queue.is_paused:
-        time = f"{queue.paused_until.astimezone():%Y-%m-%d %H:%M:%S}" if queue.paused_until else ""
-        yield click.style(f"  paused until {time or 'it is resumed'}", fg="yellow")
+        yield click.style(f"  paused until {queue.pause_end}", fg="yellow")
     if queue.unknown:
         yield click.style(f"  {queue.unknown:,} set aside: minirq doctor says which", fg="red")
     others = [

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -18,11 +18,13 @@ from minirq.inspect import explain as explaining
 from minirq.inspect.job_report import JobReport, report
 from minirq.protocol.payload import JobOptions
 from minirq.protocol.record import ENDED, Failure, JobStatus
-from minirq.text import safe_block, safe_repr, safe_text
+from minirq.text import safe_block, safe_repr, safe_text, shell_word
 
 #: longest argument, result or entry of meta that is shown to people, characters
 _LONGEST = 200
 _INDENT = " " * 14
+#: what programs are told of the options in the payload
+_OPTIONS = ("description", "timeout", "result_ttl", "failure_ttl")
 
 
 @click.command()
@@ -30,7 +32,7 @@ _INDENT = " " * 14
 @click.option("--args", "with_args", is_flag=True, help="Show arguments and result: they may hold secrets.")
 @config_options
 def job(config: Config, job_id: str, with_args: bool, as_json: bool) -> None:
-    """Show the job ID: its status, times, limits and errors.
+    """Show the job with this ID: its status, times, limits and errors.
 
     This changes nothing and runs no code of the application.
     """
@@ -45,7 +47,7 @@ def job(config: Config, job_id: str, with_args: bool, as_json: bool) -> None:
 @click.argument("job_id", metavar="ID")
 @config_options
 def explain(config: Config, job_id: str, as_json: bool) -> None:
-    """Say why the job ID does not run, and what to do about it.
+    """Say why the job with this ID does not run, and what to do about it.
 
     This changes nothing and runs no code of the application.
     """
@@ -135,9 +137,8 @@ def _hint(found: JobReport) -> str:
         return ""
     if found.envelope is None:
         return "It cannot be run again: its arguments were not kept."
-    # "--" for an id that begins with a dash
-    words = (["--"] if job_id.startswith("-") else []) + [job_id]
-    return f"Run it again:  minirq requeue {shlex.join(words)}" if safe_text(job_id, 1000) == job_id else ""
+    word = shell_word(job_id, "")
+    return f"Run it again:  minirq requeue {word}" if word else ""
 
 
 def _shown(read: Callable[[], Any]) -> str:
@@ -159,7 +160,7 @@ def _facts(found: JobReport, with_args: bool) -> dict[str, Any]:
         "status": str(record.status),
         "queue": job.origin,
         "func": found.function,
-        "description": options.description if options else None,
+        **{name: getattr(options, name, None) for name in _OPTIONS},
         **_times(found),
         "due_at": found.leaves_at if record.status == JobStatus.SCHEDULED else None,
         "kept_until": found.leaves_at if record.status in ENDED else None,
@@ -167,12 +168,9 @@ def _facts(found: JobReport, with_args: bool) -> dict[str, Any]:
         "attempts": record.attempts,
         "lost": record.lost,
         "worker": job.worker_name,
-        "timeout": options.timeout if options else None,
-        "result_ttl": options.result_ttl if options else None,
-        "failure_ttl": options.failure_ttl if options else None,
         "is_asked_to_stop": record.is_asked_to_stop,
         "meta": _read(lambda: job.meta),
-        "errors": [_failure_facts(failure) for failure in found.errors],
+        "errors": [_error_facts(failure) for failure in found.errors],
     }
     if with_args:
         facts["args"] = _read(lambda: list(job.args))
@@ -181,15 +179,10 @@ def _facts(found: JobReport, with_args: bool) -> dict[str, Any]:
     return facts
 
 
-def _failure_facts(failure: Failure) -> dict[str, Any]:
-    return {
-        "at": failure.at,
-        "kind": failure.kind,
-        "type": failure.exc_type,
-        "message": failure.message,
-        "traceback": failure.traceback,
-        "worker": failure.worker,
-    }
+def _error_facts(failure: Failure) -> dict[str, Any]:
+    facts = asdict(failure)
+    facts["type"] = facts.pop("exc_type")
+    return facts
 
 
 def _read(read: Callable[[], Any]) -> Any:

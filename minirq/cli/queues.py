@@ -12,7 +12,7 @@ from minirq.cli.options import chosen_queues, complete_queues, config_options, d
 from minirq.cli.table import json_line
 from minirq.client.store import Store
 from minirq.connection import Config
-from minirq.durations import utc_from_ms
+from minirq.durations import local_time, utc_from_ms
 from minirq.exceptions import InvalidOption
 from minirq.protocol import commands, queries
 from minirq.text import counted, safe_text, shell_word
@@ -27,7 +27,7 @@ _queues_argument = click.argument("queues", nargs=-1, shell_complete=complete_qu
 def suspend(config: Config, queues: tuple[str, ...], seconds: float | None, as_json: bool) -> None:
     """Pause QUEUES, or all queues, until `minirq resume`: workers take no new jobs from them.
 
-    Jobs that workers have taken already still run. Jobs can be enqueued, and delays and retries go on.
+    Jobs that workers have taken already still run. Enqueueing, delays and retries go on.
     """
     store = open_store(config)
     names = _known(store, queues)
@@ -43,7 +43,7 @@ def suspend(config: Config, queues: tuple[str, ...], seconds: float | None, as_j
     if as_json:
         click.echo(json_line({"suspended": names, "until": until}))
     elif until:
-        click.echo(f"Suspended {_list(names)} until {until.astimezone():%Y-%m-%d %H:%M:%S}.")
+        click.echo(f"Suspended {_list(names)} until {local_time(until)}.")
     else:
         words = "".join(f" {shell_word(name, 'QUEUE')}" for name in queues)
         click.echo(f"Suspended {_list(names)}.\nTo resume:  minirq resume{words}")
@@ -75,7 +75,8 @@ def empty(
 ) -> None:
     """Delete the waiting jobs of QUEUES, or with --all of all queues. Other jobs stay.
 
-    With --failed, delete the failed jobs instead. Before that, the command shows how many there are and asks.
+    With --failed, delete the failed jobs instead. The command shows how many jobs there are, and asks before
+    it deletes them.
     """
     if all_queues == bool(queues):
         raise click.UsageError("give either QUEUES or --all")

@@ -11,15 +11,15 @@ from typing import Any
 
 import click
 
-from minirq.durations import span
+from minirq.durations import local_time, span
 from minirq.text import safe_repr, safe_text
 
 
 def moment(when: datetime, now: datetime) -> str:
-    """Say a moment in local time, and how far it is from now."""
+    """Show a time in the local time zone, and how far it is from now."""
     away = (now - when).total_seconds()
     distance = f"{span(away)} ago" if away >= 0 else f"in {span(-away)}"
-    return f"{when.astimezone():%Y-%m-%d %H:%M:%S} ({distance})"
+    return f"{local_time(when)} ({distance})"
 
 
 def json_line(value: object) -> str:

@@ -62,8 +62,8 @@ def _refuse_reload(ctx: click.Context, param: click.Parameter, value: bool) -> N
     help="Jobs that each process runs at once: coroutines on its event loop, functions in threads.",
 )  # fmt: skip
 @click.option("-b", "--burst", is_flag=True, help="Stop when the queues are empty.")
-@click.option("--max-jobs", type=Count(min=1), metavar="N", help="Stop after N jobs in all.")
-@click.option("-n", "--name", metavar="NAME", help="Name for `minirq info`. Default: host and pid.")
+@click.option("--max-jobs", type=Count(min=1), metavar="N", help="Stop after N jobs.")
+@click.option("-n", "--name", metavar="NAME", help="Name that `minirq info` shows. Default: host and pid.")
 @click.option(
     "-P", "--path", multiple=True, type=click.Path(exists=True, file_okay=False), default=["."],
     show_default=True, help="Directory with the application's functions, first on sys.path; repeatable.",
@@ -84,19 +84,25 @@ def _refuse_reload(ctx: click.Context, param: click.Parameter, value: bool) -> N
 )  # fmt: skip
 @click.option("-v", "--verbose", is_flag=True, help="Log more.")
 @click.option("-q", "--quiet", is_flag=True, help="Log only warnings and errors.")
-@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="Format of the log.",
+)
 @click.option("-s", "--with-scheduler", is_flag=True, help="Has no effect: every worker runs delayed jobs.")
 @click.option(
-    "--stop-timeout", type=duration(allow_unlimited=True), default=8, show_default=True,
+    "--stop-timeout", type=duration(allow_unlimited=True), default="8s", show_default=True,
     help="Let running jobs go on this long after a stop request; -1: until they end. Then they go back to "
     "their queues.",
 )  # fmt: skip
 @click.option(
-    "--kill-grace", type=duration(), default=5, show_default=True,
+    "--kill-grace", type=duration(), default="5s", show_default=True,
     help="Kill the process of a job that ignores its timeout for this long.",
 )  # fmt: skip
 @click.option(
-    "--lease", type=duration(), default=15, show_default=True,
+    "--lease", type=duration(), default="15s", show_default=True,
     help="If this worker sends no heartbeat for this long, others take over its jobs.",
 )  # fmt: skip
 @click.option(
@@ -120,7 +126,7 @@ def _refuse_reload(ctx: click.Context, param: click.Parameter, value: bool) -> N
 @worker_config_options
 @click.pass_context
 def worker(ctx: click.Context, config: Config, /, **_: Any) -> None:
-    """Run jobs of QUEUES (default: "default"). A queue is served when those before it are empty.
+    """Run jobs of QUEUES (default: "default"). Each queue has its turn when those before it are empty.
 
     SIGINT (Ctrl-C) or SIGTERM stops the worker once its running jobs have ended; a second one interrupts
     them, and they run again later. The exit code is 0 then. SIGHUP replaces the processes one by one, each

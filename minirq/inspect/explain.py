@@ -177,10 +177,8 @@ def _scheduled(seen: Situation) -> Iterator[Reason]:
 def _obstacles(seen: Situation) -> Iterator[Reason]:
     """What keeps every job of the queue from running."""
     if seen.queue.is_paused:
-        until = seen.queue.paused_until
-        end = f"until {until.astimezone():%Y-%m-%d %H:%M:%S}" if until else "until it is resumed"
-        advice = f"To resume: minirq resume {seen.queue_word}"
-        yield Reason("paused", f"Its queue is suspended {end}.", advice)
+        text = f"Its queue is suspended until {seen.queue.pause_end}."
+        yield Reason("paused", text, f"To resume: minirq resume {seen.queue_word}")
     silence = [worker.silence(seen.job.now) for worker in seen.workers]
     if not silence:
         advice = f"Start one: minirq worker {seen.queue_word}"

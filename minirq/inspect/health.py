@@ -8,12 +8,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from statistics import median
-from typing import Literal
+from typing import Any, Literal
 
 from minirq.client.store import Store
 from minirq.durations import span
-from minirq.embedded.server import version_in
+from minirq.embedded.server import product_in, version_in
 from minirq.exceptions import ServerFault
 from minirq.inspect.overview import LATE_BEAT, Overview, QueueView, overview
 from minirq.protocol import queries
@@ -21,9 +22,10 @@ from minirq.protocol.defaults import MANY_FAILED
 from minirq.protocol.record import JobStatus
 from minirq.text import counted, safe_text, shell_word
 
-__all__ = ["Finding", "Health", "OrphanedList", "ServerView", "findings", "look", "read_health"]
+__all__ = ["Finding", "Health", "OrphanedList", "findings", "look", "read_health"]
 
 Mark = Literal["ok", "warn", "bad"]
+Info = dict[str, Any]
 
 #: the search for lists without a living owner walks over all keys; it is cut short after this, seconds
 SEARCH_SECONDS = 5.0
@@ -54,29 +56,6 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class ServerView:
-    """What a server says about itself, and how it answers. Sizes in bytes, durations in seconds.
-
-    `clock_ahead` is how far its clock is ahead of this host's.
-    """
-
-    name: str
-    version: str
-    mode: str
-    role: str
-    policy: str
-    evicted: int
-    memory: int
-    max_memory: int
-    has_aof: bool
-    can_write_aof: bool
-    can_snapshot: bool
-    since_snapshot: float
-    round_trip: float
-    clock_ahead: float
-
-
-@dataclass(frozen=True, slots=True)
 class OrphanedList:
     """A list of claimed jobs whose owner is not alive.
 
@@ -94,11 +73,14 @@ class OrphanedList:
 class Health:
     """Everything that is checked.
 
-    `overdue` counts the delayed jobs of a queue that should have run by now. `set_aside` names the first jobs
-    of a queue that were set aside.
+    `info` is what INFO answers. `clock_ahead` is how far Redis' clock is ahead of this host's. `overdue`
+    counts the delayed jobs of a queue that should have run by now. `set_aside` names the first jobs of a
+    queue that were set aside. Durations are in seconds.
     """
 
-    server: ServerView
+    info: Info
+    round_trip: float
+    clock_ahead: float
     overview: Overview
     orphaned: tuple[OrphanedList, ...]
     is_search_complete: bool
@@ -133,8 +115,11 @@ def read_health(store: Store) -> Health:
         [queries.index_ids(store.keys.of(name), "unknown", 0, MOST_NAMED - 1) for name in aside]
     )
     owners, is_complete = _search(store)
+    round_trip, clock_ahead = _ping(store)
     return Health(
-        server=_read_server(store),
+        info=store.sender.send(queries.server_info()),
+        round_trip=round_trip,
+        clock_ahead=clock_ahead,
         overview=seen,
         orphaned=tuple(_orphaned(store, owners, now_ms)),
         is_search_complete=is_complete,
@@ -143,8 +128,8 @@ def read_health(store: Store) -> Health:
     )
 
 
-def _read_server(store: Store) -> ServerView:
-    about = store.sender.send(queries.server_info())
+def _ping(store: Store) -> tuple[float, float]:
+    """The time of a round trip, and how far Redis' clock is ahead of this host's."""
     round_trips, ahead = [], []
     for _ in range(_PINGS):
         started, wall = time.perf_counter(), time.time()
@@ -152,26 +137,7 @@ def _read_server(store: Store) -> ServerView:
         took = time.perf_counter() - started
         round_trips.append(took)
         ahead.append(now_ms / 1000 - (wall + took / 2))
-
-    def number(name: str) -> int:
-        return int(about.get(name) or 0)
-
-    return ServerView(
-        name="valkey" if "valkey_version" in about else "redis",
-        version=version_in(about),
-        mode=str(about.get("redis_mode", "standalone")),
-        role=str(about.get("role", "master")),
-        policy=str(about.get("maxmemory_policy", "")),
-        evicted=number("evicted_keys"),
-        memory=number("used_memory"),
-        max_memory=number("maxmemory"),
-        has_aof=bool(number("aof_enabled")),
-        can_write_aof=about.get("aof_last_write_status", "ok") == "ok",
-        can_snapshot=about.get("rdb_last_bgsave_status", "ok") == "ok",
-        since_snapshot=max(time.time() - number("rdb_last_save_time"), 0.0),
-        round_trip=median(round_trips),
-        clock_ahead=median(ahead),
-    )
+    return median(round_trips), median(ahead)
 
 
 def _search(store: Store) -> tuple[list[tuple[str, str]], bool]:
@@ -206,76 +172,78 @@ def _orphaned(store: Store, owners: list[tuple[str, str]], now_ms: int) -> Itera
 
 def findings(health: Health) -> Iterator[Finding]:
     """Turn measurements into findings."""
-    yield from _server(health.server)
-    yield _eviction(health.server)
-    yield from _persistence(health.server)
-    yield _memory(health.server)
-    yield _clock(health.server)
+    yield _server(health.info)
+    yield _distance(health.round_trip)
+    yield _eviction(health.info)
+    yield from _persistence(health.info, health.overview.at)
+    yield _memory(health.info)
+    yield _clock(health.clock_ahead)
     yield from _workers(health.overview)
     for queue in health.overview.queues:
         yield from _queue(queue, health)
     yield from _orphans(health)
 
 
-def _server(server: ServerView) -> Iterator[Finding]:
-    name = f"{server.name.capitalize()} {safe_text(server.version)}"
-    if server.role not in ("master", "primary"):
-        text = f"{name} is a {safe_text(server.role)}: it takes no jobs"
-        yield Finding("server", "bad", text, "Use the URL of its master.")
-    elif server.mode == "cluster":
-        yield Finding("server", "bad", f"{name} is a cluster", "Use a standalone server or Sentinel.")
-    else:
-        yield Finding("server", "ok", f"{name}, {safe_text(server.mode)}")
-    text = f"A round trip takes {server.round_trip * 1000:.1f} ms"
-    if server.round_trip > _SLOW:
-        advice = "Run workers closer to Redis, or find out what slows it down."
-        yield Finding("distance", "warn", text, advice)
-    else:
-        yield Finding("distance", "ok", text)
+def _server(info: Info) -> Finding:
+    name = f"{product_in(info).capitalize()} {safe_text(version_in(info))}"
+    role, mode = (safe_text(str(info.get(field, ""))) for field in ("role", "redis_mode"))
+    if role not in ("master", "primary"):
+        return Finding("server", "bad", f"{name} is a {role}: it takes no jobs", "Use the URL of its master.")
+    if mode == "cluster":
+        return Finding("server", "bad", f"{name} is a cluster", "Use a standalone server or Sentinel.")
+    return Finding("server", "ok", f"{name}, {mode}")
 
 
-def _eviction(server: ServerView) -> Finding:
+def _distance(round_trip: float) -> Finding:
+    text = f"A round trip takes {round_trip * 1000:.1f} ms"
+    if round_trip <= _SLOW:
+        return Finding("distance", "ok", text)
+    return Finding("distance", "warn", text, "Run workers closer to Redis, or find out what slows it down.")
+
+
+def _eviction(info: Info) -> Finding:
     advice = "Set maxmemory-policy to noeviction."
-    policy = safe_text(server.policy)
-    if server.policy.startswith("allkeys"):
+    policy = safe_text(str(info.get("maxmemory_policy", "")))
+    if policy.startswith("allkeys"):
         return Finding("eviction", "bad", f"When memory is short, {policy} evicts jobs", advice)
-    if server.evicted:
-        text = f"{server.evicted:,} keys were evicted since it started; they may have been jobs or results"
+    if evicted := _number(info, "evicted_keys"):
+        text = f"{evicted:,} keys were evicted since Redis started; they may have been jobs or results"
         return Finding("eviction", "warn", text, f"Give it more memory. {advice}")
-    if server.policy.startswith("volatile"):
+    if policy.startswith("volatile"):
         text = f"When memory is short, {policy} evicts the records of ended jobs, and no others"
         return Finding("eviction", "ok", text)
     return Finding("eviction", "ok", f"{policy}: nothing is evicted")
 
 
-def _persistence(server: ServerView) -> Iterator[Finding]:
+def _persistence(info: Info, now: datetime) -> Iterator[Finding]:
     subject = "persistence"
-    if not server.can_write_aof:
+    if info.get("aof_last_write_status", "ok") != "ok":
         yield Finding(subject, "bad", "The append-only file cannot be written", "See Redis' log: disk full?")
-    elif server.has_aof:
+    elif _number(info, "aof_enabled"):
         yield Finding(subject, "ok", "An append-only file is kept")
     else:
-        ago = span(server.since_snapshot)
+        ago = span(max(now.timestamp() - _number(info, "rdb_last_save_time"), 0.0))
         text = f"No append-only file is kept: a crash loses everything since the last snapshot, {ago} ago"
         yield Finding(subject, "warn", text, "Set appendonly yes, and appendfsync everysec.")
-    if not server.can_snapshot:
+    if info.get("rdb_last_bgsave_status", "ok") != "ok":
         text = "The last snapshot failed: Redis refuses all writes, unless configured otherwise"
         yield Finding(subject, "bad", text, "See Redis' log: disk full, or no memory for a fork?")
 
 
-def _memory(server: ServerView) -> Finding:
-    if not server.max_memory:
-        return Finding("memory", "ok", f"{_size(server.memory)} in use, no limit is set")
-    share = server.memory / server.max_memory
-    text = f"{_size(server.memory)} of {_size(server.max_memory)} in use ({share:.0%})"
+def _memory(info: Info) -> Finding:
+    used, limit = _number(info, "used_memory"), _number(info, "maxmemory")
+    if not limit:
+        return Finding("memory", "ok", f"{_size(used)} in use, no limit is set")
+    text = f"{_size(used)} of {_size(limit)} in use ({used / limit:.0%})"
     advice = "Raise maxmemory, or keep results for a shorter time (result_ttl)."
-    if share >= _FULL:
+    if used >= _FULL * limit:
         return Finding("memory", "bad", f"{text}: new jobs will soon be refused", advice)
-    return Finding("memory", "warn", text, advice) if share >= _FILLING else Finding("memory", "ok", text)
+    return (
+        Finding("memory", "warn", text, advice) if used >= _FILLING * limit else Finding("memory", "ok", text)
+    )
 
 
-def _clock(server: ServerView) -> Finding:
-    ahead = server.clock_ahead
+def _clock(ahead: float) -> Finding:
     if abs(ahead) < _CLOCK_OFF:
         return Finding("clock", "ok", "The clocks of Redis and of this host agree")
     text = f"The clock of Redis is {span(abs(ahead))} {'ahead of' if ahead > 0 else 'behind'} this host's"
@@ -364,6 +332,10 @@ def _orphan(orphan: OrphanedList, health: Health) -> Finding | None:
 
 def _waiting(queue: QueueView) -> str:
     return counted(queue.waiting, "job is waiting", "jobs are waiting")
+
+
+def _number(info: Info, name: str) -> int:
+    return int(info.get(name) or 0)
 
 
 def _size(count: int) -> str:

@@ -14,7 +14,7 @@ from itertools import chain, islice
 from typing import Any
 
 from minirq.client.store import Store
-from minirq.durations import utc_from_ms
+from minirq.durations import local_time, utc_from_ms
 from minirq.protocol import queries
 from minirq.protocol.keys import Keys, QueueKeys, can_be_key, check_queue_name
 from minirq.protocol.payload import id_of
@@ -51,6 +51,11 @@ class QueueView:
     oldest_seconds: float | None = None
     is_paused: bool = False
     paused_until: datetime | None = None
+
+    @property
+    def pause_end(self) -> str:
+        """Until when it is paused, in local time."""
+        return local_time(self.paused_until) if self.paused_until else "it is resumed"
 
 
 @dataclass(frozen=True, slots=True)
