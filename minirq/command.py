@@ -73,6 +73,6 @@ def send_stop_job_command(
     [found] = store.sender.run(queries.find(store.keys, [job_id]))
     status = store.sender.send(commands.stop(store.keys.of(found.queue), job_id)) if found else ""
     if not status:
-        raise NoSuchJobError(f"no job has the id {safe_text(job_id)!r}")
+        raise NoSuchJobError.of(job_id)
     if status != "started":
         raise InvalidJobOperation(f"job {safe_text(job_id)} does not run: it is {status}")

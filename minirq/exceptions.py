@@ -1,12 +1,14 @@
 """Every error that minirq raises. All share one root; each message names the cause and what to do.
 
-Where RQ has an error, it has RQ's name. This module imports nothing of minirq.
+Where RQ has an error, it has RQ's name. This module imports only `text`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+
+from minirq.text import safe_text
 
 __all__ = [
     "AccessDenied",
@@ -132,7 +134,12 @@ class NoSuchWorkerError(MinirqError, LookupError):
 
 
 class NoSuchJobError(MinirqError, LookupError):
-    """No job has this id: it never existed, or its record has expired."""
+    """No job has this id: it never existed, was deleted, or its record has expired."""
+
+    @classmethod
+    def of(cls, job_id: str) -> NoSuchJobError:
+        """Make the error that names this id."""
+        return cls(f"no job has the id {safe_text(job_id)!r}: it never existed, was deleted, or has expired")
 
 
 class InvalidJobOperation(MinirqError):

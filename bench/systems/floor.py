@@ -113,12 +113,12 @@ class Scripts(Lists):
         from minirq.protocol import commands
         from minirq.protocol.keys import Keys
         from minirq.protocol.serializers import resolve_serializer
-        from minirq.protocol.submission import Submission
+        from minirq.protocol.submission import JobDefaults, Submission
 
         key = job + repr(args)
         if key != self._template[0]:
             submission = Submission(getattr(jobs, job), args)
-            new = submission.job(resolve_serializer("msgpack"), max_payload=1 << 24)
+            new = submission.job(JobDefaults(resolve_serializer("msgpack"), max_payload=1 << 24))
             words = commands.enqueue(Keys().of("default"), [new]).args[-1]
             assert isinstance(words, bytes)
             self._template = (key, new.id, words)

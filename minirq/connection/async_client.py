@@ -22,7 +22,7 @@ from redis.exceptions import TimeoutError as ReplyTimeout
 from minirq.connection.client import BaseSender, Commands, Exchange, encode_commands, purpose
 from minirq.connection.connect import safe_url
 from minirq.connection.errors import connecting
-from minirq.exceptions import ServerUnavailable
+from minirq.exceptions import MinirqError, ServerUnavailable
 from minirq.protocol.commands import Call
 
 T = TypeVar("T")
@@ -185,12 +185,17 @@ class AsyncSender(BaseSender[Redis]):
         return await self._drive(self._send_all(calls)) if calls else []
 
     async def run(self, steps: Generator[Any, Any, T]) -> T:
-        """Run a query: send the calls that it yields, hand it the replies, return what it returns."""
+        """Run a query: send the calls that it yields, hand it the replies or errors, return its result."""
         try:
             request = next(steps)
             while True:
                 is_list = isinstance(request, list)
-                request = steps.send(await (self.send_all(request) if is_list else self.send(request)))
+                try:
+                    reply = await (self.send_all(request) if is_list else self.send(request))
+                except MinirqError as error:
+                    request = steps.throw(error)
+                else:
+                    request = steps.send(reply)
         except StopIteration as end:
             result: T = end.value
             return result

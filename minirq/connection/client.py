@@ -263,12 +263,16 @@ class Sender(BaseSender[redis.Redis]):
         return self._drive(self._send_each(calls)) if calls else []
 
     def run(self, steps: Generator[Any, Any, T]) -> T:
-        """Run a query: send the calls that it yields, hand it the replies, return what it returns."""
+        """Run a query: send the calls that it yields, hand it the replies or errors, return its result."""
         try:
             request = next(steps)
             while True:
-                reply = self.send_all(request) if isinstance(request, list) else self.send(request)
-                request = steps.send(reply)
+                try:
+                    reply = self.send_all(request) if isinstance(request, list) else self.send(request)
+                except MinirqError as error:
+                    request = steps.throw(error)
+                else:
+                    request = steps.send(reply)
         except StopIteration as end:
             result: T = end.value
             return result

@@ -19,7 +19,6 @@ from minirq.protocol.keys import QueueKeys
 from minirq.protocol.payload import Payload
 from minirq.protocol.queries import Found, Steps
 from minirq.protocol.record import Failure, JobStatus, Record
-from minirq.text import safe_text
 
 __all__ = ["JobReport", "report"]
 
@@ -59,9 +58,7 @@ def report(store: Store, job_id: str) -> JobReport:
 def _read(store: Store, job_id: str) -> Steps[JobReport]:
     [found] = yield from queries.find(store.keys, [job_id])
     if found is None:
-        raise NoSuchJobError(
-            f"no job has the id {safe_text(job_id)!r}: it never existed, or its record has expired"
-        )
+        raise NoSuchJobError.of(job_id)
     keys, record = store.keys.of(found.queue), found.record
     position, raw = yield from _payload(keys, job_id, found)
     now_ms, errors, leaves_ms, lease_end_ms, kept_ms = yield [

@@ -307,7 +307,7 @@ _LONG_INT: Final = re.compile(rb"\xc7[\x80-\xff]\n|\xc8..\n|\xc9....\n", re.DOTA
 _packers: Final = Packers(strict_types=True, default=to_extension)
 
 
-def encode(value: object, *, where: Where = "value") -> bytes:
+def encode(value: object, where: Where = "value") -> bytes:
     """Return the bytes of `value`, which `where` names in errors.
 
     A tuple as `where` names the items of `value`. Raises SerializationError, which says

@@ -30,7 +30,7 @@ from minirq.exceptions import FunctionNotFound, FunctionRefused, UnnamedFunction
 from minirq.protocol.origin import file_of, is_guarded, is_installed, is_own, runs_code, top_of
 from minirq.text import safe_text
 
-__all__ = ["Permissions", "is_foreign", "name_function", "resolve_function"]
+__all__ = ["Permissions", "callers", "is_foreign", "name_function", "resolve_function"]
 
 _MAX_NAME = 1000
 #: where people know what C modules define
@@ -124,11 +124,11 @@ def is_foreign(f: object) -> bool:
     module = top_of(f) if isinstance(f, str) else _module_of(f)
     if not module or is_guarded(module):
         return True
-    return is_installed(module) and top_of(module) not in _callers()
+    return is_installed(module) and top_of(module) not in callers()
 
 
-def _callers() -> Iterator[str]:
-    """Yield the top packages of the code that is being run, from here up."""
+def callers() -> Iterator[str]:
+    """Yield the top packages of the code that is being run, from the caller of this up."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         name = frame.f_globals.get("__package__") or frame.f_globals.get("__name__")

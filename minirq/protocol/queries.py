@@ -87,13 +87,6 @@ def paused(keys: QueueKeys) -> Call[int]:
     return Call(("HGET", keys.meta, "paused"), lambda reply: int(reply or 0))
 
 
-def set_batch(keys: QueueKeys, is_on: bool) -> Call[int]:
-    """Set whether a claim may take several jobs of a queue."""
-    if is_on:
-        return Call(("HDEL", keys.meta, "batch"), int)
-    return Call(("HSET", keys.meta, "batch", 0), int)
-
-
 def has_keys(keys: QueueKeys) -> Call[bool]:
     """Whether a queue has waiting jobs or settings, also where its name is not on the list."""
     return Call(("EXISTS", keys.queue, keys.meta), bool)

@@ -121,7 +121,7 @@ def _one_line(error: Exception) -> str:
 _SERIALIZERS: Final = {
     serializer.name: serializer
     for serializer in (
-        Serializer(DEFAULT_SERIALIZER, lambda value, where: codec.encode(value, where=where), codec.decode),
+        Serializer(DEFAULT_SERIALIZER, codec.encode, codec.decode),
         Serializer("json", _json_dumps, _json_loads),
         Serializer("pickle", _pickle_dumps, _pickle_loads),
     )

@@ -9,21 +9,27 @@ import os
 import secrets
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import wraps
+from inspect import signature
 from math import inf
-from typing import Any, Literal
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, cast
 
 from minirq.durations import Duration, parse_duration
 from minirq.exceptions import InvalidOption, SerializationError
 from minirq.protocol.commands import Argument, NewJob, milliseconds
 from minirq.protocol.defaults import LEAST_KEPT, RESULT_TTL, TOMBSTONE
-from minirq.protocol.function import is_foreign, name_function
+from minirq.protocol.function import callers, is_foreign, name_function
 from minirq.protocol.keys import check_job_id
 from minirq.protocol.payload import DEFAULT_OPTIONS, JobOptions, Payload
 from minirq.protocol.serializers import Serializer
 from minirq.retry import Retry
 from minirq.text import safe_repr
+
+P = ParamSpec("P")
+R = TypeVar("R")
+S = TypeVar("S")
 
 Function = Callable[..., Any] | str
 #: what follows the death of a job's process: up to 2 more runs, none, or up to so many
@@ -63,6 +69,16 @@ MISSING = frozenset(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class JobDefaults:
+    """What a queue says of jobs whose calls do not say it, and the most bytes of a job's payload or meta."""
+
+    serializer: Serializer
+    max_payload: int
+    timeout: Duration | None = None
+    on_worker_lost: OnWorkerLost | None = None
+
+
 @dataclass(slots=True)  # not frozen: made for every job
 class Submission:
     """A call to be enqueued. Durations are in any form that `parse_duration` reads.
@@ -74,8 +90,8 @@ class Submission:
     """
 
     func: Function
-    args: Sequence[Any] = ()
-    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    args: Sequence[Any] | None = None
+    kwargs: Mapping[str, Any] | None = None
     timeout: Duration | None = None
     result_ttl: Duration | None = None
     ttl: Duration | None = None
@@ -107,28 +123,22 @@ class Submission:
             args, kwargs = tuple(explicit_args or ()), dict(explicit_kwargs or {})
         return cls(func, args, kwargs, **options)
 
-    def job(
-        self,
-        serializer: Serializer,
-        *,
-        max_payload: int,
-        default_timeout: Duration | None = None,
-        on_worker_lost: OnWorkerLost | None = None,
-    ) -> NewJob:
+    def job(self, defaults: JobDefaults) -> NewJob:
         """Make the job; the queue's defaults are for what the call does not say.
 
         Raises InvalidOption, UnnamedFunction or SerializationError, before any I/O.
         """
+        serializer, max_payload = defaults.serializer, defaults.max_payload
         name, instance = name_function(self.func, allow_instance=serializer.name == "pickle")
         if name not in _looked_at:
             _warn_of_foreign(self.func, name)
         job_id = _new_id() if self.job_id is None else check_job_id(self.job_id)
-        options = self._options(default_timeout, on_worker_lost)
+        options = self._options(defaults)
         payload = Payload(
             id=job_id,
             function=name,
             serializer=serializer.name,
-            blob=serializer.dumps([instance, list(self.args), dict(self.kwargs)], _ITEMS),
+            blob=serializer.dumps([instance, list(self.args or ()), dict(self.kwargs or {})], _ITEMS),
             options=options,
         ).encode()
         meta = serializer.dumps(dict(self.meta), "meta") if self.meta else b""
@@ -151,10 +161,9 @@ class Submission:
             kept=RESULT_TTL if options is DEFAULT_OPTIONS else _kept(options),
         )
 
-    def _options(self, default_timeout: Duration | None, on_worker_lost: OnWorkerLost | None) -> JobOptions:
-        timeout = self.timeout if self.timeout is not None else default_timeout
-        if self.on_worker_lost is not None:
-            on_worker_lost = self.on_worker_lost
+    def _options(self, defaults: JobDefaults) -> JobOptions:
+        timeout = defaults.timeout if self.timeout is None else self.timeout
+        on_worker_lost = defaults.on_worker_lost if self.on_worker_lost is None else self.on_worker_lost
         if self.retry is not None and not isinstance(self.retry, Retry):
             raise InvalidOption(f"retry is a minirq.Retry, not {type(self.retry).__name__}")
         if self.meta is not None and not isinstance(self.meta, Mapping):
@@ -172,6 +181,25 @@ class Submission:
             retry=self.retry,
             loss_limit=DEFAULT_OPTIONS.loss_limit if on_worker_lost is None else loss_limit(on_worker_lost),
         )
+
+
+def described_by(
+    describe: Callable[P, Submission],
+) -> Callable[[Callable[[S, Submission], R]], Callable[Concatenate[S, P], R]]:
+    """Give a method that takes a Submission the parameters of this class instead."""
+
+    def decorate(method: Callable[[S, Submission], R]) -> Callable[Concatenate[S, P], R]:
+        @wraps(method)
+        def described(self: S, *args: P.args, **kwargs: P.kwargs) -> R:
+            return method(self, describe(*args, **kwargs))
+
+        own = signature(method)
+        [first, _] = own.parameters.values()
+        parameters = [first, *signature(describe).parameters.values()]
+        described.__dict__["__signature__"] = own.replace(parameters=parameters)
+        return cast("Callable[Concatenate[S, P], R]", described)
+
+    return decorate
 
 
 def _kept(options: JobOptions) -> float:
@@ -228,10 +256,13 @@ def _warn_of_foreign(func: Function, name: str) -> None:
         _looked_at.clear()
     _looked_at.add(name)
     if is_foreign(func):
-        warnings.warn(
-            f"workers refuse {name}, which is not the application's own, without --allow {name!r}",
-            stacklevel=5,
-        )
+        depth = 1
+        for package in callers():  # up to the application's line
+            if package != "minirq":
+                break
+            depth += 1
+        text = f"workers refuse {name}, which is not the application's own, without --allow {name!r}"
+        warnings.warn(text, stacklevel=depth)
 
 
 _NOTHING_GIVEN = (None,) * 6

@@ -65,7 +65,7 @@ def test_options(invoke: Invoke, redis: redis_py.Redis) -> None:
     ]  # fmt: skip
     job = enqueued(invoke, redis, "jobs.add", ":1", *options)
     assert (job.id, job.origin, job.timeout, job.description) == ("mine", "mail", 600, "what it is")
-    envelope = job._run(job._envelope_steps()).options
+    envelope = job._run(job._payload_steps()).options
     assert (envelope.result_ttl, envelope.failure_ttl) == (-1, 2 * 86400)
     assert envelope.retry == Retry(3, [10, 60])
     assert envelope.loss_limit == 0

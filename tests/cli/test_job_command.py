@@ -139,7 +139,9 @@ def test_looking_changes_nothing(queue: Queue, redis: redis_py.Redis, work: Work
 def test_an_unknown_id_is_one_line(run: Run) -> None:
     done = run("job", "nobody")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "minirq: no job has the id 'nobody': it never existed, or its record has expired\n"
+    assert (
+        done.stderr == "minirq: no job has the id 'nobody': it never existed, was deleted, or has expired\n"
+    )
 
 
 def test_an_id_that_a_shell_would_take_for_more_is_quoted(

@@ -22,7 +22,6 @@ from minirq.exceptions import (
     MinirqError,
     QueueFull,
     SerializationError,
-    ServerFault,
     ServerUnavailable,
     TimeoutFormatError,
     UnnamedFunction,
@@ -264,13 +263,6 @@ def test_a_list_of_queues_that_cannot_be_written_hides_no_success(
     assert "WRONGTYPE" in caplog.text
     queue.pause()
     assert queue.is_paused
-
-
-def test_a_queue_whose_setting_cannot_be_written_enqueues_nothing(redis: redis_py.Redis) -> None:
-    redis.set("minirq:{default}:meta", "not a hash")
-    with pytest.raises(ServerFault):
-        Queue(connection=redis, batch=False).enqueue(jobs.add, 1)
-    assert redis.keys("minirq:{default}:*") == [b"minirq:{default}:meta"]
 
 
 def test_a_deleted_queue_leaves_nothing(queue: Queue, redis: redis_py.Redis) -> None:

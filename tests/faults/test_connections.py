@@ -53,19 +53,22 @@ def test_enqueue_finds_nobody(redis: redis_py.Redis, proxy: Proxy) -> None:
 
 @pytest.mark.parametrize("job_id", [None, "mine"])
 @pytest.mark.parametrize("replies", ["all", "the first"])
-@pytest.mark.parametrize("action", ["enqueue", "enqueue_in", "enqueue_many"])
+@pytest.mark.parametrize("action", ["enqueue", "a second enqueue", "enqueue_in", "enqueue_many"])
 def test_an_enqueue_that_got_no_answer_is_sent_again_and_acts_once(
     queue: Queue, proxy: Proxy, trace: Path, action: str, replies: str, job_id: str | None
 ) -> None:
     """Nobody hears that it has acted, the job runs, and nothing is kept of its result."""
     impatient = Queue(connection=proxy.url, patience=0.5)
     assert impatient.count == 0
+    if action == "a second enqueue":
+        impatient.enqueue(jobs.add, 1, 2)
     given = {"result_ttl": 0, "job_id": job_id}
     proxy.rule("enqueue", "drop_reply", times=10**6 if replies == "all" else 1)
     if replies == "the first":
         proxy.rule("enqueue", "drop_request", times=10**6)
     call = {
         "enqueue": lambda: impatient.enqueue(jobs.append, str(trace), "ran", **given),
+        "a second enqueue": lambda: impatient.enqueue(jobs.append, str(trace), "ran", **given),
         "enqueue_in": lambda: impatient.enqueue_in(0.01, jobs.append, str(trace), "ran", **given),
         "enqueue_many": lambda: impatient.enqueue_many(
             [Queue.prepare_data(jobs.append, (str(trace), "ran"), **given)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from stage import Stage, ids, payload, settlement
 
-from minirq.protocol import commands, queries
+from minirq.protocol import commands
 
 KIB = 1024
 
@@ -74,14 +74,14 @@ def test_a_late_owner_gets_nothing_until_it_beats(stage: Stage) -> None:
     assert ids(stage.claim("a")) == ["x"]
 
 
-def test_a_queue_may_be_served_one_by_one(two: Stage) -> None:
+def test_a_queue_whose_meta_says_so_is_served_one_by_one(two: Stage) -> None:
     two.enqueue("a", "b", "c")
     two.enqueue("x", "y", queue=1)
-    two.send(queries.set_batch(two.keys, False))
+    two.client.hset(two.keys.meta, "batch", 0)
     assert ids(two.claim("a", 10)) == ["a", "x", "y"]
     assert ids(two.claim("a", 10, in_hand=[(0, "a"), (1, "x"), (1, "y")])) == ["b"]
     assert two.bell_rings()
-    two.send(queries.set_batch(two.keys, True))
+    two.client.hdel(two.keys.meta, "batch")
     two.enqueue("d")
     assert ids(two.claim("a", 10, in_hand=[(0, "a"), (0, "b"), (1, "x"), (1, "y")])) == ["c", "d"]
 
