@@ -1,16 +1,16 @@
--- beat: the leases of a worker's owners are renewed.
+-- beat: renew the leases of a worker's owners.
 --
 -- KEYS  the waiting lists of the worker's queues in one slot
--- ARGV  1 lease, ms · 2 number of owners to register if they are not yet · 3 the worker · owners, those first
+-- ARGV  1 lease, ms · 2 number of owners to register, if they are not registered · 3 the worker · owners, those first
 -- Returns { now_ms, sweep_ms, { owner, … }, { owner, … }, { promote_ms, … } }: the time; how long until a sweep has
---       something to do, because a lease ends that is not renewed here or a buried owner can be forgotten (-1:
+--       something to do, because a lease ends that is not renewed here or a dead owner can be forgotten (-1:
 --       nothing); the owners that are lost; the owners that hold a job; for each queue how long until promote has
---       something to do (-1: nothing; -2: another worker sees to it)
+--       something to do (-1: nothing; -2: another worker does it)
 --
--- One of a queue's workers promotes its delayed jobs: who beats first while nobody does. If one is overdue all the
--- same, because that worker has just died, whoever beats next sees to it.
--- An owner that was buried has a negative score and is never renewed; one whose lease merely ran out
--- (the server was away) is. An owner that is not registered is lost unless this beat registers it.
+-- One of a queue's workers promotes its delayed jobs: the first to send a heartbeat while no worker does. If a job is
+-- overdue nevertheless, because that worker has just died, the next worker to send a heartbeat promotes it.
+-- A dead owner has a negative score and is never renewed; an owner whose lease merely ran out (the server was
+-- unreachable) is renewed. An owner that is not registered is lost unless this heartbeat registers it.
 
 --#include time keys owners room
 

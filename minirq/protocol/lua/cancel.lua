@@ -1,12 +1,12 @@
--- cancel: a job that has not ended will not run (again). With keep = 0 its record is deleted too.
+-- cancel: prevent a job that has not ended from running (again). With keep = 0, delete its record too.
 --
 -- KEYS  1 the waiting list
 -- ARGV  1 id · 2 keep (1: the record stays as canceled; 0: delete it) · 3 its payload, once found ("" before)
 -- Returns the status that it had, or
---       "" if there is no such job · "waiting" if its payload still has to be found in the list:
---       the caller looks for it and calls again with it; if nobody does, the claim that meets it clears it away
+--       "" if there is no such job · "waiting" if its payload still has to be found in the list: the caller searches
+--       for it and calls again with it; if the caller does not, the claim that meets the payload removes it
 --
--- A started job is marked: its worker interrupts it (one that shall be deleted goes on), and it is not run again.
+-- A started job is marked: its worker interrupts it (except a job that shall be deleted), and it does not run again.
 --#include defaults time keys ids states park interrupt room
 
 local prefix = prefix_of(KEYS[1])

@@ -1,9 +1,9 @@
--- empty: waiting or parked jobs are deleted, a chunk at a time.
+-- empty: delete waiting or parked jobs, a chunk at a time.
 --
 -- KEYS  1 the waiting list
--- ARGV  1 which: "queue" for the waiting ones, or the status of parked ones; "rest" for what a queue has beside jobs:
---       settings, bell, and dead owners that hold nothing · 2 most jobs or owners to look at
--- Returns { looked at, deleted }; the caller goes on until nothing was looked at
+-- ARGV  1 "queue" for waiting jobs, or the status of parked ones; "rest" for the other keys of a queue: settings, bell,
+--       and dead owners that hold nothing · 2 maximum of jobs or owners to examine
+-- Returns { examined, deleted }; the caller repeats it until nothing was examined
 --#include defaults time keys ids states park room
 
 local prefix = prefix_of(KEYS[1])

@@ -1,16 +1,17 @@
--- enqueue: a new job waits, or is parked until its time; or an ended job's id is used anew.
+-- enqueue: add new jobs to the queue, or park them until they are due. The id of an ended job may be used again.
 --
 -- KEYS  1 the waiting list
 -- ARGV  1 a msgpack array (strings in the old format, without bin), flat, for each job:
 --       id · payload · nonce ("" if the id itself is unique) · place (queue, front, delay, at) · ms (for delay and at)
---       · ttl_ms (-1 none: not started this long after it may run, it has expired)
+--       · ttl_ms (if it has not started this long after it may run, it expires; -1: never)
 --       · further hash fields { field, value, … }
---       2 "known" if the call was first sent so long ago that its jobs may be forgotten: it is not enqueued (-1, "")
---         unless one of its jobs is known
+--       2 "known" if the call was first sent so long ago that the records of its jobs may be gone: unless one of its
+--         jobs is known, nothing is enqueued (-1, "")
 -- Returns 1 if every job was enqueued, now or by this very call sent before; else for each job { code, status }:
---       1 enqueued · 2 this very call had enqueued it already · 0 the id lives (its status) and was left alone
---       -1 the id is about to end or vanish, and nothing of the call was enqueued: it runs (started) and shall be
---       stopped or deleted, or its old payload is still in a list (canceled, or queued and past its ttl)
+--       1 enqueued · 2 this call had already enqueued it · 0 a job with this id waits or runs (its status): unchanged
+--       -1 the job with this id is about to end or to disappear, and nothing of the call was enqueued: it is running
+--       (started) and shall be stopped or deleted, or its old payload is still in a list (canceled, or queued and past
+--       its ttl)
 --
 -- No write comes before the checks, so at maxmemory the server refuses the whole call: QueueFull.
 -- The bell is rung for the first job of an empty queue; while jobs remain, claim rings it.

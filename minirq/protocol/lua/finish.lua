@@ -1,29 +1,29 @@
--- finish: the outcomes of a batch are settled, then the next jobs are claimed. One round trip.
+-- finish: settle the outcomes of a batch, then claim the next jobs, in one round trip.
 --
 -- KEYS  the waiting lists of the worker's queues in one slot, in the order in which they are served
 -- ARGV  1 a msgpack array (strings in the old format, without bin) of
---       owner · jobs wanted next (0: claim nothing) · settlements · what is in hand and not settled by this call
---       what is in hand is flat, for each: number of the queue, id
---       · the company that the process keeps once these are settled (lib/claim.lua), "" if nothing runs in it
+--       owner · jobs wanted next (0: claim nothing) · settlements · jobs in hand that this call does not settle
+--       (flat, for each: number of the queue, id)
+--       · the company of the process once these are settled (lib/claim.lua), "" if nothing runs in it
 --       settlements is flat, for each: number of the queue, id, run, verb, blob, ms, place
 --         finished  blob the result ("" for none), ms its TTL (-1 for ever, 0 keep nothing)
 --         failed    blob the error, ms the TTL of the record
 --         retry     blob the error, ms the delay, place (queue or front) when there is no delay
 --         miss      the function is not known here: scheduled with growing delays and no attempt counted, until
---                   the first miss is ms ago; then failed. blob the error. ms -1: never, the delay is 10 s, and
---                   the time does not count as the first miss; promote brings it back sooner
+--                   the first miss is ms ago; then failed. blob the error. ms -1: it never fails, the delay is 10 s,
+--                   and this does not count as the first miss; promote brings it back sooner
 --         release   given back unstarted to the front; no attempt is counted
 -- Returns a msgpack array { codes, state, jobs, pause_ms, company, aside } (lib/claim.lua; aside is flat, for each job
---       that was set aside: queue, id, why), a code for each settlement:
+--       that was set aside: queue, id, reason), with a code for each settlement:
 --       1 settled · 2 this run had been settled already · 3 the job was deleted meanwhile
 --       0 fenced: another run holds the job, or none; the outcome is dropped
---       4 a miss was settled, and the job has failed · below 0: and it is tried again in so many ms
+--       4 a miss was settled, and the job has failed · below 0: a miss was settled, next try in this many ms
 --       5 a key of the job cannot be read: it was set aside
 --
 -- A run may settle if the payload is in its owner's processing list and the hash says started, with its run number.
 -- A job that is asked to stop is not run again: a retry or a release ends it as canceled.
--- Arguments and reply are one string each: packing, and parsing a reply of hundreds of items, is what a client
--- spends its time on otherwise.
+-- Arguments and reply are one string each: otherwise a client spends most of its time on packing, and on parsing
+-- replies of hundreds of items.
 --#include defaults time keys ids states park aside claim room
 
 local FIRST_MISS_MS, GIVEN_BACK_MS = 500, 10000

@@ -1,11 +1,11 @@
--- maintain: queues that nobody has looked after for a while are handed to the caller, who looks after them now.
+-- maintain: hand queues that no worker has looked after for a while to the caller, which does it now.
 --
--- KEYS  1 the index of what is to be looked after (global): name, the time from which on others may, ms
--- ARGV  1 most names · 2 for how long nobody else is handed them, ms · further names that shall be in the index
+-- KEYS  1 the index `maintenance` (global): name, the time from which other workers may take it, ms
+-- ARGV  1 maximum of names · 2 how long no other worker may take them, ms · further names that shall be in the index
 -- Returns { next_ms, name, … }: how long until the next one may be taken; the names that the caller has taken
 --
--- Taking moves the time on in the same step, so no two workers take the same queue. A queue's own workers move
--- it on with their beats, and nobody else is handed it while they live.
+-- Taking a name moves its time ahead in the same step, so no two workers take the same queue. A queue's own workers
+-- move it ahead with their heartbeats, so no other worker takes it while they are alive.
 --#include time
 
 -- as in lib/room: a first write that needs no memory

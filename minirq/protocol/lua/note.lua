@@ -1,7 +1,7 @@
--- note: fields are written into the record of a job that exists; a record is never created.
+-- note: write fields into the record of a job that exists; never create a record.
 --
 -- KEYS  1 the waiting list
--- ARGV  1 id · 2 run ("" = whoever runs it) · field, value, …
+-- ARGV  1 id · 2 run ("" = any run) · field, value, …
 -- Returns 1, or 0 if there is no such job (or another run has it)
 --#include time keys room
 

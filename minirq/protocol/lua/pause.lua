@@ -1,8 +1,8 @@
--- pause: a queue hands out no more jobs, or does again.
+-- pause: pause a queue, or resume it.
 --
 -- KEYS  1 the waiting list
 -- ARGV  1 how long, ms (-1 until it is resumed, 0 resume now)
--- Returns 1 if that changed anything
+-- Returns 1 if this changed anything
 --#include time keys room
 
 local prefix = prefix_of(KEYS[1])

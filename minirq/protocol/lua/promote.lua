@@ -1,15 +1,15 @@
--- promote: delayed jobs whose time has come go to the queue.
+-- promote: move delayed jobs that are due to the queue.
 --
 -- KEYS  1 the waiting list
--- ARGV  1 most jobs to move · 2 most finished jobs with a TTL that their index may keep ("" = do not trim now)
---        3, … ids that are due now if they wait for nothing but a worker that knows their function
+-- ARGV  1 maximum of jobs to move · 2 maximum of finished jobs with a TTL in their index ("" = do not trim now)
+--        3, … ids that are due now if they only wait for a worker that knows their function
 -- Returns { moved, next_ms, now_ms, trim, sweep, failed, aside }: next_ms is the time until the next one, -1 if there is
 --       none; trim is 1 if there is more to trim, sweep is 1 if a sweep (reclaim) has something to do;
---       failed is the number of failed jobs if it was to trim, else -1
---       aside is flat, for each job with a key that cannot be read, which was set aside: queue, id, why
+--       failed is the number of failed jobs if the call was to trim, else -1
+--       aside is flat, for each job that was set aside because a key cannot be read: queue, id, reason
 --
 -- The indexes of ended jobs hold the time until which each record is kept; they are trimmed here. Only finished jobs
--- that are not kept for ever also leave their index by number, those first that are kept for the shortest time.
+-- with a TTL also leave their index by number, those first whose TTL ends first.
 --#include defaults time keys states park aside owners room
 
 -- one call takes a few milliseconds at most

@@ -1,24 +1,24 @@
--- reclaim: the jobs of dead owners go back to the front of the queue, or fail with the evidence.
+-- reclaim: return the jobs of dead owners to the front of the queue, or fail them with the evidence.
 --
 -- KEYS  1 the waiting list
--- ARGV  1 owner, known to be dead by its own supervisor ("" = sweep: all whose lease has run out)
---       2 the caller's reckoning of the server's time, ms · 3 how far it may be off, ms
+-- ARGV  1 owner whose death its own supervisor has seen ("" = sweep: all whose lease has run out)
+--       2 the caller's estimate of the server's time, ms · 3 how far it may be off, ms
 --       4 pause before a job runs again after its second loss, ms
---       5 evidence: the error that is put on record · 6 lease, ms
+--       5 evidence: the error for the record · 6 lease, ms
 --       7 for how long a BLMOVE of a dead owner may still be served, ms (0: it has none under way)
 --       8 which of the owner's started jobs are blamed: "all", the "named" ones, or none, because the worker
---         itself has ended the process ("spared") · the ones that ran when it ended: id, run, …
+--         itself has ended the process ("spared") · the jobs that were running when it ended: id, run, …
 -- Returns { "ok" | "more" | "refused", { id, owner, fate, lost }, … }: after "more" a further sweep is due at once
 --       fate: queued, scheduled (the pause), failed, canceled · lost: deaths of this job so far
---       fate unknown: a key of the job cannot be read, and it was set aside; behind `lost` stands why
+--       fate unknown: a key of the job cannot be read, and it was set aside; the reason follows `lost`
 --
--- The sweep refuses when the caller's reckoning is off: the request was under way for long, the server
--- stood still, or its clock jumped. Then leases prove nothing until everybody has beaten again.
--- A buried owner has a negative score: minus the time until which a late BLMOVE may bring it something. The
--- first sweep after that forgets it; sweeps look at the oldest ones. Without knowledge of who ran, all started jobs are
--- blamed. Several that one death is put down to are marked with it (`died_with`), so that they may run together once more
--- (lib/claim.lua).
--- A job that must not run again after a death (loss_limit 0) fails also if it ran and was spared.
+-- The sweep refuses if the caller's estimate is off: the request took long, the server stood still, or its clock
+-- jumped. Then leases prove nothing until all owners have sent another heartbeat.
+-- A dead owner has a negative score: minus the time until which a late BLMOVE may bring it a job. The first sweep
+-- after that forgets it; sweeps look at the oldest ones. If it is not known which jobs ran, all started jobs are
+-- blamed. If several are blamed for one death, they are marked with it (`died_with`), so that they may run together
+-- once more (lib/claim.lua).
+-- A job that must not run again after a death (loss_limit 0) fails even if it ran and was spared.
 --#include defaults time keys ids states park aside owners room
 
 -- one sweep takes a few milliseconds at most

@@ -1,12 +1,11 @@
--- requeue: a job that has ended, or was set aside, runs again, with its attempts and losses forgotten.
+-- requeue: run a job again that has ended or was set aside. Its attempts and losses start from zero.
 --
 -- KEYS  1 the waiting list
 -- ARGV  1 id · 2 place (queue or front) · 3 nonce of this call
--- Returns "requeued", or the status it has instead of an ended one, "" without a record, "payload" if its
---       bytes were not kept
+-- Returns "requeued"; or its status, if it has not ended; "" without a record; "payload" if its payload was not kept
 --
--- run is not reset: no earlier run of this job can settle the new one. A job that was set aside may have no record any
--- more, because its key was broken and has been deleted.
+-- `run` is not reset, so that no earlier run of this job can settle the new one. A job that was set aside may no longer
+-- have a record, because its key was broken and has been deleted.
 --#include defaults time keys states park room
 
 local prefix = prefix_of(KEYS[1])

@@ -1,8 +1,8 @@
--- stop: a running job is interrupted and ends as stopped; any other is left alone.
+-- stop: interrupt a running job, which ends as stopped; any other job stays unchanged.
 --
 -- KEYS  1 the waiting list
 -- ARGV  1 id
--- Returns the job's status, "" if there is no such job: only "started" was acted on
+-- Returns the job's status, "" if there is no such job; only a "started" job was interrupted
 --#include keys interrupt room
 
 local prefix = prefix_of(KEYS[1])

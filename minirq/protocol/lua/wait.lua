@@ -1,8 +1,8 @@
--- wait: somebody wants to be told when a job ends, or no longer does.
+-- wait: register a waiter for the end of a job, or remove it.
 --
 -- KEYS  1 the waiting list
 -- ARGV  1 id · 2 waiter · 3 "1" to register, "0" to leave
--- Returns the job's status, "" if there is no such job; a job that has ended registers nobody
+-- Returns the job's status, "" if there is no such job; a job that has ended registers no waiter
 --#include time keys states room
 
 local prefix = prefix_of(KEYS[1])

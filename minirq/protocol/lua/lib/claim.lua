@@ -262,12 +262,12 @@ end
 -- process runs, "" if it is free. `emptied`: number of the queue -> true where the owner's list is known to be empty.
 -- Returns state, jobs, pause_ms, company (of the jobs); the states:
 --   "ok"      jobs is flat, seven items each: payload, number of the queue, id, run, attempts, lost, 1 if it had no hash
---   "more"    as "ok", and the call stopped early: something remains that this owner may ask for at once
---   "blocked" as "ok", and jobs of another company wait: what a wait on the list would bring cannot be taken. Claim
---             again in a while, and once nothing runs
+--   "more"    as "ok", but the call stopped early: this owner may claim again at once
+--   "blocked" as "ok", and jobs of another company wait: a wait on the list would bring one that cannot be taken. Claim
+--             again later, and once nothing runs
 --   "drain"   as "blocked", and this owner's process gets nothing until nothing runs in it
---   "late"    the lease has run out and nobody has buried the owner yet: claim again after the next beat
---   "lost"    the owner is not registered or was buried: it holds nothing any more
+--   "late"    the lease has run out, but the owner was not declared dead yet: claim again after the next heartbeat
+--   "lost"    the owner is not registered or was declared dead: it holds nothing any more
 --   "paused"  nothing was claimed and every queue is paused: for pause_ms more, or -1 until resumed
 local function claim(queues, owner, want, hand, keeps, emptied)
   local late, lost = false, false
