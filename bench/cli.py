@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.profile:
             python = sys.executable if options.here else ensure_environment("minirq")
-            return subprocess.run([str(python), "-m", "bench.profiling"], cwd=ROOT).returncode
+            return subprocess.run([str(python), "-m", "bench.profiling"], cwd=ROOT, check=False).returncode
         if options.against:
             return _compared(options, parser)
         if options.docs_from:

@@ -37,6 +37,7 @@ def ensure_environment(name: str) -> Path:
         [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", *arguments],
         capture_output=True,
         text=True,
+        check=False,
     )
     if made.returncode:
         raise EnvironmentFault(f"{name}: pip could not install {arguments[1]}:\n{made.stderr.strip()}")

@@ -78,7 +78,7 @@ class Worker:
         return total
 
     def kill(self) -> None:
-        """kill -9 for all of it at once."""
+        """Send SIGKILL to all of it at once."""
         tree = self.tree()
         # stopped first: no process may see another die and act on it
         for process in tree:

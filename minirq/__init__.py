@@ -36,7 +36,7 @@ _HOMES = {
     "requeue_job": "minirq.job",
 }
 
-__all__ = [*_HOMES]
+__all__ = [*_HOMES]  # noqa: PLE0604 - its keys are strings
 
 
 def __getattr__(name: str) -> Any:

@@ -87,8 +87,10 @@ class ServerFault(MinirqError):
 
 
 class UnsuitableServer(MinirqError):
-    """This server or connection cannot be used: it is older than 6.2, evicts keys, decodes its replies,
-    or has an untrusted certificate."""
+    """This server or connection cannot be used.
+
+    It is older than 6.2, evicts keys, decodes its replies, or has an untrusted certificate.
+    """
 
 
 class QueueFull(MinirqError):

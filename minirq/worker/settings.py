@@ -130,8 +130,10 @@ class WorkerSettings:
 
     @property
     def patience_with_jobs(self) -> float:
-        """How long after its deadline, or a request to stop, a job is given up. Beside others it may take a
-        second longer: what it waits for may be its neighbour."""
+        """How long after its deadline, or a request to stop, a job is given up.
+
+        Beside others it may take a second longer: it may be waiting for its neighbour.
+        """
         return self.kill_grace + (1.0 if self.concurrency > 1 else 0.0)
 
     @property
@@ -141,8 +143,10 @@ class WorkerSettings:
 
     @property
     def miss_window(self) -> float:
-        """How long a job whose function is not known here is left to other workers before it fails; a burst
-        gives it back, whatever the time (-1)."""
+        """How long a job whose function is not known here is left to other workers before it fails.
+
+        A burst gives it back, whatever the time (-1).
+        """
         return -1.0 if self.is_burst else MISS_WINDOW
 
     @property

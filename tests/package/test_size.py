@@ -15,10 +15,10 @@ from pathlib import Path
 from support import ROOT
 
 #: lines of code of the whole package; extras, once there are any, get a budget of their own
-BUDGET = 12_550
+BUDGET = 12_000
 #: lines of a Python file, all counted; files that are shorter or longer are exceptions, and few
 FILE = range(100, 451)
-LONGER, SHORTER = 7, 24
+LONGER, SHORTER = 6, 22
 
 _NO_CODE = {
     tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER,
