@@ -157,10 +157,10 @@ def _run(config: Config, options: Mapping[str, Any]) -> None:
         _checked_name(options["name"]),
         client,
         paths=[str(Path(path).absolute()) for path in options["path"]],
-        batch=not options["no_batch"],
         namespace=config.namespace,
         **{name: options[name] for name in _PASSED_ON},
     )
+    made.is_batching = not options["no_batch"]
     logger.info(
         "minirq %s listens to %s at %s%s",
         VERSION,

@@ -1,4 +1,4 @@
-"""A child process: what has to be set up after the fork so that jobs run safely, then the loop."""
+"""What a child process does between its fork and its exit: it sets itself up, and runs jobs."""
 
 from __future__ import annotations
 
@@ -8,23 +8,22 @@ import os
 import random
 import resource
 import signal
-import socket
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from minirq.exceptions import AccessDenied, ConfigError, UnsuitableServer
 from minirq.text import safe_text
 from minirq.worker.cleanup import ProcessState
 from minirq.worker.executor import Executor
-from minirq.worker.fetcher import DRAINED, LOST, UNFIT
-from minirq.worker.interrupts import MainGuard
+from minirq.worker.fetcher import DRAINED, LOST, UNFIT, Context
+from minirq.worker.interrupts import serial_guard
 from minirq.worker.link import Link
-from minirq.worker.runner import SerialRunner, close_quietly
+from minirq.worker.runner import SerialRunner
 from minirq.worker.scoreboard import Scoreboard
 from minirq.worker.settings import WorkerSettings
 
@@ -38,9 +37,6 @@ EXIT_DRAINED, EXIT_BROKEN, EXIT_LOST, EXIT_RECYCLED, EXIT_HOPELESS, EXIT_UNFIT =
 
 _PR_SET_PDEATHSIG = 1
 
-#: for requests, and for a wait beside them
-Links = tuple[Link, Link]
-
 
 def run_child(
     settings: WorkerSettings,
@@ -51,7 +47,7 @@ def run_child(
     supervisor: int,
     release: Callable[[], None],
 ) -> NoReturn:
-    """Be a child of the process `supervisor` until the loop ends. Never returns, never raises.
+    """Be a child of the process `supervisor` until the runner ends. Never returns, never raises.
 
     `release` closes what the fork copied from the supervisor and the child must not touch.
     """
@@ -84,49 +80,32 @@ def _run(
 ) -> int:
     _preload(settings.preload)
     first, second = (Link(client, settings, owners[0], board, is_quiet=True) for _ in range(2))
-    links = first, second
-    # a daemon that a job starts must not hold the dead worker's connection open: it would be served for ever
-    os.register_at_fork(after_in_child=lambda: _close_sockets(links))
     quotas = [quota for quota in (share, settings.max_jobs_per_child) if quota is not None]
-    options: dict[str, Any] = {
-        "client": client,
-        "is_stopping": lambda: board.is_asked_to_stop or _has_grown(board, settings.max_memory_per_child),
-        "quota": min(quotas, default=None),
-    }
-    run = _run_one_by_one if settings.concurrency == 1 else _run_together
-    reason = run(settings, links, owners, board, options)
-    for link in links:
+    context = Context(
+        settings,
+        client,
+        board,
+        (first, second),
+        owners,
+        lambda: board.is_asked_to_stop or _has_grown(board, settings.max_memory_per_child),
+        min(quotas, default=None),
+    )
+    # a daemon that a job starts must not hold the dead worker's connection open: it would be served for ever
+    os.register_at_fork(after_in_child=lambda: _close_sockets(context))
+    if settings.concurrency == 1:
+        guard = serial_guard(board)
+        state = ProcessState(context.sockets, guard.put_back_alarm)
+        serial = SerialRunner(context, Executor(settings), guard, state)
+        reason = serial.run()
+        serial.close()
+    else:
+        from minirq.worker.concurrent import ConcurrentRunner  # asyncio costs 20 ms
+
+        reason = ConcurrentRunner(context).run()
+    for link in context.links:
         with suppress(Exception):
             link.close()
     return {LOST: EXIT_LOST, DRAINED: EXIT_DRAINED, UNFIT: EXIT_UNFIT}.get(reason, EXIT_RECYCLED)
-
-
-def _run_one_by_one(
-    settings: WorkerSettings,
-    links: Links,
-    owners: tuple[str, ...],
-    board: Scoreboard,
-    options: dict[str, Any],
-) -> str:
-    executor = Executor(settings)
-    guard = MainGuard(board, executor.cancel_coroutine, executor.stop_alarm)
-    guard.listen()
-    hygiene = ProcessState(lambda: _sockets(links), executor.put_back_alarm)
-    reason = SerialRunner(links[0], executor, board, settings, guard=guard, hygiene=hygiene, **options).run()
-    close_quietly(links[0], executor)
-    return reason
-
-
-def _run_together(
-    settings: WorkerSettings,
-    links: Links,
-    owners: tuple[str, ...],
-    board: Scoreboard,
-    options: dict[str, Any],
-) -> str:
-    from minirq.worker.concurrent import ConcurrentRunner  # asyncio: 20 ms that a serial worker does not pay
-
-    return ConcurrentRunner(links, owners, board, settings, sockets=lambda: _sockets(links), **options).run()
 
 
 def _preload(modules: Sequence[str]) -> None:
@@ -139,13 +118,8 @@ def _preload(modules: Sequence[str]) -> None:
             ) from error
 
 
-def _sockets(links: Links) -> Iterator[socket.socket]:
-    for link in links:
-        yield from link.sockets()
-
-
-def _close_sockets(links: Links) -> None:
-    for sock in _sockets(links):
+def _close_sockets(context: Context) -> None:
+    for sock in context.sockets():
         sock.close()
 
 

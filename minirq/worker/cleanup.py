@@ -75,13 +75,13 @@ class ProcessState:
         self._spares = {number: _spare(number) for number in (0, 1, 2)}
         self._told: set[tuple[str, str]] = set()
 
-    def look(self) -> None:
+    def remember(self) -> None:
         """Note the connections as they are: before a job."""
         for sock in self._sockets():
             if sock not in self._met:
                 self._met[sock] = _identity(sock.fileno())
 
-    def tidy(self, function: str) -> bool:
+    def restore(self, function: str) -> bool:
         """Put back what was changed; False if the process should not run another job. After `function`."""
         changed: list[str] = []
         is_fit = self._put_back_numbers(changed)

@@ -1,23 +1,11 @@
-"""The workbench: an executor for jobs beside each other, in threads and on an event loop.
+"""How a process runs many jobs at once: coroutines on its event loop, functions in threads.
 
-Timeouts come from elsewhere: a timer of its own for each of many jobs would cost more than most jobs.
+The main thread has the event loop. The fetcher, in a thread of its own, brings jobs and settles them; the
+watchdog, in another, interrupts those that are late or asked to stop. A job's way through here:
 
-The lookout: a thread that sees to the time of runs, to requests to stop them, and to a blocked event loop.
-
-It looks when the next deadline has come, when it is woken, and from time to time while anything runs. What
-does not heed an interruption is not its concern.
-
-Clockwork: an event loop whose timers are exact to a tenth of a millisecond.
-
-asyncio's own rounds up to whole milliseconds, as epoll counts, so a job that sleeps for 10 ms takes 11, and
-all that sleep at the same time wake up together. Here select(), which counts microseconds, waits for epoll.
-
-A pool of threads, made as they are needed and kept. It knows no jobs.
-
-A crew: a process that runs many jobs at once, coroutines on its event loop and functions in its threads.
-
-The main thread has the event loop. The porter, in a thread of its own, brings jobs and carries outcomes
-away; the lookout, in another, interrupts what is over its time. Here is what happens to a job in between.
+    fetcher's thread  `_start`: shown on the scoreboard, its envelope read
+    event loop        `_begin_all` -> `_begin` -> `_attend` -> `_end`, if its function makes coroutines
+    a job's thread    `_run_in_thread` -> `_end`, if not; the first job finds out, in a thread
 """
 
 from __future__ import annotations
@@ -28,65 +16,42 @@ import os
 import select
 import selectors
 import signal
-import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
-from contextvars import copy_context
+from collections.abc import Callable, Coroutine
+from contextvars import ContextVar, copy_context
+from math import inf
 from queue import Empty, SimpleQueue
-from types import CoroutineType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from minirq.current import Running, running
-from minirq.exceptions import JobTimeoutException
 from minirq.protocol.commands import Claimed
 from minirq.protocol.defaults import JOB_TIMEOUT
-from minirq.protocol.payload import Payload
+from minirq.protocol.payload import DEFAULT_OPTIONS, Payload
 from minirq.text import safe_text
 from minirq.worker.cleanup import ProcessState
-from minirq.worker.executor import Executor, cancel_leftovers
-from minirq.worker.fetcher import Fetcher
-from minirq.worker.interrupts import SIGNAL, STOP, TIMEOUT, BaseDeathPenalty, RunningJob, current_job
+from minirq.worker.executor import Executor, attend, cancel_leftovers
+from minirq.worker.fetcher import Context, Fetcher
+from minirq.worker.interrupts import STOP, STOP_SIGNAL, TIMEOUT, Guard, RunningJob
 from minirq.worker.job_log import JobLog
-from minirq.worker.link import Link, boottime
-from minirq.worker.outcome import (
-    Finished,
-    FunctionUnknown,
-    Interrupted,
-    Outcome,
-    Released,
-    Task,
-    describe,
-    settlement,
-)
+from minirq.worker.link import boottime
+from minirq.worker.outcome import FAILURES, Finished, Outcome, Released, Task, settlement
 from minirq.worker.scoreboard import Scoreboard
 from minirq.worker.settings import WorkerSettings
 
-if TYPE_CHECKING:
-    import redis
-
-
 logger = logging.getLogger(__name__)
 
+#: the run that this thread or asyncio task belongs to
+_current: ContextVar[RunningJob | None] = ContextVar("minirq_run", default=None)
 #: a thread that waits for a coroutine looks for an interruption this often, seconds
 _LOOK_EVERY = 0.2
 
 
-class _NoPenalty(BaseDeathPenalty):
-    def setup_death_penalty(self) -> None:
-        """Nothing to set up."""
-
-    def cancel_death_penalty(self) -> None:
-        """Nothing to cancel."""
-
-
 class ConcurrentExecutor(Executor):
-    """Runs jobs in whichever thread asks, and coroutines on `loop`."""
+    """Runs functions in whichever thread asks, and coroutines on `loop`."""
 
     def __init__(self, settings: WorkerSettings, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(settings, _NoPenalty)
+        super().__init__(settings)
         self._loop = loop
 
     def is_coroutine(self, function: str) -> bool | None:
@@ -94,25 +59,19 @@ class ConcurrentExecutor(Executor):
         known = self._functions.get(function)
         return None if known is None else known[1]
 
-    async def attend(self, run: RunningJob, task: Task) -> Outcome:
+    async def attend(self, task: Task, run: RunningJob) -> Outcome:
         """Await a job's coroutine. It raises nothing."""
         try:
-            result = await task.function(*task.args, **task.kwargs)
+            result = await attend(task.function(*task.args, **task.kwargs), run)
             if os.getpid() != self._pid:
                 os._exit(0)  # the job has forked, and its copy must not go on as a worker
-            return run.ends_as(self._finished(task, result))
         except BaseException as error:
-            if os.getpid() != self._pid:
-                os._exit(1)
-            if isinstance(error, asyncio.CancelledError) and run.cause is TIMEOUT:
-                error = JobTimeoutException(run.reason).with_traceback(error.__traceback__)
-            return run.ends_as(run.failed(error, describe(error, self._worker)))
+            return self.failed(task, error, run)
+        return self.finished(task, result, run)
 
-    def _call(self, task: Task) -> Any:
-        result = task.function(*task.args, **task.kwargs)
-        if type(result) is not CoroutineType:
-            return result
-        future = asyncio.run_coroutine_threadsafe(result, self._loop)  # a function that hands out a coroutine
+    def _await(self, coroutine: Coroutine[Any, Any, Any], guard: Guard) -> Any:
+        # a function in a thread that hands out a coroutine
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             while True:
                 try:
@@ -125,7 +84,7 @@ class ConcurrentExecutor(Executor):
             raise
 
 
-#: while anything runs it looks this often, and never more often than that, seconds
+#: the watchdog looks this often while anything runs, and never more often than that, seconds
 _WATCH_EVERY = 0.25
 _LEAST_PAUSE = 0.01
 #: an event loop that does nothing for so long is worth a line in the log, seconds
@@ -133,7 +92,10 @@ BLOCKED_AFTER = 1.0
 
 
 class Watchdog:
-    """Watches the runs in `runs`, one for each slot of the board."""
+    """A thread that interrupts runs which are late or asked to stop. `runs` has one for each slot.
+
+    It looks at the next deadline, when it is woken, and from time to time. It also logs who blocks the loop.
+    """
 
     def __init__(
         self, runs: list[RunningJob | None], board: Scoreboard, loop: asyncio.AbstractEventLoop
@@ -141,37 +103,36 @@ class Watchdog:
         self._runs = runs
         self._board = board
         self._loop = loop
-        self._bell: SimpleQueue[None] = SimpleQueue()
+        self._wakes: SimpleQueue[None] = SimpleQueue()
         self._next = 0.0
         self._pinged: float | None = None
 
     def start(self) -> None:
         """Begin to look."""
-        threading.Thread(target=self._watch, name="minirq-lookout", daemon=True).start()
+        threading.Thread(target=self._watch, name="minirq-watchdog", daemon=True).start()
 
     def wake(self) -> None:
         """Have it look now. From any thread, and from a signal handler."""
-        self._bell.put(None)
+        self._wakes.put(None)
 
     def expect(self, deadline: float) -> None:
-        """A run has started: see to it that its deadline is looked at."""
+        """A run has started: make sure that its deadline is looked at."""
         if (deadline or time.monotonic() + _WATCH_EVERY) < self._next:
             self._next = 0.0
             self.wake()
 
     def _watch(self) -> None:
         while True:
-            soonest = self._look(time.monotonic())
-            self._next = soonest
+            self._next = soonest = self._look(time.monotonic())
             try:
-                pause = None if soonest == float("inf") else max(soonest - time.monotonic(), _LEAST_PAUSE)
-                self._bell.get(timeout=pause)
+                pause = None if soonest == inf else max(soonest - time.monotonic(), _LEAST_PAUSE)
+                self._wakes.get(timeout=pause)
             except Empty:
                 continue
 
     def _look(self, now: float) -> float:
-        """Interrupt what has to be; return when to look next."""
-        soonest = float("inf")
+        """Interrupt runs; return when to look next."""
+        soonest = inf
         is_awaiting = False
         for run in self._runs:
             if run is None or run.is_over:
@@ -186,23 +147,23 @@ class Watchdog:
                 run.interrupt(TIMEOUT)
             elif run.deadline:
                 soonest = min(soonest, run.deadline)
-        self._see_to_the_loop(now, is_awaiting)
+        self._look_at_the_loop(now, is_awaiting)
         return soonest
 
     # --- the event loop -----------------------------------------------------------------------
 
-    def _see_to_the_loop(self, now: float, is_awaiting: bool) -> None:
+    def _look_at_the_loop(self, now: float, is_awaiting: bool) -> None:
         if self._pinged is None:
             if is_awaiting:
                 self._pinged = now
                 self._loop.call_soon_threadsafe(self._pong)
         elif now - self._pinged >= BLOCKED_AFTER:
-            self._say_who_blocks(now - self._pinged)
+            self._log_who_blocks(now - self._pinged)
 
     def _pong(self) -> None:
         self._pinged = None
 
-    def _say_who_blocks(self, seconds: float) -> None:
+    def _log_who_blocks(self, seconds: float) -> None:
         task = asyncio.current_task(self._loop)
         run = next((run for run in self._runs if run is not None and _belongs(task, run)), None)
         if run is None or run.has_blocked:
@@ -225,7 +186,7 @@ _MOST_SELECTED = 1024
 
 class _FineSelector(_EpollSelector):  # type: ignore[misc]
     def select(self, timeout: float | None = None) -> Any:
-        """Wait as long as it is said, not up to the next millisecond."""
+        """Wait as long as asked, not up to the next millisecond."""
         if timeout is not None and 0 < timeout < 1:
             select.select((self.fileno(),), (), (), timeout)
             timeout = 0
@@ -233,7 +194,11 @@ class _FineSelector(_EpollSelector):  # type: ignore[misc]
 
 
 def event_loop() -> asyncio.Runner:
-    """Return a runner with such a loop, or with what the application has set as its policy."""
+    """Return a runner with timers that are exact to 0.1 ms, or the one of the application's policy.
+
+    asyncio's own loop rounds up to whole milliseconds, as epoll counts, so a job that sleeps for 10 ms takes
+    11, and all that sleep at the same time wake up together. Here select(), which counts microseconds, waits.
+    """
     if not hasattr(selectors, "EpollSelector") or not _is_policy_asyncios_own():
         return asyncio.Runner()
     selector = _FineSelector()
@@ -284,99 +249,78 @@ class Threads(Generic[T]):
 
 
 class ConcurrentRunner:
-    """Runs up to `settings.concurrency` jobs at once until it is told to stop, or as Loop does."""
+    """Runs up to `concurrency` jobs at once until it is told to stop, or as SerialRunner does."""
 
-    def __init__(
-        self,
-        links: tuple[Link, Link],
-        owners: tuple[str, ...],
-        board: Scoreboard,
-        settings: WorkerSettings,
-        *,
-        client: redis.Redis,
-        is_stopping: Callable[[], bool],
-        quota: int | None,
-        sockets: Callable[[], Iterable[socket.socket]],
-    ) -> None:
-        self._link = links[0]
-        self._board = board
-        self._settings = settings
-        self._client = client
-        self._journal = JobLog(settings)
+    def __init__(self, context: Context) -> None:
+        settings = context.settings
+        self._context = context
+        self._link = context.links[0]
+        self._board = context.board
+        self._most_age = settings.most_age
+        self._log = JobLog(settings)
         self._runner = event_loop()
         self._loop = self._runner.get_loop()
-        self._loop.set_task_factory(_factory)
-        self._workbench = ConcurrentExecutor(settings, self._loop)
+        self._loop.set_task_factory(_make_task)
+        self._executor = ConcurrentExecutor(settings, self._loop)
         self._runs: list[RunningJob | None] = [None] * settings.concurrency
-        self._lookout = Watchdog(self._runs, board, self._loop)
-        if SIGNAL is not None:
-            signal.signal(SIGNAL, lambda number, frame: self._lookout.wake())
-        self._hygiene = ProcessState(sockets)
-        self._pool: Threads[RunningJob] = Threads(self._run_in_thread)
+        self._watchdog = Watchdog(self._runs, self._board, self._loop)
+        if STOP_SIGNAL is not None:
+            signal.signal(STOP_SIGNAL, lambda number, frame: self._watchdog.wake())
+        self._state = ProcessState(context.sockets)
+        self._threads: Threads[RunningJob] = Threads(self._run_in_thread)
         self._lock = threading.Lock()
-        #: runs whose function somebody looks up, by its name
+        #: by its name: the runs that wait until it is known what a function is
         self._unsure: dict[str, list[RunningJob]] = {}
         self._last = ""
-        self._is_touched = False
-        self._porter = Fetcher(
-            links,
-            owners,
-            board,
-            self._journal,
-            concurrency=settings.concurrency,
-            is_burst=settings.is_burst,
-            is_stopping=is_stopping,
-            quota=quota,
-            start=self._start,
-            tidy=self._tidy,
-        )
+        self._has_run = False
+        self._fetcher = Fetcher(context, self._log, start=self._start, restore=self._restore)
 
     def run(self) -> str:
         """Run jobs; return why it ended. In the main thread."""
-        self._lookout.start()
+        self._watchdog.start()
         over: asyncio.Future[str] = self._loop.create_future()
-        self._porter.start_waiting()
-        threading.Thread(target=self._carry, args=(over,), name="minirq-link", daemon=True).start()
+        threading.Thread(target=self._fetch, args=(over,), name="minirq-fetch", daemon=True).start()
         while True:
             try:
                 return self._loop.run_until_complete(over)
             except (SystemExit, KeyboardInterrupt):  # of a task that a job has started: these end a loop
                 logger.warning("a task that a job has left behind raised SystemExit or KeyboardInterrupt")
 
-    def _carry(self, over: asyncio.Future[str]) -> None:
+    def _fetch(self, over: asyncio.Future[str]) -> None:
         try:
-            reason = self._porter.work()
+            reason = self._fetcher.work()
         except BaseException as error:
             self._loop.call_soon_threadsafe(over.set_exception, error)
         else:
             self._loop.call_soon_threadsafe(over.set_result, reason)
 
-    # --- a job starts: in the porter's thread -------------------------------------------------
+    # --- a job starts: in the fetcher's thread ------------------------------------------------
 
     def _start(self, jobs: list[tuple[Claimed, int]]) -> None:
-        if not self._is_touched:
-            self._is_touched = True
-            self._hygiene.look()
+        if not self._has_run:
+            self._has_run = True
+            self._state.remember()
         awaited = []
         for claimed, number in jobs:
             # reading it is on the job's account too: whoever can write to Redis chooses the bytes
             started = time.monotonic()
             self._board.start(claimed.id, claimed.run, claimed.queue, started, started + JOB_TIMEOUT, number)
-            run = RunningJob(claimed, self._workbench.read(claimed), number, self._link.claimed_at)
+            run = RunningJob(claimed, self._executor.read(claimed), number, self._link.claimed_at)
             self._board.hold(number)
             if not claimed.has_record and isinstance(run.envelope, Payload):
                 self._link.introduce(claimed, run.envelope)
-            if self._is_known(run):
-                if self._workbench.is_coroutine(run.function):
-                    awaited.append(run)
-                else:
-                    self._pool.hand_in(run)
+            if not self._is_known(run):
+                continue
+            if self._executor.is_coroutine(run.function):
+                awaited.append(run)
+            else:
+                self._threads.hand_in(run)
         if awaited:
             self._loop.call_soon_threadsafe(self._begin_all, awaited)
 
     def _is_known(self, run: RunningJob) -> bool:
         """Whether it is known what a function is; if not, one run finds out, in a thread, for all."""
-        if not run.function or self._workbench.is_coroutine(run.function) is not None:
+        if not run.function or self._executor.is_coroutine(run.function) is not None:
             return True
         with self._lock:
             waiting = self._unsure.get(run.function)
@@ -384,7 +328,7 @@ class ConcurrentRunner:
                 waiting.append(run)
                 return False
             self._unsure[run.function] = []
-        self._pool.hand_in(run)
+        self._threads.hand_in(run)
         return False
 
     def _show(self, run: RunningJob) -> bool:
@@ -393,35 +337,25 @@ class ConcurrentRunner:
         False: it is given back instead. The host slept, and another worker may have run it.
         """
         age = boottime() - run.claimed_at
-        if age > self._settings.most_age:
-            self._journal.outdated(run.claimed, age)
-            self._porter.ended(settlement(run.claimed, Released()), run.number)
+        if age > self._most_age:
+            self._log.outdated(run.claimed, age)
+            self._fetcher.ended(settlement(run.claimed, Released()), run.number)
             return False
-        timeout = run.envelope.options.timeout if isinstance(run.envelope, Payload) else JOB_TIMEOUT
+        options = run.envelope.options if isinstance(run.envelope, Payload) else DEFAULT_OPTIONS
+        run.timeout = options.timeout
         run.started = time.monotonic()
-        run.deadline = 0.0 if timeout == -1 else run.started + timeout
+        run.deadline = 0.0 if run.timeout == -1 else run.started + run.timeout
         self._board.begin(run.started, run.deadline, run.number)
         self._runs[run.number] = run
-        self._lookout.expect(run.deadline)
+        self._watchdog.expect(run.deadline)
         return True
 
     def _prepare(self, run: RunningJob) -> Outcome | Task:
         envelope = run.envelope
-        task = self._workbench.prepare(run.claimed, envelope) if isinstance(envelope, Payload) else envelope
-        if self._journal.is_told:
-            self._journal.started(run.claimed, run.function)
+        task = self._executor.prepare(run.claimed, envelope) if isinstance(envelope, Payload) else envelope
+        if self._log.is_verbose:
+            self._log.started(run.claimed, run.function)
         return task
-
-    def _running(self, run: RunningJob, task: Task) -> Running:
-        return Running(
-            id=run.claimed.id,
-            queue=self._settings.queues[run.claimed.queue],
-            run=run.claimed.run,
-            payload=run.claimed.payload,
-            connection=self._client,
-            namespace=self._settings.namespace,
-            serializer=task.serializer.name,
-        )
 
     # --- on the event loop --------------------------------------------------------------------
 
@@ -434,31 +368,23 @@ class ConcurrentRunner:
                 self._end(run, task)
 
     def _begin(self, run: RunningJob, task: Task) -> None:
-        atask = asyncio.Task(self._attend(run, task), loop=self._loop, name=run.claimed.id)
-        atask.add_done_callback(lambda _: self._end_unless_over(run))
         if run.children is None:
             run.children = set()
+        atask = asyncio.Task(self._attend(run, task), loop=self._loop, name=run.claimed.id)
+        atask.add_done_callback(lambda _: self._end_unless_over(run, task))
 
     async def _attend(self, run: RunningJob, task: Task) -> None:
-        current_job.set(run)
-        running.set(self._running(run, task))
-        run.atask = asyncio.current_task()
-        if run.cause is None:
-            outcome = await self._workbench.attend(run, task)
-        else:  # it was interrupted before it began
-            error = run.cause(run.reason)
-            outcome = run.ends_as(run.failed(error, describe(error, self._settings.name)))
-        if run.children:
-            with suppress(asyncio.CancelledError):  # an interruption that came late
-                leftovers = [task for task in run.children if not task.done()]
-                await cancel_leftovers(f"job {safe_text(run.claimed.id)}", leftovers)
+        _current.set(run)
+        self._context.enter(task)
+        outcome = await self._executor.attend(task, run)
+        leftovers = [child for child in run.children or () if not child.done()]
+        await cancel_leftovers(f"job {safe_text(run.claimed.id)}", leftovers)
         self._end(run, outcome)
 
-    def _end_unless_over(self, run: RunningJob) -> None:
-        """Somebody has cancelled a run's task before its first step, or at its last."""
+    def _end_unless_over(self, run: RunningJob, task: Task) -> None:
+        """Somebody has cancelled a run's asyncio task before its first step, or at its last."""
         if not run.is_over:
-            error = asyncio.CancelledError()
-            self._end(run, run.failed(error, describe(error, self._settings.name)))
+            self._end(run, self._executor.failed(task, asyncio.CancelledError(), run))
 
     # --- in a thread --------------------------------------------------------------------------
 
@@ -473,14 +399,12 @@ class ConcurrentRunner:
         elif task.is_coroutine:
             self._loop.call_soon_threadsafe(self._begin, run, task)
         else:
-            run.task = task
-            self._end(run, run.in_thread(self._work, self._describe))
+            self._end(run, self._call(run, task))
 
-    def _work(self, run: RunningJob) -> Outcome:
-        assert run.task is not None
-        running.set(self._running(run, run.task))
-        current_job.set(run)
-        return self._workbench.run(run.task)
+    def _call(self, run: RunningJob, task: Task) -> Outcome:
+        _current.set(run)
+        self._context.enter(task)
+        return self._executor.run(task, run)
 
     def _let_others_go(self, function: str) -> None:
         """It is known now what a function is, if it can be."""
@@ -488,14 +412,11 @@ class ConcurrentRunner:
             return
         with self._lock:
             waiting = self._unsure.pop(function, [])
-        if waiting and self._workbench.is_coroutine(function):
+        if waiting and self._executor.is_coroutine(function):
             self._loop.call_soon_threadsafe(self._begin_all, waiting)
         else:
             for run in waiting:
-                self._pool.hand_in(run)
-
-    def _describe(self, error: BaseException) -> Any:
-        return describe(error, self._settings.name)
+                self._threads.hand_in(run)
 
     # --- a job ends ---------------------------------------------------------------------------
 
@@ -504,29 +425,27 @@ class ConcurrentRunner:
         run.is_over = True
         self._runs[run.number] = None
         with self._lock:  # the counts are for all threads
-            self._board.end(
-                failed=not isinstance(outcome, (Finished, Interrupted, FunctionUnknown)), number=run.number
-            )
-        if self._journal.is_told or not isinstance(outcome, Finished):
-            self._journal.ended(run.claimed, run.function, outcome, time.monotonic() - run.started)
+            self._board.end(failed=isinstance(outcome, FAILURES), number=run.number)
+        if self._log.is_verbose or not isinstance(outcome, Finished):
+            self._log.ended(run.claimed, run.function, outcome, time.monotonic() - run.started)
         self._last = run.function
-        self._porter.ended(settlement(run.claimed, outcome), run.number)
+        self._fetcher.ended(settlement(run.claimed, outcome), run.number)
 
-    def _tidy(self) -> bool:
-        """Nothing runs: put right what jobs have changed. In the porter's thread."""
-        if not self._is_touched:
+    def _restore(self) -> bool:
+        """Nothing runs: put right what jobs have changed. In the fetcher's thread."""
+        if not self._has_run:
             return True
-        self._is_touched = False
+        self._has_run = False
         answer: SimpleQueue[bool] = SimpleQueue()
         # signal handlers and the event loop are the main thread's
-        self._loop.call_soon_threadsafe(lambda: answer.put(self._hygiene.tidy(self._last)))
+        self._loop.call_soon_threadsafe(lambda: answer.put(self._state.restore(self._last)))
         return answer.get()
 
 
-def _factory(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
-    """Make a task, and note whose it is."""
+def _make_task(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
+    """Make an asyncio task, and note whose it is."""
     task: asyncio.Task[Any] = asyncio.Task(coroutine, loop=loop, **options)
-    run = current_job.get()
+    run = _current.get()
     if run is not None and run.children is not None:
         run.children.add(task)
         task.add_done_callback(run.children.discard)

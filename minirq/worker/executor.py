@@ -1,6 +1,7 @@
-"""Coroutines in a process that runs one job at a time: an event loop that is kept between jobs.
+"""How a payload becomes a call, and a result or an exception an outcome.
 
-The executor: a claimed payload in, an outcome out. It runs the job's function and knows no Redis.
+`read` looks at the envelope, `prepare` finds the function and its arguments, `run` calls it inside a guard
+that may interrupt it. The executor knows no Redis.
 """
 
 from __future__ import annotations
@@ -8,9 +9,10 @@ from __future__ import annotations
 import inspect
 import logging
 import os
-import time
 from collections.abc import Callable, Collection, Coroutine
+from contextlib import suppress
 from contextvars import copy_context
+from functools import wraps
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
@@ -28,13 +30,7 @@ from minirq.protocol.function import Permissions, resolve_function
 from minirq.protocol.payload import DEFAULT_OPTIONS, Payload
 from minirq.protocol.serializers import Serializer, resolve_serializer
 from minirq.text import counted
-from minirq.worker.interrupts import (
-    BaseDeathPenalty,
-    Timer,
-    UnixSignalDeathPenalty,
-    get_default_death_penalty_class,
-    timeout_message,
-)
+from minirq.worker.interrupts import TIMEOUT, BaseDeathPenalty, Guard
 from minirq.worker.outcome import Failed, Finished, FunctionUnknown, Outcome, Task, after_error, describe
 from minirq.worker.settings import WorkerSettings
 
@@ -44,95 +40,21 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: how long tasks that a job left behind may take to end, seconds
+#: how long the tasks that a job left behind may take to end, seconds
 _LEFTOVER_GRACE = 1.0
 
 
-class CoroutineRunner:
-    """Runs coroutines on a loop of its own, made when the first one comes, and kept."""
-
-    def __init__(self) -> None:
-        self._runner: asyncio.Runner | None = None
-        self._task: asyncio.Task[Any] | None = None
-        self._is_running = self._is_cancelled = False
-
-    def run(self, coroutine: Coroutine[Any, Any, Any], timeout: float) -> Any:
-        """Run to the end or for `timeout` seconds (-1 no limit), then it is cancelled: JobTimeoutException.
-
-        Tasks that it leaves behind are cancelled, and the log says so.
-        """
-        import asyncio  # 20 ms that a worker of plain functions does not pay
-
-        if self._runner is None:
-            self._runner = asyncio.Runner()
-        self._is_cancelled, self._is_running = False, True
-        try:
-            # a runner keeps the first context that it meets, and with it the first job
-            return self._runner.run(self._bounded(coroutine, timeout), context=copy_context())
-        finally:
-            self._is_running = False
-
-    def cancel(self) -> bool:
-        """Cancel the coroutine that runs, False if none does. From any thread, or from a signal handler."""
-        if not self._is_running:
-            return False
-        self._is_cancelled = True
-        if self._task is not None:
-            self._task.get_loop().call_soon_threadsafe(self._task.cancel)
-        return True
-
-    def close(self) -> None:
-        """Close the loop."""
-        if self._runner is not None:
-            self._runner.close()
-            self._runner = None
-
-    async def _bounded(self, coroutine: Coroutine[Any, Any, Any], timeout: float) -> Any:
-        import asyncio  # as above
-
-        self._task = asyncio.current_task()
-        scope = asyncio.timeout(None if timeout == -1 else timeout)
-        try:
-            async with scope:
-                if self._is_cancelled:
-                    coroutine.close()
-                    raise asyncio.CancelledError
-                return await coroutine
-        except TimeoutError:
-            if scope.expired():
-                raise JobTimeoutException(timeout_message(timeout)) from None
-            raise
-        finally:
-            self._task = None
-            await cancel_leftovers("a job", asyncio.all_tasks() - {asyncio.current_task()})
-
-
-async def cancel_leftovers(whose: str, leftovers: Collection[asyncio.Task[Any]]) -> None:
-    """Cancel tasks that a job has left behind, let them end, and say so in the log."""
-    import asyncio  # as above
-
-    if leftovers:
-        tasks = counted(len(leftovers), "unfinished task", "unfinished tasks")
-        logger.warning("%s left %s behind, which will be cancelled", whose, tasks)
-        for task in leftovers:
-            task.cancel()
-        await asyncio.wait(leftovers, timeout=_LEFTOVER_GRACE)
-
-
 class Executor:
-    """Runs jobs one after the other in this thread, as far as the settings let it."""
+    """Runs jobs one after the other in this thread. `penalty` bounds functions in place of the guard."""
 
     def __init__(self, settings: WorkerSettings, penalty: type[BaseDeathPenalty] | None = None) -> None:
         self._settings = settings
         self._worker = settings.name
-        penalty = penalty or get_default_death_penalty_class()
-        #: in place of the usual penalty: one timer for all jobs
-        self._alarm = Timer() if penalty is UnixSignalDeathPenalty else None
-        self._within = penalty if self._alarm is None else self._alarm.within
-        self._coroutines = CoroutineRunner()
+        self._penalty = penalty
         self._pid = os.getpid()
         self._permissions = Permissions(settings.allow, settings.only, settings.paths)
         self._functions: dict[str, tuple[Callable[..., Any], bool]] = {}
+        self._runner: asyncio.Runner | None = None
 
     def read(self, claimed: Claimed) -> Payload | Failed:
         """Read the envelope, or say why that cannot be. Nothing of the application is run or imported."""
@@ -143,6 +65,7 @@ class Executor:
 
     def prepare(self, claimed: Claimed, envelope: Payload) -> Task | Failed | FunctionUnknown:
         """Make a job ready to run, or say why that cannot be. Its module is imported here."""
+        timeout = envelope.options.timeout
         try:
             function, is_coroutine = self._function(envelope.function)
             serializer = self._serializer(envelope.serializer)
@@ -153,54 +76,31 @@ class Executor:
             return Failed(describe(error, self._worker), envelope.options.failure_ttl)
         if instance is not None:
             args = (instance, *args)
-        return Task(claimed, envelope, serializer, function, is_coroutine, args, kwargs)
+        if self._penalty is not None and not is_coroutine:
+            function, timeout = _bounded(function, self._penalty, timeout), -1
+        return Task(claimed, envelope.options, serializer, function, is_coroutine, args, kwargs, timeout)
 
-    def run(self, task: Task) -> Outcome:
-        """Run a job within its timeout. Whatever it raises is an outcome; nothing gets past here."""
+    def run(self, task: Task, guard: Guard) -> Outcome:
+        """Run a job inside a guard. Whatever it raises is an outcome; nothing gets past here."""
         try:
-            try:
-                result = self._call(task)
-                if os.getpid() != self._pid:
-                    os._exit(0)  # the job has forked, and its copy must not go on as a worker
-            except BaseException as error:
-                if os.getpid() != self._pid:
-                    os._exit(1)
-                return after_error(error, describe(error, self._worker), task.claimed, task.options)
-            return self._finished(task, result)
-        except BaseException as late:  # an interruption that was on its way when the job ended
-            return after_error(late, describe(late, self._worker), task.claimed, task.options)
+            with guard.within(task.timeout):
+                result = task.function(*task.args, **task.kwargs)
+                if task.is_coroutine or type(result) is CoroutineType:
+                    result = self._await(result, guard)
+            if os.getpid() != self._pid:
+                os._exit(0)  # the job has forked, and its copy must not go on as a worker
+        except BaseException as error:
+            return self.failed(task, error, guard)
+        return self.finished(task, result, guard)
 
-    def put_back_alarm(self) -> bool:
-        """Make sure that timeouts ring after a job that may have set alarms of its own; True if it had."""
-        return self._alarm is not None and self._alarm.put_back()
+    def failed(self, task: Task, error: BaseException, guard: Guard) -> Outcome:
+        """Return the outcome of a run that raised an exception."""
+        if os.getpid() != self._pid:
+            os._exit(1)
+        return guard.ends_as(after_error(error, describe(error, self._worker), task.claimed, task.options))
 
-    def stop_alarm(self) -> None:
-        """Have no alarm ring until the next job sets one."""
-        if self._alarm is not None:
-            self._alarm.stop()
-
-    def cancel_coroutine(self) -> bool:
-        """Cancel the coroutine that runs, False if none does. From any thread, or from a signal handler."""
-        return self._coroutines.cancel()
-
-    def close(self) -> None:
-        """End what was kept between jobs."""
-        self.stop_alarm()
-        self._coroutines.close()
-
-    def _call(self, task: Task) -> Any:
-        timeout = task.options.timeout
-        if task.is_coroutine:
-            return self._coroutines.run(task.function(*task.args, **task.kwargs), timeout)
-        started = time.monotonic()
-        with self._within(timeout):
-            result = task.function(*task.args, **task.kwargs)
-        if type(result) is CoroutineType:  # a plain function that hands out a coroutine
-            left = -1 if timeout == -1 else max(timeout - (time.monotonic() - started), 0.001)
-            return self._coroutines.run(result, left)
-        return result
-
-    def _finished(self, task: Task, result: Any) -> Finished | Failed:
+    def finished(self, task: Task, result: Any, guard: Guard) -> Outcome:
+        """Return the outcome of a run that returned."""
         ttl = task.options.result_ttl
         if result is None:
             return Finished(b"", ttl)
@@ -214,8 +114,35 @@ class Executor:
             )
         except MinirqError as error:
             # it ran, so it is not run again: only its result cannot be kept
-            said = type(error)(f"the job has done its work, but its result cannot be kept: {error}")
-            return Failed(describe(said, self._worker), task.options.failure_ttl)
+            told = type(error)(f"the job has done its work, but its result cannot be kept: {error}")
+        except BaseException as error:
+            return self.failed(task, error, guard)
+        return guard.ends_as(Failed(describe(told, self._worker), task.options.failure_ttl))
+
+    def close(self) -> None:
+        """Close the event loop that was kept between jobs."""
+        if self._runner is not None:
+            self._runner.close()
+            self._runner = None
+
+    def _await(self, coroutine: Coroutine[Any, Any, Any], guard: Guard) -> Any:
+        """Run a coroutine on a loop that is made when the first one comes, and kept."""
+        import asyncio  # 20 ms that a worker of plain functions does not pay
+
+        async def attended() -> Any:
+            try:
+                return await attend(coroutine, guard)
+            finally:
+                await cancel_leftovers("a job", asyncio.all_tasks() - {asyncio.current_task()})
+
+        guard.is_awaiting = True
+        try:
+            if self._runner is None:
+                self._runner = asyncio.Runner()
+            # a runner keeps the first context that it meets, and with it the first job
+            return self._runner.run(attended(), context=copy_context())
+        finally:
+            guard.is_awaiting = False
 
     def _serializer(self, name: str) -> Serializer:
         serializer = resolve_serializer(name)
@@ -233,6 +160,48 @@ class Executor:
             function = resolve_function(name, self._permissions)
             known = self._functions[name] = (function, inspect.iscoroutinefunction(function))
         return known
+
+
+async def attend(coroutine: Coroutine[Any, Any, Any], guard: Guard) -> Any:
+    """Await a job's coroutine as the task that the guard cancels; a timeout is a JobTimeoutException."""
+    import asyncio  # as above
+
+    guard.atask = asyncio.current_task()
+    try:
+        if guard.cause is not None:  # it came before the coroutine began
+            coroutine.close()
+            raise asyncio.CancelledError
+        return await coroutine
+    except asyncio.CancelledError as error:
+        if guard.cause is TIMEOUT:
+            raise JobTimeoutException(guard.message).with_traceback(error.__traceback__) from None
+        raise
+    finally:
+        guard.atask = None
+
+
+async def cancel_leftovers(whose: str, leftovers: Collection[asyncio.Task[Any]]) -> None:
+    """Cancel tasks that a job has left behind, let them end, and say so in the log."""
+    import asyncio  # as above
+
+    if leftovers:
+        tasks = counted(len(leftovers), "unfinished task", "unfinished tasks")
+        logger.warning("%s left %s behind, which will be cancelled", whose, tasks)
+        for task in leftovers:
+            task.cancel()
+        with suppress(asyncio.CancelledError):  # an interruption that came late
+            await asyncio.wait(leftovers, timeout=_LEFTOVER_GRACE)
+
+
+def _bounded(
+    function: Callable[..., Any], penalty: type[BaseDeathPenalty], timeout: float
+) -> Callable[..., Any]:
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with penalty(timeout, JobTimeoutException):
+            return function(*args, **kwargs)
+
+    return call
 
 
 def _read_call(call: object) -> tuple[object, tuple[Any, ...], dict[str, Any]]:

@@ -1,63 +1,112 @@
-"""Pace: how long functions take, and so how many jobs are worth claiming at once. Pure arithmetic.
+"""How jobs get from the list to a process, and outcomes back, with as few requests as possible.
 
-The batch: jobs claimed together, and the outcomes of those that have run and are not sent yet.
+A process that runs one job after another holds a `Batch`. Outcomes travel with the next claim, so a batch of
+tiny jobs costs one round trip. What must not happen is that a result, or a job that was claimed and not
+started, waits while another one runs for long:
 
-Outcomes travel with the next claim, so a batch of tiny jobs costs one round trip. What must not
-happen is that a result waits, or a job that was claimed and not started, while another one runs for
-long. So a ticker thread looks every 5 ms: it sends what is unsent, and if the running job has turned
-out long it gives the unstarted ones back. It exists only while a batch of short jobs is under way.
+    a job is  kept in           until
+    claimed   `_todo`           it starts, or is given back: before the start of a job that is not known to be
+                                short, and when the running one has turned out long (5 ms)
+    running   `_running_since`  it ends
+    ended     `_unsent`         the next claim, or the start of a job not known to be short; 5 ms at most
 
-Jobs and outcomes are in deques whose single operations are atomic: whichever thread takes one has it.
+A ticker thread keeps the 5 ms; it exists only while a batch of short jobs is under way. Jobs and outcomes are
+in deques whose single operations are atomic: whichever thread takes one has it.
 
-Hands: what one owner of a process that runs many jobs holds. The porter alone touches it.
+A process that runs many jobs at once has a `Fetcher` in a thread of its own. While a request is under way,
+outcomes collect, and go with the next one: one settlement for all of them, one claim for all free slots.
+Whether it claims is its state:
 
-An exception is `ended`, into which any thread puts what has ended: a deque's append is atomic.
+    state     entered when                                        left for CLAIMING when
+    CLAIMING  it starts; a claim brought all that was wanted
+    EMPTY     a claim brought less                                a wait for a job is over (in a second thread
+                                                                  if jobs run); in a burst: a job has ended
+    BLOCKED   the next jobs must not run beside those that run    nothing runs, or 0.25 s are over
+    LATE      the lease has run out, and the next beat renews it  0.1 s are over
 
-The porter: carries outcomes to Redis and brings the next jobs, for a process that runs many at once.
-
-One thread does that. While a request is under way, what ends collects and goes with the next one: one
-settlement for all that has ended, one claim for all slots that are free. A second thread waits where
-there is nothing to claim while jobs run; meanwhile nothing is claimed, so the slots cannot be too few.
-
-It runs nothing itself: `start` does, and calls `ended` from whichever thread. Which jobs may run beside
-each other the server decides (lua/lib/claim.lua): a claim says what company the process keeps.
+Which jobs may run beside each other the server decides (lua/lib/claim.lua): a claim says which company the
+process keeps. While `_draining`, only the owner whose claim was answered "drain" claims.
 """
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING
 
+from minirq.current import Running, running
 from minirq.protocol.commands import Claim, Claimed, Settlement
 from minirq.worker.job_log import JobLog
 from minirq.worker.link import Link
-from minirq.worker.outcome import Released, settlement
+from minirq.worker.outcome import Released, Task, settlement
 from minirq.worker.scoreboard import BUSY, WAITING, Scoreboard
-from minirq.worker.settings import MOST_HELD
+from minirq.worker.settings import MOST_HELD, WorkerSettings
 
-#: why a loop ended
+if TYPE_CHECKING:
+    import redis
+
+#: why a runner ended
 STOPPED, DRAINED, QUOTA, LOST, UNFIT = "stopped", "drained", "quota", "lost", "unfit"
+#: while the lease has run out and the next beat has not come yet, seconds
+LATE_PAUSE = 0.1
 #: a batch is meant to hold this much work, seconds: it ends just before a result would be sent by itself
 BATCH_SECONDS = 0.0049
-#: jobs in a batch at most: what an owner may hold
-MOST = 64
 #: a function that takes less on average may run with unsent results behind it, seconds
-SHORT_SECONDS = 0.002
+_SHORT_SECONDS = 0.002
 #: what takes longer counts as this much, seconds: all of it is long, and one such run says little of the next
-LONG_SECONDS = 0.005
+_LONG_SECONDS = 0.005
 #: how much the newest measurement counts
 _WEIGHT = 0.2
 #: functions that are remembered; beyond that all start anew
 _MOST_FUNCTIONS = 1000
 
 
-class BatchSize:
-    """Moving averages of run times, per function and of all jobs. `most` 1 turns batches off."""
+@dataclass(frozen=True)
+class Context:
+    """What a process that runs jobs is given.
 
-    def __init__(self, most: int = MOST) -> None:
+    The second of its `links` waits while the first is in use. It holds jobs as the `owners`, and may run as
+    many as its `quota`. `client` is for the code of jobs.
+    """
+
+    settings: WorkerSettings
+    client: redis.Redis
+    board: Scoreboard
+    links: tuple[Link, Link]
+    owners: tuple[str, ...]
+    is_stopping: Callable[[], bool]
+    quota: int | None = None
+
+    def sockets(self) -> Iterator[socket.socket]:
+        """The sockets to Redis that are open now."""
+        for link in self.links:
+            yield from link.sockets()
+
+    def enter(self, task: Task) -> None:
+        """Make this job the current one of this thread or asyncio task."""
+        claimed, settings = task.claimed, self.settings
+        running.set(
+            Running(  # by position: keywords cost as much again
+                claimed.id,
+                settings.queues[claimed.queue],
+                claimed.run,
+                claimed.payload,
+                self.client,
+                settings.namespace,
+                task.serializer.name,
+            )
+        )
+
+
+class BatchSize:
+    """How many jobs to claim at once, by the moving averages of run times. `most` 1 turns batches off."""
+
+    def __init__(self, most: int = MOST_HELD) -> None:
         self._most = most
         self._by_function: dict[str, float] = {}
         self._average = BATCH_SECONDS
@@ -65,7 +114,7 @@ class BatchSize:
 
     def ran(self, function: str, seconds: float) -> None:
         """Note how long a run took. A rare long one weighs little: the tick sees to what waits behind it."""
-        seconds = min(seconds, LONG_SECONDS)
+        seconds = min(seconds, _LONG_SECONDS)
         known = self._by_function.get(function)
         if known is None:
             if len(self._by_function) >= _MOST_FUNCTIONS:
@@ -77,7 +126,7 @@ class BatchSize:
 
     def is_short(self, function: str) -> bool:
         """Whether this function was measured short. One that was never measured is not."""
-        return self._by_function.get(function, 1.0) < SHORT_SECONDS
+        return self._by_function.get(function, 1.0) < _SHORT_SECONDS
 
     def want(self) -> int:
         """How many jobs to claim: it doubles at most from one batch to the next."""
@@ -87,15 +136,15 @@ class BatchSize:
 
 
 #: how long a result may wait, and how long a job may run before those behind it are given back, seconds
-TICK = 0.005
+_TICK = 0.005
 
 
 class Batch:
-    """What an owner holds: at most one job runs, the others wait here or have left their outcome here."""
+    """Jobs that were claimed together, and the outcomes of those that have run and are not sent yet."""
 
-    def __init__(self, link: Link, journal: JobLog) -> None:
+    def __init__(self, link: Link, log: JobLog) -> None:
         self._link = link
-        self._journal = journal
+        self._log = log
         self._todo: deque[Claimed] = deque()
         self._unsent: deque[Settlement] = deque()
         self._unsent_since = 0.0
@@ -106,10 +155,6 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self._todo)
-
-    def add(self, jobs: Iterable[Claimed]) -> None:
-        """Take jobs into the batch."""
-        self._todo.extend(jobs)
 
     def next(self) -> Claimed | None:
         """Take the next job out, None if there is none (any more)."""
@@ -129,7 +174,11 @@ class Batch:
             self.rest()
             self.send(give_back=True)
         elif self._ticker is None and (self._todo or self._unsent):
-            self._tick_from_now_on()
+            self._over = threading.Event()
+            self._ticker = threading.Thread(
+                target=self._tick, args=(self._over,), name="minirq-tick", daemon=True
+            )
+            self._ticker.start()
         self._running_since = now
 
     def ended(self, outcome: Settlement, now: float) -> None:
@@ -144,10 +193,12 @@ class Batch:
         if self._fault is not None:
             raise self._fault
         with self._link.lock:
-            return self._send(give_back, want)
+            claim = self._send(give_back, want)
+        self._todo.extend(claim.jobs)
+        return claim
 
     def rest(self) -> None:
-        """End the ticker: from here on there is nothing that could wait."""
+        """End the ticker: from here on nothing could wait for it."""
         if self._ticker is not None:
             self._over.set()
             self._ticker.join()
@@ -157,38 +208,32 @@ class Batch:
         outcomes = []
         while self._unsent:
             outcomes.append(self._unsent.popleft())
-        if give_back:
-            while self._todo:  # the newest first, each to the front: they end up in their order
-                try:
-                    outcomes.append(settlement(self._todo.pop(), Released()))
-                except IndexError:
-                    break
+        while (
+            give_back and (claimed := self._newest()) is not None
+        ):  # each to the front: they keep their order
+            outcomes.append(settlement(claimed, Released()))
         if not outcomes and not want:
             return Claim("ok", [])
-        settled = self._link.settle(
-            outcomes, want=want, in_hand=[(job.queue, job.id) for job in self._todo] if want else ()
-        )
-        self._journal.answered(outcomes, settled.codes)
+        in_hand = [(job.queue, job.id) for job in self._todo] if want else ()
+        settled = self._link.settle(outcomes, want=want, in_hand=in_hand)
+        self._log.answered(outcomes, settled.codes)
         return settled.claim
 
-    # --- the ticker ---------------------------------------------------------------------------
-
-    def _tick_from_now_on(self) -> None:
-        self._over = threading.Event()
-        self._ticker = threading.Thread(
-            target=self._tick, args=(self._over,), name="minirq-tick", daemon=True
-        )
-        self._ticker.start()
+    def _newest(self) -> Claimed | None:
+        try:
+            return self._todo.pop()
+        except IndexError:
+            return None
 
     def _tick(self, over: threading.Event) -> None:
-        pause = TICK
+        pause = _TICK
         while not over.wait(pause):
             now = time.monotonic()
             running_since = self._running_since
-            is_long = bool(running_since) and now - running_since >= TICK
+            is_long = bool(running_since) and now - running_since >= _TICK
             waited = now - self._unsent_since if self._unsent else 0.0
-            pause = TICK
-            if waited >= TICK or (is_long and self._todo):
+            pause = _TICK
+            if waited >= _TICK or (is_long and self._todo):
                 try:
                     with self._link.lock:
                         self._send(give_back=is_long, want=0)
@@ -196,16 +241,19 @@ class Batch:
                     self._fault = fault
                     return
             elif waited:
-                pause = TICK - waited
+                pause = _TICK - waited
 
 
 #: outcomes and jobs in one request at most. A large one keeps all slots waiting for its end, and sets all
 #: its jobs off at once, so that they end at once too
-PART = 8
+_PART = 8
 
 
 class OwnerSlots:
-    """An owner with as many free slots of the board as it may hold jobs."""
+    """An owner with as many free slots of the scoreboard as it may hold jobs.
+
+    The fetcher alone touches it, except for `ended`, to which any thread appends: that is atomic.
+    """
 
     def __init__(self, owner: str, number: int, concurrency: int) -> None:
         first = number * MOST_HELD
@@ -217,9 +265,9 @@ class OwnerSlots:
         self.ended: deque[tuple[Settlement, int]] = deque()
 
     def take_ended(self) -> list[Settlement]:
-        """Take out what has ended, a part at a time; its slots are free again."""
+        """Take out outcomes, a part at a time; their slots are free again."""
         settlements: list[Settlement] = []
-        while self.ended and len(settlements) < PART:
+        while self.ended and len(settlements) < _PART:
             settlement, number = self.ended.popleft()
             self.held.discard((settlement.queue, settlement.id))
             self.free.append(number)
@@ -227,76 +275,70 @@ class OwnerSlots:
         return settlements
 
 
-#: while the lease has run out and the next beat has not come yet, seconds
-_LATE_PAUSE = 0.1
+CLAIMING, EMPTY, BLOCKED, LATE = "claiming", "empty", "blocked", "late"
 #: while jobs wait that must not run beside these: how often to look for others behind them, seconds
 _BLOCKED_PAUSE = 0.25
 
 
 class Fetcher:
-    """Works for the owners of one process until it is told to stop; `work` says why it ended.
+    """Claims jobs for free slots and settles those that have ended, until it is told to stop.
 
-    `start` is handed jobs and the slots in which they run; `tidy` is called whenever nothing runs, and says
-    whether the process may go on.
+    `start` is handed jobs and the slots in which they run; it calls `ended` from whichever thread. `restore`
+    is called whenever nothing runs, and says whether the process may go on.
     """
 
     def __init__(
         self,
-        links: tuple[Link, Link],
-        owners: tuple[str, ...],
-        board: Scoreboard,
-        journal: JobLog,
+        context: Context,
+        log: JobLog,
         *,
-        concurrency: int,
-        is_burst: bool,
-        is_stopping: Callable[[], bool],
-        quota: int | None,
         start: Callable[[list[tuple[Claimed, int]]], None],
-        tidy: Callable[[], bool],
+        restore: Callable[[], bool],
     ) -> None:
-        self._link, self._waiting_link = links
-        self._hands = [OwnerSlots(owner, number, concurrency) for number, owner in enumerate(owners)]
-        self._board = board
-        self._journal = journal
-        self._is_burst = is_burst
-        self._is_stopping = is_stopping
-        self._quota = quota
+        self._context = context
+        self._is_burst = context.settings.is_burst
+        self._link, self._waiting_link = context.links
+        self._slots = [
+            OwnerSlots(owner, number, context.settings.concurrency)
+            for number, owner in enumerate(context.owners)
+        ]
+        self._board = context.board
+        self._log = log
         self._start = start
-        self._tidy = tidy
+        self._restore = restore
         self._running = self._started = 0
-        self._is_fit = True
-        self._is_lost = False
-        #: the company that the jobs that run keep
-        self._company = ""
-        #: jobs of another company wait; when to look for others behind them
-        self._is_blocked = False
-        self._look_at = 0.0
-        #: whose claims say that nothing is to be taken until nothing runs
-        self._draining: OwnerSlots | None = None
-        #: the last claim: whether it brought less than was wanted, and how long to wait otherwise
-        self._is_dry = False
+        self._state = CLAIMING
+        #: the answer to the last claim; when to claim again although it was blocked
         self._claim = Claim("ok", [])
-        #: the hands into which a wait may bring a job
+        self._look_at = 0.0
+        #: LOST or UNFIT
+        self._failure = ""
+        #: the company that the running jobs keep, and the one owner that may add to it
+        self._company = ""
+        self._draining: OwnerSlots | None = None
+        #: the owner to which a wait of the second thread may bring a job
         self._expecting: OwnerSlots | None = None
-        self._errands: SimpleQueue[OwnerSlots] = SimpleQueue()
-        self._bell: SimpleQueue[OwnerSlots | Exception | None] = SimpleQueue()
+        self._waits: SimpleQueue[OwnerSlots] = SimpleQueue()
+        #: a wait is over (whose), or has failed; or a job has ended while this thread was not awake
+        self._events: SimpleQueue[OwnerSlots | Exception | None] = SimpleQueue()
         self._is_awake = True
 
     def ended(self, outcome: Settlement, number: int) -> None:
         """A job has ended. From any thread."""
-        self._hands[number // MOST_HELD].ended.append((outcome, number))
+        self._slots[number // MOST_HELD].ended.append((outcome, number))
         if not self._is_awake:
             self._is_awake = True
-            self._bell.put(None)
+            self._events.put(None)
 
     def work(self) -> str:
-        """Carry until the end; nothing runs by then, unless the owners are lost."""
+        """Fetch until the end, and return why it came; nothing runs by then, unless the owners are lost."""
+        threading.Thread(target=self._wait_beside, name="minirq-wait", daemon=True).start()
         while True:
             self._is_awake = False
             has_worked = False
-            for hands in self._hands:
-                has_worked = self._serve(hands) or has_worked
-            if self._is_lost:
+            for slots in self._slots:
+                has_worked = self._serve(slots) or has_worked
+            if self._failure == LOST:
                 return LOST
             if has_worked:
                 continue
@@ -309,145 +351,124 @@ class Fetcher:
 
     @property
     def _is_closing(self) -> bool:
-        return not self._is_fit or self._started == self._quota or self._is_stopping()
+        return bool(self._failure) or self._started == self._context.quota or self._context.is_stopping()
 
-    def _want(self, hands: OwnerSlots) -> int:
-        if self._is_dry or self._is_closing or self._draining not in (None, hands):
+    def _want(self, slots: OwnerSlots) -> int:
+        if self._state != CLAIMING or self._is_closing or self._draining not in (None, slots):
             return 0
-        left = PART if self._quota is None else self._quota - self._started
-        return min(len(hands.free), left, PART)
+        left = _PART if self._context.quota is None else self._context.quota - self._started
+        return min(len(slots.free), left, _PART)
 
-    def _serve(self, hands: OwnerSlots) -> bool:
-        """Settle what has ended in these hands, and claim what fits; False if there was nothing to do."""
-        outcomes = hands.take_ended()
+    def _serve(self, slots: OwnerSlots, least: int = 0) -> bool:
+        """Settle the jobs of an owner that have ended, and claim; False if there was nothing to do."""
+        outcomes = slots.take_ended()
         if outcomes:
-            self._left(len(outcomes))
-        want = self._want(hands)
+            self._running -= len(outcomes)
+            is_over = not self._running or time.monotonic() >= self._look_at
+            if self._is_burst or (self._state == BLOCKED and is_over):
+                self._state = CLAIMING
+        want = max(self._want(slots), least)
         if not outcomes and not want:
             return False
-        self._request(hands, outcomes, want)
+        self._link.owner = slots.owner
+        company = self._company if self._running else ""
+        settled = self._link.settle(outcomes, want=want, in_hand=slots.held if want else (), company=company)
+        self._log.answered(outcomes, settled.codes)
+        if want:
+            self._take_in(slots, settled.claim, want)
         return True
 
-    def _left(self, count: int) -> None:
-        self._running -= count
-        is_due = self._is_blocked and (not self._running or time.monotonic() >= self._look_at)
-        self._is_dry = self._is_dry and not (self._is_burst or is_due)
-
-    def _request(self, hands: OwnerSlots, outcomes: list[Settlement], want: int) -> None:
-        self._link.owner = hands.owner
-        settled = self._link.settle(
-            outcomes,
-            want=want,
-            in_hand=hands.held if want else (),
-            company=self._company if self._running else "",
-        )
-        self._journal.answered(outcomes, settled.codes)
-        if want:
-            self._take_in(hands, settled.claim, want)
-
-    def _take_in(self, hands: OwnerSlots, claim: Claim, want: int) -> None:
+    def _take_in(self, slots: OwnerSlots, claim: Claim, want: int) -> None:
         self._claim = claim
-        self._is_lost = claim.state == "lost"
-        self._is_dry = len(claim.jobs) < want and claim.state != "more"
+        if claim.state == "lost":
+            self._failure = LOST
+        if len(claim.jobs) >= want or claim.state == "more":
+            self._state = CLAIMING
+        else:
+            self._state = {"late": LATE, "blocked": BLOCKED, "drain": BLOCKED}.get(claim.state, EMPTY)
+        if claim.state == "drain":
+            self._draining = slots
+        elif self._draining is slots:
+            self._draining = None
+        self._look_at = time.monotonic() + _BLOCKED_PAUSE
         if claim.jobs:
             self._board.set_state(BUSY)
-        if claim.state == "drain":
-            self._draining = hands
-        elif self._draining is hands:
-            self._draining = None
-        self._is_blocked = claim.state in ("blocked", "drain")
-        self._look_at = time.monotonic() + _BLOCKED_PAUSE
         mine = claim.jobs
-        back = len(mine) if self._is_closing else max(len(mine) - len(hands.free), 0)
-        if back:  # a wait has brought it meanwhile
-            self._give_back(mine[-back:])
+        back = len(mine) if self._is_closing else max(len(mine) - len(slots.free), 0)
+        if back:  # a wait has brought it meanwhile; each goes to the front, so they keep their order
+            self._link.settle([settlement(job, Released()) for job in reversed(mine[-back:])], want=0)
             del mine[-back:]
         if mine:
             self._company = claim.company
             self._running += len(mine)
             self._started += len(mine)
-            hands.held.update((job.queue, job.id) for job in mine)
-            self._start([(job, hands.free.pop()) for job in mine])
+            slots.held.update((job.queue, job.id) for job in mine)
+            self._start([(job, slots.free.pop()) for job in mine])
 
-    def _give_back(self, jobs: list[Claimed]) -> None:
-        """Put jobs back to the front, in their order."""
-        self._link.settle([settlement(job, Released()) for job in reversed(jobs)], want=0)
-
-    # --- rest ---------------------------------------------------------------------------------
+    # --- nothing to do ------------------------------------------------------------------------
 
     def _rest_idle(self) -> str:
         """Nothing runs: end, or wait for work in this thread. Return why to end."""
-        self._is_fit = self._tidy() and self._is_fit
-        if self._is_closing:  # what a wait may bring yet is taken back from the dead
-            return UNFIT if not self._is_fit else QUOTA if self._started == self._quota else STOPPED
+        if not self._restore():
+            self._failure = UNFIT
+        if self._is_closing:  # what a wait may bring yet is taken back from the dead owner
+            return self._failure or (QUOTA if self._started == self._context.quota else STOPPED)
         if self._expecting is not None:
             self._board.set_state(WAITING)
-            self._hear(None)
-            return ""
-        if self._claim.state == "late":
-            self._hear(_LATE_PAUSE)
+            self._next_event(None)
+        elif self._state == LATE:
+            self._next_event(LATE_PAUSE)
+            self._state = CLAIMING
         elif self._is_burst:
             return DRAINED
         else:
             self._board.set_state(WAITING)
-            self._wait(self._link, self._hands[0])
-            self._come_back(self._hands[0])
-        self._is_dry = False
+            self._link.owner = self._slots[0].owner
+            self._link.wait(self._claim)
+            self._waited(self._slots[0])
         return ""
 
     def _rest_busy(self) -> None:
-        """Jobs run: hear of their ends, and wait for work beside them if there is room."""
-        if self._claim.state == "late":
-            self._hear(_LATE_PAUSE)
-            self._is_dry = False
-        elif self._is_blocked:
-            if not self._hear(max(self._look_at - time.monotonic(), 0)):
-                self._is_dry = False
-                self._look_at = time.monotonic() + _BLOCKED_PAUSE
+        """Jobs run: wait until one ends, and for work beside them if there is room."""
+        if self._state == LATE:
+            self._next_event(LATE_PAUSE)
+            self._state = CLAIMING
+        elif self._state == BLOCKED:
+            if not self._next_event(max(self._look_at - time.monotonic(), 0)):
+                self._state = CLAIMING
         else:
-            if self._expecting is None and not (self._is_burst or self._is_closing):
-                self._expecting = next((hands for hands in self._hands if hands.free), None)
+            is_blocked = self._claim.state in ("blocked", "drain")  # although it brought all that was wanted
+            if self._expecting is None and not (is_blocked or self._is_burst or self._is_closing):
+                self._expecting = next((slots for slots in self._slots if slots.free), None)
                 if self._expecting is not None:
-                    self._errands.put(self._expecting)
-            self._hear(None)
+                    self._waits.put(self._expecting)
+            self._next_event(None)
 
-    def _hear(self, seconds: float | None) -> bool:
+    def _next_event(self, seconds: float | None) -> bool:
         """Wait until something has happened, or so long."""
         try:
-            came = self._bell.get(timeout=seconds)
+            event = self._events.get(timeout=seconds)
         except Empty:
             return False
-        if isinstance(came, Exception):
-            raise came
-        if came is not None:
-            self._come_back(came)
+        if isinstance(event, Exception):
+            raise event
+        if event is not None:
+            self._expecting = None
+            self._waited(event)
         return True
 
-    def _come_back(self, hands: OwnerSlots) -> None:
-        """A wait is over: claim for the hands into which it may have brought something, whatever happens."""
-        self._expecting = None
-        self._is_dry = False
-        outcomes = hands.take_ended()
-        self._left(len(outcomes))
-        self._request(hands, outcomes, max(self._want(hands), 1))
+    def _waited(self, slots: OwnerSlots) -> None:
+        """A wait is over: claim for the owner to which it may have brought a job, whatever happens."""
+        self._state = CLAIMING
+        self._serve(slots, least=1)
 
-    def _wait(self, link: Link, hands: OwnerSlots) -> None:
-        link.owner = hands.owner
-        if self._claim.state == "paused":
-            link.wait_while_paused(self._claim.pause)
-        else:
-            link.wait()
-
-    def wait_beside(self) -> None:
-        """Wait for work while jobs run, when asked to: the work of a second thread."""
+    def _wait_beside(self) -> None:
+        """Wait for work while jobs run, when asked to: the second thread."""
         try:
             while True:
-                hands = self._errands.get()
-                self._wait(self._waiting_link, hands)
-                self._bell.put(hands)
-        except Exception as error:  # the porter's own thread raises it where it can be acted upon
-            self._bell.put(error)
-
-    def start_waiting(self) -> None:
-        """Start that thread."""
-        threading.Thread(target=self.wait_beside, name="minirq-wait", daemon=True).start()
+                slots = self._waits.get()
+                self._waiting_link.owner = slots.owner
+                self._waiting_link.wait(self._claim)
+                self._events.put(slots)
+        except Exception as error:  # the fetcher's own thread raises it where it can be acted upon
+            self._events.put(error)

@@ -34,11 +34,11 @@ def log_set_aside(aside: Iterable[SetAside]) -> None:
 
 
 class JobLog:
-    """Writes the lines of one owner. `is_told`: runs that go well get lines at the level that is set."""
+    """Writes the lines of one owner. `is_verbose`: runs that go well get lines too."""
 
     def __init__(self, settings: WorkerSettings) -> None:
         self._settings = settings
-        self.is_told = logger.isEnabledFor(logging.INFO)
+        self.is_verbose = logger.isEnabledFor(logging.INFO)
 
     def outdated(self, claimed: Claimed, age: float) -> None:
         """A job is not started, because it was claimed too long ago."""

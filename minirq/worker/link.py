@@ -21,7 +21,7 @@ from minirq.connection.client import Sender
 from minirq.connection.connect import derive, open_sockets
 from minirq.exceptions import MinirqError, QueueFull, ServerFault, ServerUnavailable
 from minirq.protocol import commands, queries
-from minirq.protocol.commands import Call, Claimed, Settled, Settlement
+from minirq.protocol.commands import Call, Claim, Claimed, Settled, Settlement
 from minirq.protocol.payload import Payload
 from minirq.protocol.submission import record_fields
 from minirq.worker.job_log import log_set_aside
@@ -150,19 +150,27 @@ class Link:
         with self.lock:
             self._persist(commands.note(self._queues[job.queue], job.id, fields, run=job.run))
 
-    def wait(self) -> None:
-        """Block until there may be a job, `block` seconds at most. Claim afterwards in any case."""
-        if len(self._queues) == 1:
-            call = queries.take_one(self._queues[0], self.owner, self._settings.block)
+    def wait(self, claim: Claim) -> None:
+        """Block after a claim that brought nothing, `block` seconds at most, until there may be a job.
+
+        Claim afterwards in any case. A paused queue is never waited for on its list, but on its bell.
+        """
+        block = self._settings.block
+        if claim.state == "paused":
+            call = queries.wait_for_bell(self._queues, min(block, claim.pause or _PAUSED_LOOK, _PAUSED_LOOK))
+        elif len(self._queues) == 1:
+            call = queries.take_one(self._queues[0], self.owner, block)
             self._board.wait_begins()
         else:  # a bell moves no job
-            call = queries.wait_for_bell(self._queues, self._settings.block)
-        self._block(call)
-
-    def wait_while_paused(self, seconds: float | None) -> None:
-        """Wait for a paused queue: for its bell, or so long; never on the list itself."""
-        block = min(_PAUSED_LOOK, self._settings.block, seconds or _PAUSED_LOOK)
-        self._block(queries.wait_for_bell(self._queues, block))
+            call = queries.wait_for_bell(self._queues, block)
+        try:
+            self._blocking.send(call)
+        except (ServerUnavailable, ServerFault, QueueFull) as error:
+            self._board.wait_ends(self._settings.linger)
+            time.sleep(self._wait_outage.failed(error))
+        else:
+            self._board.wait_ends()
+            self._wait_outage.succeeded()
 
     def sockets(self) -> Iterator[socket.socket]:
         """The sockets that are open now."""
@@ -181,16 +189,6 @@ class Link:
             logger.debug("jobs were not put back early: %s", error)
         for sender in (self._sender, self._blocking):
             sender.client.close()
-
-    def _block(self, call: Call[bool]) -> None:
-        try:
-            self._blocking.send(call)
-        except (ServerUnavailable, ServerFault, QueueFull) as error:
-            self._board.wait_ends(self._settings.linger)
-            time.sleep(self._wait_outage.failed(error))
-        else:
-            self._board.wait_ends()
-            self._wait_outage.succeeded()
 
     def _persist(self, call: Call[T]) -> T:
         while True:

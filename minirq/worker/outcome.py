@@ -9,7 +9,7 @@ from typing import Any
 
 from minirq.exceptions import JobTimeoutException
 from minirq.protocol.commands import Claimed, Settlement
-from minirq.protocol.payload import JobOptions, Payload
+from minirq.protocol.payload import JobOptions
 from minirq.protocol.record import Failure
 from minirq.protocol.serializers import Serializer
 from minirq.text import safe_text
@@ -20,17 +20,13 @@ class Task:
     """A job ready to run: its function found, its arguments read."""
 
     claimed: Claimed
-    envelope: Payload
+    options: JobOptions
     serializer: Serializer
     function: Callable[..., Any]
     is_coroutine: bool
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-
-    @property
-    def options(self) -> JobOptions:
-        """The options that the payload carries."""
-        return self.envelope.options
+    timeout: float
 
 
 @dataclass(slots=True)  # not frozen: made for every job
@@ -80,6 +76,8 @@ class Released:
 
 
 Outcome = Finished | Failed | Retrying | FunctionUnknown | Interrupted | Released
+#: those that count as failed runs
+FAILURES = (Failed, Retrying)
 
 
 def after_error(
@@ -126,22 +124,13 @@ def settlement(claimed: Claimed, outcome: Outcome) -> Settlement:
     """Say an outcome in the protocol's words."""
     if type(outcome) is Finished:  # nearly all of them: a match statement takes several times as long
         return Settlement(claimed.queue, claimed.id, claimed.run, "finished", outcome.blob, outcome.ttl)
+    run = claimed.queue, claimed.id, claimed.run
     match outcome:
-        case Finished(blob, ttl):
-            return Settlement(claimed.queue, claimed.id, claimed.run, "finished", blob, ttl)
         case Failed(failure, ttl):
-            return Settlement(claimed.queue, claimed.id, claimed.run, "failed", failure.encode(), ttl)
+            return Settlement(*run, "failed", failure.encode(), ttl)
         case Retrying(failure, delay, at_front):
-            return Settlement(
-                claimed.queue,
-                claimed.id,
-                claimed.run,
-                "retry",
-                failure.encode(),
-                delay,
-                "front" if at_front else "queue",
-            )
+            return Settlement(*run, "retry", failure.encode(), delay, "front" if at_front else "queue")
         case FunctionUnknown(failure, window):
-            return Settlement(claimed.queue, claimed.id, claimed.run, "miss", failure.encode(), window)
-        case Interrupted() | Released():
-            return Settlement(claimed.queue, claimed.id, claimed.run, "release")
+            return Settlement(*run, "miss", failure.encode(), window)
+        case _:
+            return Settlement(*run, "release")

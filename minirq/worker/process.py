@@ -26,7 +26,7 @@ from typing import NoReturn
 from minirq.protocol.commands import StopRequest
 from minirq.protocol.record import Failure
 from minirq.text import safe_text
-from minirq.worker.interrupts import SIGNAL
+from minirq.worker.interrupts import STOP_SIGNAL
 from minirq.worker.outcome import worker_lost
 from minirq.worker.scoreboard import WAITING, Scoreboard, Slot
 from minirq.worker.settings import MOST_HELD, WorkerSettings
@@ -172,8 +172,8 @@ class Process:
             return False
         self.board.ask_run_to_stop(slot)
         self._asked.setdefault(_key(slot), (slot, time.monotonic() + self._grace))
-        if SIGNAL is not None:
-            self._signal(os.kill, SIGNAL)  # it looks on its board then
+        if STOP_SIGNAL is not None:
+            self._signal(os.kill, STOP_SIGNAL)  # it looks on its board then
         return True
 
     def is_asked(self, slot: Slot) -> bool:

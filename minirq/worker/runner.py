@@ -1,84 +1,85 @@
-"""The loop of one owner: claim, run, settle; wait when there is nothing. It runs jobs in this thread.
+"""How a process runs one job after another: claim, run, settle; wait when there is nothing to run.
 
-The same loop serves a child process of a supervised worker and a SimpleWorker.
+Jobs run in the thread that calls `run`. The same runner serves a child of a supervised worker and a
+SimpleWorker; a process that runs many jobs at once has another one (concurrent.py).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from contextvars import copy_context
-from functools import partial
-from typing import TYPE_CHECKING
 
-from minirq.current import Running, running
 from minirq.protocol.commands import Claim, Claimed
 from minirq.protocol.defaults import JOB_TIMEOUT
-from minirq.protocol.payload import Payload
+from minirq.protocol.payload import DEFAULT_OPTIONS, Payload
 from minirq.worker.cleanup import ProcessState
 from minirq.worker.executor import Executor
-from minirq.worker.fetcher import BATCH_SECONDS, DRAINED, LOST, MOST, QUOTA, STOPPED, UNFIT, Batch, BatchSize
-from minirq.worker.interrupts import Guard
+from minirq.worker.fetcher import (
+    BATCH_SECONDS,
+    DRAINED,
+    LATE_PAUSE,
+    LOST,
+    QUOTA,
+    STOPPED,
+    UNFIT,
+    Batch,
+    BatchSize,
+    Context,
+)
+from minirq.worker.interrupts import SerialGuard
 from minirq.worker.job_log import JobLog
-from minirq.worker.link import Link, boottime
-from minirq.worker.outcome import Failed, Finished, FunctionUnknown, Interrupted, Outcome, Task, settlement
-from minirq.worker.scoreboard import BUSY, WAITING, Scoreboard
-from minirq.worker.settings import WorkerSettings
-
-if TYPE_CHECKING:
-    import redis
-
-
-#: while the lease has run out and the next beat has not come yet, seconds
-_LATE_PAUSE = 0.1
-
-
-class CutOff(BaseException):
-    """A guard gives the run up that is under way: who holds its job takes it back."""
+from minirq.worker.link import boottime
+from minirq.worker.outcome import (
+    FAILURES,
+    Failed,
+    Finished,
+    FunctionUnknown,
+    Interrupted,
+    Outcome,
+    Task,
+    settlement,
+)
+from minirq.worker.scoreboard import BUSY, WAITING
+from minirq.worker.settings import MOST_HELD
 
 
 class SerialRunner:
-    """Runs jobs until it is told to stop, the queues are empty (burst), or `quota` jobs have run."""
+    """Runs jobs until it is told to stop, the queues are empty (burst), or its quota of jobs has run.
+
+    `state` puts back what a job has changed about a process that is the worker's own.
+    """
 
     def __init__(
-        self,
-        link: Link,
-        executor: Executor,
-        board: Scoreboard,
-        settings: WorkerSettings,
-        *,
-        client: redis.Redis,
-        is_stopping: Callable[[], bool],
-        quota: int | None = None,
-        hygiene: ProcessState | None = None,
-        guard: Guard | None = None,
+        self, context: Context, executor: Executor, guard: SerialGuard, state: ProcessState | None = None
     ) -> None:
-        self._link = link
-        self._executor = executor
-        self._board = board
+        settings = context.settings
+        self._context = context
         self._settings = settings
-        self._client = client
-        self._is_stopping = is_stopping
-        self._quota = quota
-        self._hygiene = hygiene
-        self._run_job = executor.run if guard is None else partial(guard.run, executor.run)
+        self._link = context.links[0]
+        self._board = context.board
+        self._executor = executor
+        self._guard = guard
+        self._state = state
         self._is_fit = True
         self._ran = 0
-        self._journal = JobLog(settings)
+        self._log = JobLog(settings)
         self._most_age = settings.most_age
-        self._batch = Batch(link, self._journal)
-        self._pace = BatchSize(MOST if settings.is_batching else 1)
+        self._batch = Batch(self._link, self._log)
+        self._size = BatchSize(MOST_HELD if settings.is_batching else 1)
 
     def run(self) -> str:
         """Run jobs; return why it ended. What was claimed and not run has been given back by then."""
         try:
             return self._run()
-        except CutOff:
-            self._batch.send(give_back=True)
-            return STOPPED
         finally:
             self._batch.rest()
+
+    def close(self) -> None:
+        """Close the connections and the event loop, whatever jobs have done to them."""
+        for part in (self._guard, self._executor, self._link):
+            with suppress(Exception):
+                part.close()
 
     def _run(self) -> str:
         claim = self._claim()
@@ -89,12 +90,12 @@ class SerialRunner:
                 self._batch.send(give_back=True)
                 if not self._is_fit:
                     return UNFIT
-                return QUOTA if self._quota == self._ran else STOPPED
+                return QUOTA if self._context.quota == self._ran else STOPPED
             if len(self._batch):
                 self._run_batch()
                 claim = self._claim()
             elif claim.state == "late":
-                time.sleep(_LATE_PAUSE)
+                time.sleep(LATE_PAUSE)
                 claim = self._claim()
             elif claim.state in ("ok", "paused") and self._settings.is_burst:
                 return DRAINED
@@ -103,24 +104,20 @@ class SerialRunner:
 
     @property
     def _is_done(self) -> bool:
-        return not self._is_fit or self._quota == self._ran or self._is_stopping()
+        return not self._is_fit or self._context.quota == self._ran or self._context.is_stopping()
 
     def _claim(self) -> Claim:
-        """Send what is unsent and claim what is next, unless the end has come."""
-        want = 0 if self._is_done else self._pace.want()
-        if self._quota is not None:
-            want = min(want, self._quota - self._ran)
-        claim = self._batch.send(want=want)
-        self._batch.add(claim.jobs)
-        return claim
+        """Send what is unsent, and claim the next jobs unless the end has come."""
+        want = 0 if self._is_done else self._size.want()
+        if self._context.quota is not None:
+            want = min(want, self._context.quota - self._ran)
+        return self._batch.send(want=want)
 
     def _wait(self, claim: Claim) -> Claim:
         self._batch.rest()
         self._board.set_state(WAITING)
-        if claim.state == "paused":
-            self._link.wait_while_paused(claim.pause)
-        elif claim.state == "ok":
-            self._link.wait()
+        if claim.state in ("ok", "paused"):  # else there was too much to look at for one call
+            self._link.wait(claim)
         claim = self._claim()
         self._board.set_state(BUSY)
         return claim
@@ -129,83 +126,72 @@ class SerialRunner:
         while (claimed := self._batch.next()) is not None:
             age = boottime() - self._link.claimed_at
             if age > self._most_age:  # the host slept: another worker may have run it
-                self._journal.outdated(claimed, age)
+                self._log.outdated(claimed, age)
                 self._batch.give_back(claimed)
                 return
-            started = time.monotonic()
-            # reading it is on the job's account too: whoever can write to Redis chooses the bytes
-            self._board.start(claimed.id, claimed.run, claimed.queue, started, started + JOB_TIMEOUT)
-            envelope = self._executor.read(claimed)
-            function = envelope.function if isinstance(envelope, Payload) else ""
-            # what must not run again is settled alone and at once: no other's death may find it unsettled
-            is_once = isinstance(envelope, Payload) and envelope.options.loss_limit == 0
-            is_short = self._pace.is_short(function) and not is_once
-            if not is_short:
-                self._board.hold()  # to send what is unsent is neither its time nor its doing
-            self._batch.starts(started, is_short=is_short)
-            if not is_short:
-                started = time.monotonic()
-            outcome = self._run_one(claimed, envelope, function, started, is_short)
-            ended = time.monotonic()
-            self._batch.ended(settlement(claimed, outcome), ended)
-            self._ran += 1
-            self._pace.ran(function, max(ended - started, BATCH_SECONDS if is_once else 0))
-            if is_once:
-                self._batch.send()
+            self._run_one(claimed)
             if self._is_done:
                 return
 
-    def _tidy(self, function: str, is_short: bool) -> None:
+    def _run_one(self, claimed: Claimed) -> None:
+        started = time.monotonic()
+        # reading it is on the job's account too: whoever can write to Redis chooses the bytes
+        self._board.start(claimed.id, claimed.run, claimed.queue, started, started + JOB_TIMEOUT)
+        envelope = self._executor.read(claimed)
+        function, options = "", DEFAULT_OPTIONS
+        if isinstance(envelope, Payload):
+            function, options = envelope.function, envelope.options
+        # a job that must not run again is settled alone and at once: no other's death may find it unsettled
+        is_once = options.loss_limit == 0
+        is_short = self._size.is_short(function) and not is_once
+        if is_short:
+            self._batch.starts(started, is_short=True)
+        else:
+            self._board.hold()  # to send what is unsent is neither its time nor its doing
+            self._batch.starts(started, is_short=False)
+            if self._state is not None:
+                self._state.remember()
+            started = time.monotonic()
+        # from here on the job may take the process down: preparing it may import its module
+        if not is_short or options.timeout != JOB_TIMEOUT:
+            self._board.begin(started, 0.0 if options.timeout == -1 else started + options.timeout)
+        outcome = self._outcome(claimed, envelope)
+        if self._guard.is_cut_off and isinstance(outcome, Interrupted):
+            return
+        self._board.end(failed=isinstance(outcome, FAILURES))
+        # before anything is sent or logged: the job may have closed what that goes over
+        self._clean_up(function, is_short)
+        ended = time.monotonic()
+        if self._log.is_verbose or not isinstance(outcome, Finished):
+            self._log.ended(claimed, function, outcome, ended - started)
+        self._batch.ended(settlement(claimed, outcome), ended)
+        self._ran += 1
+        self._size.ran(function, max(ended - started, BATCH_SECONDS if is_once else 0))
+        if is_once:
+            self._batch.send()
+
+    def _outcome(self, claimed: Claimed, envelope: Payload | Failed) -> Outcome:
+        if not isinstance(envelope, Payload):
+            return envelope
+        task = self._executor.prepare(claimed, envelope)
+        if self._log.is_verbose and not isinstance(task, FunctionUnknown):
+            self._log.started(claimed, envelope.function)
+        if not isinstance(task, Task):
+            return task
+        if not claimed.has_record:
+            self._link.introduce(claimed, envelope)
+        # in a context of its own: what a job sets there ends with it
+        return copy_context().run(self._call, task)
+
+    def _call(self, task: Task) -> Outcome:
+        self._context.enter(task)
+        return self._executor.run(task, self._guard)
+
+    def _clean_up(self, function: str, is_short: bool) -> None:
         if is_short and len(self._batch):
-            return  # short jobs are looked after once a batch
-        if self._hygiene is None:
-            self._executor.put_back_alarm()
+            return  # once a batch for short jobs
+        if self._state is None:
+            self._guard.put_back_alarm()
         else:
             with self._link.lock:  # the ticker may be sending
-                self._is_fit = self._hygiene.tidy(function) and self._is_fit
-
-    def _run_one(
-        self, claimed: Claimed, envelope: Payload | Failed, function: str, started: float, is_short: bool
-    ) -> Outcome:
-        if self._hygiene is not None and not is_short:
-            self._hygiene.look()
-        # from here on the job may take the process down: preparing it may import its module
-        timeout = envelope.options.timeout if isinstance(envelope, Payload) else JOB_TIMEOUT
-        if not is_short or timeout != JOB_TIMEOUT:
-            self._board.begin(started, 0.0 if timeout == -1 else started + timeout)
-        task = self._executor.prepare(claimed, envelope) if isinstance(envelope, Payload) else envelope
-        if self._journal.is_told and not isinstance(task, FunctionUnknown):
-            self._journal.started(claimed, function)
-        # in a context of its own: what a job sets there ends with it
-        outcome = copy_context().run(self._run_task, task) if isinstance(task, Task) else task
-        self._board.end(failed=not isinstance(outcome, (Finished, Interrupted, FunctionUnknown)))
-        # before anything is sent or logged: the job may have closed what that goes over
-        self._tidy(function, is_short)
-        if self._journal.is_told or not isinstance(outcome, Finished):
-            self._journal.ended(claimed, function, outcome, time.monotonic() - started)
-        return outcome
-
-    def _run_task(self, task: Task) -> Outcome:
-        claimed = task.claimed
-        if not claimed.has_record:
-            self._link.introduce(claimed, task.envelope)
-        running.set(
-            Running(  # by position: keywords cost as much again
-                claimed.id,
-                self._settings.queues[claimed.queue],
-                claimed.run,
-                claimed.payload,
-                self._client,
-                self._settings.namespace,
-                task.serializer.name,
-            )
-        )
-        return self._run_job(task)
-
-
-def close_quietly(link: Link, executor: Executor) -> None:
-    """Close both; what a loop of coroutines or a socket has to say about it is of no interest any more."""
-    with suppress(Exception):
-        executor.close()
-    with suppress(Exception):
-        link.close()
+                self._is_fit = self._state.restore(function) and self._is_fit

@@ -18,21 +18,20 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from minirq.exceptions import ServerUnavailable
 from minirq.protocol.commands import StopRequest
 from minirq.text import safe_text
 from minirq.worker.cancellation import log_stopped, log_stopping
 from minirq.worker.executor import Executor
-from minirq.worker.fetcher import LOST
-from minirq.worker.interrupts import SIGNAL, BaseDeathPenalty, Guard, MainGuard, ThreadGuard
+from minirq.worker.fetcher import LOST, Context
+from minirq.worker.interrupts import STOP_SIGNAL, BaseDeathPenalty, SerialGuard, serial_guard
 from minirq.worker.link import Link
 from minirq.worker.maintenance import Maintenance, Status, worker_status
-from minirq.worker.outcome import Interrupted, Outcome, worker_lost
+from minirq.worker.outcome import worker_lost
 from minirq.worker.recovery import DeadProcess
-from minirq.worker.runner import CutOff, SerialRunner, close_quietly
+from minirq.worker.runner import SerialRunner
 from minirq.worker.scoreboard import WAITING, Scoreboard, Slot
 from minirq.worker.settings import WorkerSettings
 
@@ -40,8 +39,6 @@ if TYPE_CHECKING:
     import redis
 
 logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 #: how often the maintenance looks for publications and for a stop, seconds: it has nothing to select on
 _LOOK_EVERY = 0.1
@@ -65,11 +62,11 @@ class SimpleWork:
         #: held around every use of the maintenance, which both threads make
         self._lock = threading.Lock()
         self._owner = ""
-        self._guard: MainGuard | ThreadGuard | None = None
+        self._guard: SerialGuard | None = None
         self._over = threading.Event()
         self._stop_at: float | None = None
         self._stopping_since = 0.0
-        self._is_stop_logged = self._is_cut_off = False
+        self._is_stop_logged = False
 
     @property
     def counts(self) -> tuple[int, int]:
@@ -110,34 +107,26 @@ class SimpleWork:
                 return ""
             time.sleep(_LOOK_EVERY)
         link = Link(self._client, settings, owner, self._board, is_quiet=True, limit=settings.patience)
-        executor = Executor(settings, self._penalty)
-        runner = SerialRunner(
-            link,
-            executor,
-            self._board,
+        context = Context(
             settings,
-            client=self._client,
-            is_stopping=lambda: self._stop_at is not None,
-            quota=settings.max_jobs,
-            guard=_Cutting(self._guarded(executor), lambda: self._is_cut_off),
+            self._client,
+            self._board,
+            (link, link),
+            (owner,),
+            lambda: self._stop_at is not None,
+            settings.max_jobs,
         )
+        self._guard = serial_guard(self._board)
+        runner = SerialRunner(context, Executor(settings, self._penalty), self._guard)
         try:
             return runner.run()
         finally:
-            close_quietly(link, executor)
+            runner.close()
             ran = tuple((slot.queue, slot.id, slot.run) for slot in self._board.running())
             linger = settings.linger if self._board.may_be_served else 0.0
             evidence = worker_lost("the worker was stopped", settings.name)
             with self._lock:
                 self._maintenance.recover(DeadProcess((owner,), evidence, ran, is_spared=True, linger=linger))
-
-    def _guarded(self, executor: Executor) -> Guard:
-        if threading.current_thread() is threading.main_thread() and SIGNAL is not None:
-            self._guard = MainGuard(self._board, executor.cancel_coroutine, executor.stop_alarm)
-            self._guard.listen()
-        else:
-            self._guard = ThreadGuard(executor.cancel_coroutine)
-        return self._guard
 
     def _register(self, owner: str) -> bool:
         with self._lock:
@@ -181,7 +170,7 @@ class SimpleWork:
     def _interrupt(self, slot: Slot) -> None:
         self._board.ask_run_to_stop(slot)
         if self._guard is not None:
-            self._guard.interrupt()
+            self._guard.look()
 
     # --- stopping -----------------------------------------------------------------------------
 
@@ -204,13 +193,14 @@ class SimpleWork:
         for slot in self._board.running():  # a job may start only now, so look again each time
             if not self._board.is_run_asked_to_stop(slot.number):
                 logger.warning("stopping now: job %s is cut off", safe_text(slot.id))
-                self._is_cut_off = True
+                if self._guard is not None:
+                    self._guard.is_cut_off = True
                 self._interrupt(slot)
 
     def _handle_signals(self) -> dict[int, Any]:
         if threading.current_thread() is not threading.main_thread():
             return {}
-        old = {} if SIGNAL is None else {SIGNAL: signal.getsignal(SIGNAL)}
+        old = {} if STOP_SIGNAL is None else {STOP_SIGNAL: signal.getsignal(STOP_SIGNAL)}
         for number in (signal.SIGINT, signal.SIGTERM):
             old[number] = signal.signal(number, self._on_signal)
         return old
@@ -224,18 +214,3 @@ class SimpleWork:
         self.stop()
         if self._board.state == WAITING:
             raise _StopWaiting
-
-
-class _Cutting:
-    """A guard that gives up the run that it has interrupted because the worker stops."""
-
-    def __init__(self, guard: Guard, is_cut_off: Callable[[], bool]) -> None:
-        self._guard = guard
-        self._is_cut_off = is_cut_off
-
-    def run(self, job: Callable[[T], Outcome], argument: T) -> Outcome:
-        """See Guard."""
-        outcome = self._guard.run(job, argument)
-        if isinstance(outcome, Interrupted) and self._is_cut_off():
-            raise CutOff
-        return outcome

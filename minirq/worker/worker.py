@@ -37,10 +37,13 @@ class Worker:
     They run the application's functions, which are in `paths`, or without any somewhere on sys.path, and not
     in site-packages. `allow` opens others by pattern ("os.getpid", "installed_app.*"), `only` narrows to what
     matches; `accept` names serializers to read beyond msgpack and json. The other options are those of
-    `minirq worker` and described in `WorkerSettings`; `batch=False` claims jobs one by one, `allow_eviction`
-    works on a Redis that may throw jobs away.
+    `minirq worker` and described in `WorkerSettings`; `allow_eviction` works on a Redis that may throw jobs
+    away.
     Raises InvalidOption.
     """
+
+    #: `minirq worker --no-batch` claims jobs one by one
+    is_batching = True
 
     def __init__(
         self,
@@ -61,7 +64,6 @@ class Worker:
         max_jobs_per_child: int | None = None,
         max_memory_per_child: int | None = None,
         preload: Sequence[str] = (),
-        batch: bool = True,
         allow_eviction: bool = False,
         namespace: str | None = None,
     ) -> None:
@@ -91,7 +93,6 @@ class Worker:
             "max_jobs_per_child": max_jobs_per_child,
             "max_memory_per_child": max_memory_per_child,
             "preload": tuple(preload),
-            "is_batching": batch,
             **({"name": name} if name else {}),
         }
         self._work: SimpleWork | Supervisor | None = None
@@ -121,7 +122,9 @@ class Worker:
         unreachable, the worker waits; with `burst` for 30 s, then it raises ServerUnavailable.
         Raises AccessDenied, UnsuitableServer, InvalidOption.
         """
-        settings = WorkerSettings(**self._options, is_burst=burst, max_jobs=max_jobs)
+        settings = WorkerSettings(
+            **self._options, is_burst=burst, max_jobs=max_jobs, is_batching=self.is_batching
+        )
         set_up_logs_unless_done(logging_level)
         client = connect(self._connection, self._config)
         _check_persistence(

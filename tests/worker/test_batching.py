@@ -27,13 +27,6 @@ def test_short_jobs_take_a_fraction_of_a_round_trip_each(queue: Queue, redis: re
     assert claims(redis) - before < 400
 
 
-def test_without_batches_each_job_takes_a_round_trip(queue: Queue, redis: redis_py.Redis) -> None:
-    queue.enqueue_many(Queue.prepare_data(jobs.nothing) for _ in range(200))
-    before = claims(redis)
-    SimpleWorker([queue], batch=False).work(burst=True)
-    assert claims(redis) - before >= 200
-
-
 def test_a_queue_that_an_older_minirq_made_without_batches_is_served_one_by_one(
     queue: Queue, redis: redis_py.Redis
 ) -> None:

@@ -15,6 +15,7 @@ from support.worker import StartWorker, lines
 
 from minirq import Job, JobStatus, Queue, Retry, SimpleWorker
 from minirq.exceptions import JobCanceledError, JobFailedError, NoSuchJobError, UnsuitableServer
+from minirq.worker.interrupts import BaseDeathPenalty, TimerDeathPenalty, UnixSignalDeathPenalty
 
 
 def run_all(queue: Queue, **options: object) -> None:
@@ -107,6 +108,26 @@ def test_a_timeout_in_another_thread_ends_a_job_too(queue: Queue) -> None:
     thread.start()
     thread.join(10)
     assert job.errors[0].kind == "timeout"
+
+
+@pytest.mark.parametrize("penalty", [UnixSignalDeathPenalty, TimerDeathPenalty])
+def test_a_worker_may_bring_its_own_death_penalty(queue: Queue, penalty: type[BaseDeathPenalty]) -> None:
+    class Tenfold(penalty):  # type: ignore[misc, valid-type]
+        def __init__(self, timeout: float, *args: object) -> None:
+            super().__init__(timeout / 10, *args)
+
+    class Strict(SimpleWorker):
+        death_penalty_class = Tenfold
+
+    late, early = (queue.enqueue(jobs.ignore_nothing, seconds, job_timeout=2) for seconds in (5, 0))
+    began = time.monotonic()
+    Strict([queue]).work(burst=True)
+    assert time.monotonic() - began < 1.5
+    assert (late.errors[0].kind, late.errors[0].exc_type) == (
+        "timeout",
+        "minirq.exceptions.JobTimeoutException",
+    )
+    assert early.is_finished
 
 
 def test_retries_run_until_one_succeeds(queue: Queue, tmp_path: Path) -> None:
