@@ -12,17 +12,17 @@ from __future__ import annotations
 import logging
 import random
 from collections import deque
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from math import inf
 from typing import Any
 
-from minirq.connection.client import Sender
 from minirq.protocol import commands, queries
+from minirq.protocol.commands import Call
 from minirq.text import safe_text
 from minirq.worker.job_log import log_set_aside
 from minirq.worker.recovery import QueueCalls, Recovery
 from minirq.worker.settings import WorkerSettings
-from minirq.worker.tasks import ServerClock, Task
+from minirq.worker.tasks import Task
 
 logger = logging.getLogger(__name__)
 
@@ -50,18 +50,12 @@ class Fleet:
     """This worker's part, in four tasks. `owners` are those of this worker."""
 
     def __init__(
-        self,
-        sender: Sender,
-        calls: QueueCalls,
-        recovery: Recovery,
-        clock: ServerClock,
-        settings: WorkerSettings,
-        owners: Container[str],
+        self, calls: QueueCalls, recovery: Recovery, settings: WorkerSettings, owners: Container[str]
     ) -> None:
-        self._sender = sender
+        self._sender = calls.sender
         self._calls = calls
         self._recovery = recovery
-        self._clock = clock
+        self._clock = recovery.clock
         self._settings = settings
         self._keys = settings.keys
         self._owners = owners
@@ -111,26 +105,17 @@ class Fleet:
 
     def _read_names(self) -> float:
         """Go a step through the list of names: have new ones looked after; at its end, forget old ones."""
-        now_ms = self._clock.now_ms
-        self._names_cursor, names = self._sender.send(
-            queries.scan_queue_names(self._keys, self._names_cursor, _NAMES)
-        )
+        keys, now_ms = self._keys, self._clock.now_ms
+        scan = queries.scan_queue_names(keys, self._names_cursor, _NAMES)
+        self._names_cursor, names = self._sender.send(scan)
         if names:
-            self._sender.send_all(
-                [
-                    queries.maintain_from(self._keys, names, now_ms, is_new=True),
-                    queries.note_served(self._keys, names, now_ms, is_new=True),
-                ]
-            )
+            self._sender.send(queries.maintain_from(keys, names, now_ms, is_new=True))
+            self._sender.send(queries.note_served(keys, names, now_ms, is_new=True))
         if self._names_cursor:
             return 0.0
         self._forget_queues(now_ms)
-        self._sender.send_all(
-            [
-                queries.forget_workers(self._keys, before_ms=now_ms - FORGET_AFTER * 1000),
-                self._again(_LIST, NAMES_EVERY),
-            ]
-        )
+        self._sender.send(queries.forget_workers(keys, before_ms=now_ms - FORGET_AFTER * 1000))
+        self._sender.send(self._again(_LIST, NAMES_EVERY))
         self.take.due = 0.0
         return inf
 
@@ -140,22 +125,23 @@ class Fleet:
         A producer adds a name with its first job and once a minute, so a job may come without its name just
         after that was removed: a second look, later than that minute, puts the name back.
         """
-        before_ms = now_ms - FORGET_QUEUES_AFTER * 1000
-        names = self._sender.send(queries.unserved(self._keys, before_ms, _UNSERVED))
-        replies = self._sender.send_all([queries.has_any_key(self._keys.of(name)) for name in names])
-        kept = [name for name, has_keys in zip(names, replies, strict=True) if has_keys]
-        gone = [name for name, has_keys in zip(names, replies, strict=True) if not has_keys]
-        were_listed = self._sender.send_all([queries.forget_queue(self._keys, name) for name in gone])
-        again = [name for name, was_listed in zip(gone, were_listed, strict=True) if was_listed]
-        done = [name for name, was_listed in zip(gone, were_listed, strict=True) if not was_listed]
+        keys, before_ms = self._keys, now_ms - FORGET_QUEUES_AFTER * 1000
+        names = self._sender.send(queries.unserved(keys, before_ms, _UNSERVED))
+        kept, gone = self._split(names, [queries.has_any_key(keys.of(name)) for name in names])
+        again, done = self._split(gone, [queries.forget_queue(keys, name) for name in gone])
         calls = [
-            (gone, queries.forget_maintenance(self._keys, gone)),
-            (kept, queries.know_queues(self._keys, kept)),
-            (kept, queries.note_served(self._keys, kept, before_ms + _LOOK_AGAIN * 1000)),
-            (again, queries.note_served(self._keys, again, before_ms + _SECOND_LOOK * 1000)),
-            (done, queries.forget_served(self._keys, done)),
+            (gone, queries.forget_maintenance(keys, gone)),
+            (kept, queries.know_queues(keys, kept)),
+            (kept, queries.note_served(keys, kept, before_ms + _LOOK_AGAIN * 1000)),
+            (again, queries.note_served(keys, again, before_ms + _SECOND_LOOK * 1000)),
+            (done, queries.forget_served(keys, done)),
         ]
         self._sender.send_all([call for names, call in calls if names])
+
+    def _split(self, names: list[str], calls: Sequence[Call[Any]]) -> tuple[list[str], list[str]]:
+        """Send a call for each name; return the names whose reply is true, and the others."""
+        replies = dict(zip(names, self._sender.send_all(calls), strict=True))
+        return [name for name in names if replies[name]], [name for name in names if not replies[name]]
 
     # --- the search ---------------------------------------------------------------------------
 

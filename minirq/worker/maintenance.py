@@ -89,7 +89,7 @@ class Maintenance:
         self._outage = Outage(limit=settings.patience)
         self._clock = ServerClock(settings.beat)
         self._calls = QueueCalls(self._sender)
-        self._recovery = Recovery(self._sender, self._calls, self._clock, settings)
+        self._recovery = Recovery(self._calls, self._clock, settings)
         self._owners: set[str] = set()
         self._new: set[str] = set()
         self._lost: set[str] = set()
@@ -108,7 +108,7 @@ class Maintenance:
         self._promotion = Task(self._promote)
         self._trimming = Task(self._trim)
         self._sweep = Task(self._sweep_own, due=inf, for_others=True)
-        self._fleet = Fleet(self._sender, self._calls, self._recovery, self._clock, settings, self._owners)
+        self._fleet = Fleet(self._calls, self._recovery, settings, self._owners)
         self._tasks = [
             self._recover, self._heartbeat, self._subscribe, self._look_up, self._promotion, self._trimming,
             self._sweep, *self._fleet.tasks,

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -33,6 +34,8 @@ from minirq.worker.settings import MOST_HELD, WorkerSettings
 
 logger = logging.getLogger(__name__)
 
+#: which control group this process is in, and where the groups are (Linux, version 2)
+_GROUP, _GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 #: jobs that are named when a process died with many
 _MOST_NAMED = 5
 
@@ -76,15 +79,13 @@ class Process:
         self.share = share
         self.board = Scoreboard(settings.concurrency)
         self.pid = 0
-        self.pidfd: int | None = None
         self.started = time.monotonic()
         self.death: Death | None = None
         #: when it has to be gone because some of its runs were abandoned
         self.retires_at = inf
         self._queues = settings.queues
         self._grace = settings.patience_with_jobs
-        self._memory_events = memory_events()
-        self._oom_kills = oom_kills(self._memory_events)
+        self._oom_kills = oom_kills()
         self._asked: dict[tuple[int, int], tuple[Slot, float]] = {}
         self._abandoned: dict[tuple[int, int], Slot] = {}
         self._progress: tuple[int, tuple[int, int]] | None = None
@@ -97,9 +98,6 @@ class Process:
         self.pid = os.fork()
         if self.pid == 0:
             main()
-        if hasattr(os, "pidfd_open"):
-            with suppress(OSError):  # an old kernel: then the supervisor looks from time to time
-                self.pidfd = os.pidfd_open(self.pid)
 
     def kill(self) -> Death:
         """Kill the process and what its jobs have started; wait for its death."""
@@ -124,7 +122,7 @@ class Process:
                     0 if is_killed else os.WEXITSTATUS(status),
                     os.WTERMSIG(status) if is_killed else 0,
                     usage.ru_maxrss / 1024,
-                    oom_kills(self._memory_events) - self._oom_kills,
+                    oom_kills() - self._oom_kills,
                 )
             # what a job left running in the group must not go on without it
             self._signal(os.killpg, signal.SIGKILL)
@@ -139,13 +137,6 @@ class Process:
         more = f" and {len(ran) - _MOST_NAMED} more" if len(ran) > _MOST_NAMED else ""
         jobs = "jobs" if len(ran) > 1 else "job"
         logger.warning("process %d %s while it ran %s %s%s", self.pid, death, jobs, shown, more)
-
-    def close(self) -> None:
-        """Give back what this object holds."""
-        if self.pidfd is not None:
-            os.close(self.pidfd)
-            self.pidfd = None
-        self.board.close()
 
     def _signal(self, send: Callable[[int, int], None], number: int) -> None:
         with suppress(ProcessLookupError, PermissionError):
@@ -218,21 +209,11 @@ def _key(slot: Slot) -> tuple[int, int]:
     return slot.number, slot.sequence
 
 
-def memory_events() -> Path | None:
-    """The file in which the kernel counts what it kills in this process' control group (Linux, version 2)."""
-    with suppress(OSError):
-        for line in Path("/proc/self/cgroup").read_text().splitlines():
-            if line.startswith("0::"):
-                file = Path("/sys/fs/cgroup") / line[3:].lstrip("/") / "memory.events"
-                return file if file.is_file() else None
-    return None
-
-
-def oom_kills(file: Path | None) -> int:
-    """How many processes the kernel has killed for lack of memory, as far as the file says."""
+def oom_kills() -> int:
+    """How many processes of this control group the kernel has killed for lack of memory, if it says so."""
     with suppress(OSError, ValueError):
-        for line in file.read_text().splitlines() if file else ():
-            name, _, count = line.partition(" ")
-            if name == "oom_kill":
-                return int(count)
+        [group] = re.findall(r"^0::/*(.*)$", _GROUP.read_text(), re.MULTILINE)
+        events = (_GROUPS / group / "memory.events").read_text()
+        [count] = re.findall(r"^oom_kill (\d+)$", events, re.MULTILINE)
+        return int(count)
     return 0

@@ -68,12 +68,12 @@ class QueueCalls:
     """Sends one call to each of many queues. An error of one queue is logged once, until it is mended."""
 
     def __init__(self, sender: Sender) -> None:
-        self._sender = sender
+        self.sender = sender
         self._failing: set[tuple[str, str]] = set()
 
     def send(self, verb: str, names: Sequence[str], calls: list[Any]) -> Iterator[tuple[str, Any]]:
         """Yield the names and replies of the queues that could answer."""
-        for name, reply in zip(names, self._sender.send_each(calls), strict=True):
+        for name, reply in zip(names, self.sender.send_each(calls), strict=True):
             if not isinstance(reply, MinirqError):
                 self._failing.discard((verb, name))
                 yield name, reply
@@ -85,12 +85,10 @@ class QueueCalls:
 class Recovery:
     """Settles and takes back what was reported; what could not be sent to Redis stays to be done."""
 
-    def __init__(
-        self, sender: Sender, calls: QueueCalls, clock: ServerClock, settings: WorkerSettings
-    ) -> None:
-        self._sender = sender
+    def __init__(self, calls: QueueCalls, clock: ServerClock, settings: WorkerSettings) -> None:
+        self._sender = calls.sender
         self._calls = calls
-        self._clock = clock
+        self.clock = clock
         self._settings = settings
         self._reported: deque[DeadProcess | AbandonedRun] = deque()
 
@@ -169,7 +167,7 @@ class Recovery:
         settings, evidence = self._settings, SILENCE.encode()
         calls = [
             commands.sweep(
-                settings.keys.of(name), now_ms=self._clock.now_ms, tolerance=settings.beat, evidence=evidence,
+                settings.keys.of(name), now_ms=self.clock.now_ms, tolerance=settings.beat, evidence=evidence,
                 lease=settings.lease, pause=settings.loss_pause, linger=settings.linger,
             )
             for name in names
@@ -178,7 +176,7 @@ class Recovery:
         for name, swept in self._calls.send("sweep", names, calls):
             if swept.is_refused:
                 logger.info("queue %s: leases prove nothing now, the server's clock or answer was off", name)
-                self._clock.distrust()
+                self.clock.distrust()
             _log_taken_back(name, swept.taken, SILENCE)
             if swept.is_more:
                 unfinished.append(name)

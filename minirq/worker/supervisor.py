@@ -55,7 +55,7 @@ _QUICK_DEATH = 1.0
 _EXPLAINED = (
     exits.EXIT_DRAINED, exits.EXIT_RECYCLED, exits.EXIT_LOST, exits.EXIT_HOPELESS, exits.EXIT_UNFIT,
 )  # fmt: skip
-#: without a descriptor for a child's death it is looked at this often, seconds
+#: where no signal tells of a child's death, it is looked at this often, seconds
 _LOOK_EVERY = 0.1
 
 
@@ -66,9 +66,7 @@ class Supervisor:
         self._client = client
         self._settings = settings
         self._maintenance = Maintenance(client, settings, self._status, self._running)
-        self._signals = _Signals(("SIGINT", "SIGTERM", "SIGHUP", "SIGCHLD"))
-        self._selector = selectors.DefaultSelector()
-        self._subscription_fd: int | None = None
+        self._signals = _Signals(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
         self._children: list[Process] = []
         self._outdated: list[Process] = []
         self._shares = _shares(settings.max_jobs, settings.processes)
@@ -98,8 +96,6 @@ class Supervisor:
         )  # fmt: skip
         self._signals.open()
         try:
-            if self._signals.fd is not None:
-                self._selector.register(self._signals.fd, selectors.EVENT_READ, "signal")
             while self._turn():
                 pass
         finally:
@@ -107,7 +103,6 @@ class Supervisor:
                 self._end(child)
             self._maintenance.farewell()
             self._maintenance.close()
-            self._selector.close()
             self._signals.close()
         log_stopped(settings, *self.counts)
         if self._is_hopeless:
@@ -196,18 +191,14 @@ class Supervisor:
             )
         )
         self._children.append(child)
-        self._select_subscription()  # if it was closed meanwhile, the child may have got its descriptor
-        if child.pidfd is not None:
-            self._selector.register(child.pidfd, selectors.EVENT_READ, "child")
 
     def _release(self) -> None:
         """In a child: close the copies of what is the supervisor's."""
-        self._selector.close()
         self._maintenance.abandon()
         for sock in open_sockets(self._client):
             sock.close()
         for other in self._children:
-            other.close()
+            other.board.close()
 
     # --- what the maintenance asks for --------------------------------------------------------
 
@@ -233,34 +224,24 @@ class Supervisor:
         if self._start_at > now:
             times.append(self._start_at)
         has_pending = self._maintenance.stops.has_pending
-        if has_pending or self._outdated or any(child.pidfd is None for child in self._children):
+        if has_pending or self._outdated or self._signals.fd is None:
             times.append(now + _LOOK_EVERY)
         return min(times) - now
 
     def _wait(self, seconds: float) -> None:
-        """Wait for a signal, the death of a child, or a publication."""
-        self._select_subscription()
-        for key, _ in self._selector.select(max(seconds, 0.001)):
-            if key.data == "publication":
-                self._maintenance.receive()
-                self._select_subscription()  # if it was closed, the next one may get the same number
-
-    def _select_subscription(self) -> None:
-        """Have the selector watch the subscription that the maintenance has now."""
-        fd = self._maintenance.fileno()
-        if fd == self._subscription_fd:
-            return
-        if self._subscription_fd is not None:
-            with suppress(KeyError, ValueError):
-                self._selector.unregister(self._subscription_fd)
-        if fd is not None:
-            self._selector.register(fd, selectors.EVENT_READ, "publication")
-        self._subscription_fd = fd
+        """Wait for a signal (also that of a child's death) or a publication."""
+        # made anew each time: the subscription's descriptor may be closed, and its number used again
+        with selectors.DefaultSelector() as selector:
+            for fd in (self._signals.fd, self._maintenance.fileno()):
+                if fd is not None:
+                    selector.register(fd, selectors.EVENT_READ)
+            selector.select(max(seconds, 0.001))
+        self._maintenance.receive()
 
     def _on_signal(self, number: int) -> None:
-        if number == getattr(signal, "SIGCHLD", None):
+        if number == signal.SIGCHLD:
             return
-        if number == getattr(signal, "SIGHUP", None):
+        if number == signal.SIGHUP:
             logger.info("replacing %s one by one", counted(len(self._children), "process", "processes"))
             self._outdated = list(self._children)
         elif self._stop_at is None:
@@ -339,9 +320,7 @@ class Supervisor:
         elif time.monotonic() - child.started < _QUICK_DEATH:
             self._start_at = time.monotonic() + self._backoff.failed()
         self._children.remove(child)
-        if child.pidfd is not None:
-            self._selector.unregister(child.pidfd)
-        child.close()
+        child.board.close()
 
     def _learn_from(self, child: Process, code: int | None) -> None:
         """Draw the conclusions for the children to come. `code` is None where no exit code can be trusted."""
@@ -376,8 +355,8 @@ class _Signals:
     Only the main thread can handle signals: elsewhere there is no descriptor and nothing comes.
     """
 
-    def __init__(self, names: Iterable[str]) -> None:
-        self._numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    def __init__(self, *numbers: int) -> None:
+        self._numbers = numbers
         self._came: list[int] = []
         self._old: dict[int, Any] = {}
         self._old_fd = self._write_end = -1

@@ -32,21 +32,18 @@ class Task:
 
     def turn(self) -> None:
         """Do it now. Raises what `run` raises; then it is due again at once."""
-        self.due = inf
+        self.due, pause = inf, 0.0
         try:
             pause = self._run()
             self._is_failing = False
         except (ServerFault, QueueFull) as error:
             if not self.for_others:
-                self.due = 0.0
                 raise
             if not self._is_failing:
                 logger.error("the queues of others are not looked after: %s", safe_text(str(error), 500))
             self._is_failing, pause = True, _AFTER_FAULT
-        except BaseException:
-            self.due = 0.0
-            raise
-        self.due = min(self.due, time.monotonic() + pause)
+        finally:
+            self.due = min(self.due, time.monotonic() + pause)
 
 
 class ServerClock:

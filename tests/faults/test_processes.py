@@ -264,9 +264,12 @@ def test_a_job_that_must_not_run_again(queue: Queue, start: StartWorker, trace: 
 
 def test_what_the_kernel_killed_for_lack_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # a real one would take the machine's memory first: the count of the control group is a file
-    events = tmp_path / "memory.events"
+    events, group = tmp_path / "jobs" / "memory.events", tmp_path / "cgroup"
+    events.parent.mkdir()
     events.write_text("low 0\noom 2\noom_kill 2\n")
-    monkeypatch.setattr("minirq.worker.process.memory_events", lambda: events)
+    group.write_text("1:cpu:/other\n0::/jobs\n")
+    monkeypatch.setattr("minirq.worker.process._GROUP", group)
+    monkeypatch.setattr("minirq.worker.process._GROUPS", tmp_path)
     for risen, number in ((True, signal.SIGKILL), (False, signal.SIGKILL), (True, signal.SIGSEGV)):
         process = Process(WorkerSettings(), ("owner",))
         process.start(lambda number=number: _end_quietly_by(number))
@@ -274,7 +277,7 @@ def test_what_the_kernel_killed_for_lack_of_memory(tmp_path: Path, monkeypatch: 
             events.write_text(f"low 0\noom 3\noom_kill {int(events.read_text().split()[-1]) + 1}\n")
         death = process.reap(wait=True)
         assert death is not None
-        process.close()
+        process.board.close()
         said = death.as_failure([], "worker").message
         assert ("possible OOM" in said) == (risen and number == signal.SIGKILL)
 
