@@ -13,7 +13,7 @@ import harmful
 import pytest
 from faults.recovery import runs_again, slow_commands, watch_the_server
 from support.recoveries import recovered
-from support.waits import is_gone, since, until
+from support.waits import is_gone, is_stopped, since, until
 from support.worker import LEASE, StartWorker, assert_all_done, is_waiting, lines
 
 from minirq import JobStatus, Queue
@@ -83,6 +83,7 @@ def test_an_idle_process_that_is_frozen_for_good_keeps_no_job(
     until(lambda: is_waiting(queue.connection))
     [child] = worker.children
     os.kill(child, signal.SIGSTOP)
+    until(lambda: is_stopped(child))  # one of several threads might claim the job before it stands still
     job = queue.enqueue("harmful.trace_and_sleep", str(trace), 0.0)
     until(lambda: queue.connection.keys("*processing*"))
     assert job.wait(10) == "slept"
