@@ -1,9 +1,13 @@
-"""Packers, kept for the next value: one that has its buffer takes a third of the time of `packb`.
+"""Exact msgpack: a value comes back unchanged, its type included, or is refused by name.
 
-The values that msgpack has no type for, as extension types of msgpack.
+Carried are None, bool, int of any size, float, str, bytes, list, tuple, dict with any of these as
+keys, set, frozenset, datetime, date, time, timedelta, Decimal and UUID. A subclass of one of them,
+an enum member, a named tuple, a path, a bytearray are refused: msgpack alone would quietly turn
+them into something else.
 
-Two forms. Containers are arrays whose first item is a marker, an extension without data, so that
-their items are ordinary msgpack and nesting stays visible to whoever reads the bytes:
+What msgpack has no type for is carried in two forms. Containers are arrays whose first item is a marker, an
+extension without data, so that their items are ordinary msgpack and nesting stays visible to whoever reads
+the bytes:
 
     1 tuple   2 set   3 frozenset
 
@@ -20,16 +24,8 @@ Scalars are extensions with data, numbers big-endian:
 A zone is nothing (naive), "Z" and the key of a ZoneInfo, "O" and an offset in microseconds i64, or
 "N", the offset and the name of the `datetime.timezone`. A code is never given another meaning.
 
-Exact msgpack: a value comes back unchanged, its type included, or is refused by name.
-
-Carried are None, bool, int of any size, float, str, bytes, list, tuple, dict with any of these as
-keys, set, frozenset, datetime, date, time, timedelta, Decimal and UUID. A subclass of one of them,
-an enum member, a named tuple, a path, a bytearray are refused: msgpack alone would quietly turn
-them into something else. The extension types are described in `extension`.
-
-Bytes are read with suspicion. Nothing is imported, named or called on their behalf, and reading
-costs at most 128 bytes of memory per byte (the worst are maps of one item) and a second of CPU
-per MiB. What that takes:
+Bytes are read with suspicion. Nothing is imported, named or called on their behalf, and reading costs at most
+128 bytes of memory per byte (the worst are maps of one item) and a second of CPU per MiB. What that takes:
 
 - An array header may announce more items than follow, and the C decoder allocates for the
   announcement, at each of 1,024 levels. Blobs long enough for that to hurt are first read through
@@ -61,12 +57,14 @@ from uuid import UUID, SafeUUID
 from msgpack import ExtType, Packer, Unpacker, unpackb
 
 from minirq.exceptions import DeserializationError, SerializationError
-from minirq.protocol.refusal import Rules, Where, fits, refusal
-from minirq.text import safe_repr, safe_text
+from minirq.protocol.refusal import Rules, Where, fits, joined, one_line, refusal
+from minirq.text import safe_repr
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
+
+# --- packers ----------------------------------------------------------------------------------
 
 #: a packer that has packed more than this keeps too large a buffer, bytes
 _LARGE = 65536
@@ -75,7 +73,8 @@ _LARGE = 65536
 class Packers:
     """Packs values with the same options of msgpack.
 
-    A packer is not reentrant, so each is out while it is used: by a thread, or in a signal handler.
+    A packer is kept for the next value: with its buffer at hand it takes a third of the time of `packb`. It
+    is not reentrant, so nobody else gets it while a thread, or a signal handler, uses it.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -94,7 +93,7 @@ class Packers:
         return packed
 
 
-__all__ = ["SCALARS", "Marker", "Unsupported", "from_extension", "to_extension"]
+# --- values that msgpack has no type for ------------------------------------------------------
 
 _DATETIME: Final = struct.Struct(">H5BI")
 _DATE: Final = struct.Struct(">HBB")
@@ -268,7 +267,7 @@ _UNPACK: Final[dict[int, Callable[[bytes], object]]] = {
 SCALARS: Final = frozenset(_PACK) - {tuple, set, frozenset}
 
 
-__all__ = ["DEFAULT", "Limits", "decode", "encode"]
+# --- whole values -----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,8 +318,8 @@ def encode(value: object, where: Where = "value") -> bytes:
         raise refusal(value, _RULES, where, error) from None
     if len(blob) > DEFAULT.size:
         raise SerializationError(
-            f"{where if isinstance(where, str) else ', '.join(where)}: {len(blob):,} bytes are more than the "
-            f"{DEFAULT.size:,} that a job carries; store the data and pass where it is"
+            f"{joined(where)}: {len(blob):,} bytes are more than the {DEFAULT.size:,} that a job carries;"
+            " store the data and pass where it is"
         )
     marks = blob.translate(_TO_MARKS, _NO_MARKS)
     # msgpack packs a bytearray as bytes and an ExtType as itself even when told to be strict.
@@ -344,7 +343,7 @@ def decode(blob: bytes, *, limits: Limits = DEFAULT) -> object:
             _check_complete(blob)
         value = _unpack(blob, _IS_EXTENSION in marks)
     except Exception as error:  # the C decoder raises eight types, and extensions their own
-        raise DeserializationError(f"not a value of minirq's msgpack: {_one_line(error)}") from error
+        raise DeserializationError(f"not a value of minirq's msgpack: {one_line(error)}") from error
     if (len(marks) > limits.depth or _IS_EXTENSION in marks) and not fits(value, _TYPES, limits.depth):
         raise DeserializationError(f"nested deeper than {limits.depth} levels, or a marker out of its place")
     return value
@@ -458,11 +457,6 @@ def _check(value: object) -> str | None:
     except Unsupported as error:
         return str(error)
     return None
-
-
-def _one_line(error: Exception) -> str:
-    text = safe_text(str(error).strip())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 _RULES: Final = Rules("msgpack", _TYPES, DEFAULT.depth, _check)

@@ -1,4 +1,4 @@
-"""The fault in a value that a serializer cannot carry: where it is, what it is, what to do instead.
+"""Why a serializer refuses a value: where in it the fault is, what it is, and what to do instead.
 
 It knows how to walk plain containers; what is allowed comes from the serializer as `Rules`.
 """
@@ -15,8 +15,6 @@ from typing import Any
 
 from minirq.exceptions import SerializationError
 from minirq.text import safe_repr, safe_text
-
-__all__ = ["Rules", "Where", "explain_refusal", "fits", "refusal"]
 
 #: what a value is called in messages; a tuple names the items of a list or tuple
 Where = str | tuple[str, ...]
@@ -36,17 +34,10 @@ class Rules:
     check_key: Callable[[object], str | None] = lambda key: None
 
 
-@dataclass(frozen=True, slots=True)
-class _Fault:
-    path: str
-    value: object
-    reason: str
-
-
 def fits(value: object, types: frozenset[type], depth: int) -> bool:
-    """Say whether `value` is made of exactly these types and nests at most `depth` containers.
+    """Whether `value` is made of exactly these types and nests at most `depth` containers.
 
-    Works level by level and mostly in C: this is on the way of every value that is not small and plain.
+    Works level by level and mostly in C: every value that is not small and plain goes through here.
     """
     if type(value) not in types:
         return False
@@ -67,73 +58,75 @@ def fits(value: object, types: frozenset[type], depth: int) -> bool:
 
 def explain_refusal(value: object, rules: Rules, where: Where) -> str | None:
     """Return where `value` breaks the rules, how, and the way out; None if it does not."""
-    fault = _find(value, rules, where)
-    if fault is None:
-        return None
-    return (
-        f"{safe_text(fault.path, 300)} is {_kind(fault.value)}, which the {rules.serializer} serializer "
-        f"does not carry unchanged: {fault.reason}"
-    )
+    if isinstance(where, str):
+        return _explain(value, where, rules, ())
+    if isinstance(value, (list, tuple)) and len(value) == len(where):
+        parts = zip(value, where, strict=True)
+        return next(filter(None, (_explain(part, name, rules, (id(value),)) for part, name in parts)), None)
+    return _explain(value, "value", rules, ())
 
 
 def refusal(value: object, rules: Rules, where: Where, error: Exception | None = None) -> SerializationError:
-    """Return the error to raise for a value that was refused; `error` is what the encoder said."""
-    name = where if isinstance(where, str) else ", ".join(where)
+    """Return the error to raise for a value that was refused; `error` is the encoder's."""
     return SerializationError(
         explain_refusal(value, rules, where)
-        or f"{name} cannot be serialized ({safe_text(repr(error))}); was it changed meanwhile?"
+        or f"{joined(where)} cannot be serialized ({safe_text(repr(error))}); was it changed meanwhile?"
     )
 
 
-def _find(value: object, rules: Rules, where: Where) -> _Fault | None:
-    if isinstance(where, str):
-        return _search(value, where, rules, ())
-    if isinstance(value, (list, tuple)) and len(value) == len(where):
-        found = (_search(item, name, rules, (id(value),)) for item, name in zip(value, where, strict=True))
-        return next((fault for fault in found if fault), None)
-    return _search(value, "value", rules, ())
+def joined(where: Where) -> str:
+    """Return what a value is called in messages, as one text."""
+    return where if isinstance(where, str) else ", ".join(where)
 
 
-def _search(value: object, path: str, rules: Rules, above: tuple[int, ...]) -> _Fault | None:
+def one_line(error: Exception) -> str:
+    """Return an error for a message of one line."""
+    text = safe_text(str(error).strip())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _explain(value: object, path: str, rules: Rules, above: tuple[int, ...]) -> str | None:
+    """Search depth first; `above` are the containers around the value, by their identity."""
     kind = type(value)
+    reason: str | None = None
     if kind not in rules.types:
-        return _Fault(path, value, _way_out(value, rules))
-    if kind not in _CONTAINERS:
+        reason = _way_out(value, rules)
+    elif kind not in _CONTAINERS:
         reason = rules.check(value)
-        return _Fault(path, value, reason) if reason else None
-    if id(value) in above:
-        return _Fault(path, value, "it contains itself")
-    if len(above) >= rules.depth:
-        return _Fault(path, value, f"it is nested deeper than {rules.depth} levels; flatten it")
-    for item, name in _items(value, path, rules):
-        fault = name if isinstance(name, _Fault) else _search(item, name, rules, (*above, id(value)))
-        if fault:
-            return fault
-    return None
+    elif id(value) in above:
+        reason = "it contains itself"
+    elif len(above) >= rules.depth:
+        reason = f"it is nested deeper than {rules.depth} levels; flatten it"
+    else:
+        above = (*above, id(value))
+        for item, name, fault in _items(value, path, rules):
+            found = _complaint(item, name, rules, fault) if fault else _explain(item, name, rules, above)
+            if found:
+                return found
+    return _complaint(value, path, rules, reason) if reason else None
 
 
-def _items(value: object, path: str, rules: Rules) -> Iterator[tuple[object, str | _Fault]]:
+def _items(value: object, path: str, rules: Rules) -> Iterator[tuple[object, str, str | None]]:
     if isinstance(value, dict):
         for key, item in value.items():
             shown = safe_repr(key) if type(key) in rules.types else f"<{type(key).__qualname__}>"
-            reason = rules.check_key(key)
-            yield (
-                key,
-                _Fault(f"the key {shown} of {path}", key, reason) if reason else f"the key {shown} of {path}",
-            )
-            yield item, f"{path}[{shown}]"
+            yield key, f"the key {shown} of {path}", rules.check_key(key)
+            yield item, f"{path}[{shown}]", None
     elif isinstance(value, (list, tuple)):
         for index, item in enumerate(value):
-            yield item, f"{path}[{index}]"
+            yield item, f"{path}[{index}]", None
     elif isinstance(value, Iterable):
         for item in value:
-            yield item, f"{path}{{element}}"
+            yield item, f"{path}{{element}}", None
 
 
-def _kind(value: object) -> str:
+def _complaint(value: object, path: str, rules: Rules, reason: str) -> str:
     kind = type(value)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    return f"a value of type {safe_text(name, 120)}"
+    return (
+        f"{safe_text(path, 300)} is a value of type {safe_text(name, 120)}, which the {rules.serializer}"
+        f" serializer does not carry unchanged: {reason}"
+    )
 
 
 def _way_out(value: object, rules: Rules) -> str:

@@ -10,10 +10,8 @@ from typing import Final, NoReturn
 
 from minirq.exceptions import DeserializationError, InvalidOption, SerializationError
 from minirq.protocol import codec
-from minirq.protocol.refusal import Rules, Where, explain_refusal, fits
-from minirq.text import safe_repr, safe_text
-
-__all__ = ["DEFAULT_SERIALIZER", "Serializer", "resolve_serializer"]
+from minirq.protocol.refusal import Rules, Where, explain_refusal, fits, joined, one_line
+from minirq.text import safe_repr
 
 DEFAULT_SERIALIZER: Final = "msgpack"
 
@@ -65,18 +63,12 @@ _JSON_RULES: Final = Rules("json", _JSON_TYPES, codec.DEFAULT.depth, _check_json
 
 
 def _json_dumps(value: object, where: Where) -> bytes:
-    value = _listed(value, where)
-    fault = explain_refusal(value, _JSON_RULES, where)
-    if fault:
+    if not isinstance(where, str) and isinstance(value, (list, tuple)):
+        # a call and its arguments are known to be tuples: lists are made of them, and of nothing else
+        value = [list(part) if type(part) is tuple else part for part in value]
+    if fault := explain_refusal(value, _JSON_RULES, where):
         raise SerializationError(fault)
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-
-
-def _listed(value: object, where: Where) -> object:
-    """Make lists of a call and of its arguments, which are known to be tuples; of nothing else."""
-    if isinstance(where, str) or not isinstance(value, (list, tuple)):
-        return value
-    return [list(part) if type(part) is tuple else part for part in value]
 
 
 def _json_loads(blob: bytes) -> object:
@@ -85,7 +77,7 @@ def _json_loads(blob: bytes) -> object:
     try:
         value: object = json.loads(blob.decode(), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        raise DeserializationError(f"not JSON: {_one_line(error)}") from error
+        raise DeserializationError(f"not JSON: {one_line(error)}") from error
     if not fits(value, _JSON_TYPES, codec.DEFAULT.depth):
         raise DeserializationError(f"not JSON of minirq's: nested deeper than {codec.DEFAULT.depth} levels")
     return value
@@ -96,13 +88,12 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _pickle_dumps(value: object, where: Where) -> bytes:
-    import pickle  # 0.3 MiB that who does not ask for it does not pay
+    import pickle  # 0.3 MiB, for those who ask for it only
 
     try:
         return pickle.dumps(value, protocol=5)
     except Exception as error:  # whatever the __reduce__ of the application's objects raises
-        name = where if isinstance(where, str) else ", ".join(where)
-        raise SerializationError(f"{name} cannot be pickled: {_one_line(error)}") from error
+        raise SerializationError(f"{joined(where)} cannot be pickled: {one_line(error)}") from error
 
 
 def _pickle_loads(blob: bytes) -> object:
@@ -111,11 +102,7 @@ def _pickle_loads(blob: bytes) -> object:
     try:
         return pickle.loads(blob)
     except Exception as error:  # imports and runs the application's code
-        raise DeserializationError(f"cannot be unpickled: {_one_line(error)}") from error
-
-
-def _one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {safe_text(str(error))}"
+        raise DeserializationError(f"cannot be unpickled: {one_line(error)}") from error
 
 
 _SERIALIZERS: Final = {
