@@ -1,10 +1,10 @@
-"""Arguments of a job as they are written on a command line. The syntax is RQ's.
+"""Read the arguments of a job from a command line. The syntax is RQ's.
 
     text            as it is           name=text          a keyword argument
     :[1, 2]         JSON               name:=[1, 2]
     %(1, {2, 3})    a Python literal   name%={2, 3}
 
-A value that begins with "@" names a file, and what is in it is read in the same way: ":@points.json".
+A value that begins with "@" names a file, whose content is read in the same way: ":@points.json".
 """
 
 from __future__ import annotations
@@ -15,15 +15,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from minirq.exceptions import InvalidOption
+import click
+
 from minirq.text import safe_text
 
-#: longest argument that is repeated in a message, characters
+#: longest argument that a message quotes, characters
 _LONGEST = 60
 
 
-class BadArgument(InvalidOption):
+class BadArgument(click.ClickException):
     """An argument on the command line cannot be read; the message names it."""
+
+    exit_code = 2
 
 
 def parse_arguments(words: Sequence[str]) -> tuple[list[Any], dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from minirq.cli.arguments import BadArgument, parse_arguments
+from minirq.cli.arguments import parse_arguments
 from minirq.cli.options import Count, complete_queues, config_options, duration, open_store
 from minirq.cli.table import json_line
 from minirq.client.store import Store
@@ -25,10 +25,6 @@ from minirq.text import safe_repr, safe_text, shell_word
 
 _SPAN = duration()
 _UNLIMITED_SPAN = duration(allow_unlimited=True)
-
-
-class _WrongArgument(click.ClickException):
-    exit_code = 2
 
 
 def _time(value: str) -> datetime:
@@ -92,10 +88,7 @@ def enqueue(
 
     Put "--" before an argument that begins with a dash.
     """
-    try:
-        positional, keywords = parse_arguments(args)
-    except BadArgument as error:
-        raise _WrongArgument(str(error)) from None
+    positional, keywords = parse_arguments(args)
     options = {"args": positional, "kwargs": keywords, **_options(given)}
     store = open_store(config)
     queue = Queue(given["queue"], store.client, namespace=config.namespace)

@@ -1,4 +1,4 @@
-"""A pid file: it says which process a worker is, for as long as it runs."""
+"""`minirq worker --pid FILE`: keep the worker's process id in a file while it runs."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from minirq.text import safe_text
 
 @contextmanager
 def pid_file(path: Path | None) -> Iterator[None]:
-    """Have the file hold this process' id inside; without a path do nothing.
+    """Keep this process' id in the file inside the context; without a path do nothing.
 
-    Raises InvalidOption if it holds the id of a process that lives, or cannot be written.
+    Raises InvalidOption if the file holds the id of a running process, or cannot be written.
     """
     if path is None:
         yield
@@ -29,7 +29,7 @@ def pid_file(path: Path | None) -> Iterator[None]:
         # in a container, a file that was left behind may well hold the number that this process has got
         if pid is not None and pid != os.getpid() and _is_alive(pid):
             raise InvalidOption(
-                f"the pid file {safe_text(str(where))} names process {pid}, which runs:"
+                f"the pid file {safe_text(str(where))} names process {pid}, which is running:"
                 " stop it, or remove the file if it is another program"
             )
         os.truncate(file, 0)
@@ -44,11 +44,10 @@ def pid_file(path: Path | None) -> Iterator[None]:
 
 @contextmanager
 def _opened(path: Path, flags: int = os.O_RDWR | os.O_CREAT) -> Iterator[int]:
-    """Open the file and lock it: two workers that start at once do not both find it free.
+    """Open and lock the file, so that of two workers that start at once only one finds it free.
 
-    In a directory such as /tmp anybody may have put something there: a link or a second name of a file
-    that is to be overwritten, a pipe that lets us hang, a file to which others write the number of
-    another process.
+    In a directory such as /tmp anybody may have planted something: a link or a second name of a file that we
+    would overwrite, a pipe on which we would hang, a file to which others write another process' number.
     """
     import fcntl  # Windows has none, and no worker with a pid file either
 
@@ -84,8 +83,6 @@ def _pid_in(file: int) -> int | None:
 def _is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # somebody else's, but alive
-        return True
+    except OSError as error:
+        return error.errno != errno.ESRCH  # not EPERM: alive, and somebody else's
     return True

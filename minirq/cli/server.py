@@ -63,12 +63,6 @@ def _mention_configured_url(config: Config) -> None:
 
 def _facts(running: Server | None, config: Config) -> dict[str, object]:
     if running is None:
-        return {"running": False, "home": str(config.home)}
-    return {
-        "running": True,
-        "home": str(running.home),
-        "url": running.url,
-        "pid": running.pid,
-        "version": running.version,
-        "binary": str(running.binary),
-    }
+        return {"running": False, "home": config.home}
+    names = ("home", "url", "pid", "version", "binary")
+    return {"running": True, **{name: getattr(running, name) for name in names}}

@@ -1,4 +1,4 @@
-"""`minirq stop`: workers are asked to stop, from anywhere."""
+"""`minirq stop`: ask workers to stop, from any host."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from minirq.connection import Config
 from minirq.inspect.overview import LATE_BEAT, WorkerView, overview
 from minirq.text import counted, safe_text
 
-#: how long their answer is waited for, seconds
+#: how long to wait for the workers' answers, seconds
 _PATIENCE = 5.0
 _LOOK_EVERY = 0.1
 
@@ -36,17 +36,17 @@ def stop(ctx: click.Context, config: Config, workers: tuple[str, ...], now: bool
     found = {worker.id: worker for name in workers for worker in workers_named(store, name)}
     shut_down(store, found.values(), now=now)
     left = _wait(store, found, now)
-    states = {worker_id: _state(left.get(worker_id)) for worker_id in found}
+    answers = {worker_id: _answer(left.get(worker_id)) for worker_id in found}
+    states = {worker_id: state for worker_id, (state, _) in answers.items()}
     if as_json:
         click.echo(json_line({"workers": states}))
     else:
-        for worker_id, state in states.items():
-            click.echo(f"{safe_text(worker_id)} {_said(state, left.get(worker_id))}")
+        click.echo("\n".join(f"{safe_text(worker_id)} {text}" for worker_id, (_, text) in answers.items()))
     ctx.exit(int("asked" in states.values()))
 
 
 def _wait(store: Store, ids: Collection[str], now: bool) -> dict[str, WorkerView]:
-    """Wait until each has answered, or for some seconds; return those that are still there."""
+    """Wait until each worker has answered, or for some seconds; return those that are still running."""
     deadline = time.monotonic() + _PATIENCE
     while True:
         seen = overview(store, [])
@@ -61,13 +61,10 @@ def _wait(store: Store, ids: Collection[str], now: bool) -> dict[str, WorkerView
         time.sleep(_LOOK_EVERY)
 
 
-def _state(worker: WorkerView | None) -> str:
-    return "stopped" if worker is None else "stopping" if worker.stopping_since else "asked"
-
-
-def _said(state: str, worker: WorkerView | None) -> str:
+def _answer(worker: WorkerView | None) -> tuple[str, str]:
+    """What a worker has done by now, for programs and for people."""
     if worker is None:
-        return "has stopped."
-    if state == "stopping":
-        return f"is stopping: {counted(worker.running, 'job still runs', 'jobs still run')}."
-    return "has not answered yet: it may be dead, frozen or cut off from Redis. See minirq info."
+        return "stopped", "has stopped."
+    if worker.stopping_since:
+        return "stopping", f"is stopping: {counted(worker.running, 'job still runs', 'jobs still run')}."
+    return "asked", "has not answered yet: it may be dead, frozen or cut off from Redis. See minirq info."

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import click
@@ -23,12 +24,17 @@ def moment(when: datetime, now: datetime) -> str:
 
 
 def json_line(value: object) -> str:
-    """Return one line of JSON. Dataclasses become objects, and times text in ISO 8601."""
+    """Return one line of JSON. Dataclasses become objects; times (in ISO 8601) and paths become text."""
     return json.dumps(value, default=_as_json)
 
 
 def _as_json(value: Any) -> object:
-    return value.isoformat(timespec="milliseconds") if isinstance(value, datetime) else asdict(value)
+    match value:
+        case datetime():
+            return value.isoformat(timespec="milliseconds")
+        case Path():
+            return str(value)
+    return asdict(value)
 
 
 def plain(value: Any) -> Any:
@@ -67,26 +73,22 @@ def layout(
     headers: Sequence[str], rows: Sequence[Sequence[Cell]], *, texts: Sequence[int], width: int
 ) -> list[str]:
     """Return the lines of a table, the header first. Columns in `texts` are left-aligned, and cut to fit."""
-    shown = [[safe_text(cell.text) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(headers, *shown, strict=True)]
+    table = [[Cell(header) for header in headers]]
+    table += [[Cell(safe_text(cell.text), cell.color) for cell in row] for row in rows]
+    widths = [max(len(cell.text) for cell in column) for column in zip(*table, strict=True)]
     while sum(widths) + len(_GAP) * (len(widths) - 1) > width:
         widest = max(texts, key=widths.__getitem__)
         if widths[widest] <= max(_NARROWEST, len(headers[widest])):
             break
         widths[widest] -= 1
-    lines = [_line(headers, [None] * len(headers), widths, texts)]
-    for row, safe in zip(rows, shown, strict=True):
-        lines.append(_line(safe, [cell.color for cell in row], widths, texts))
-    return lines
+    return [_line(row, widths, texts) for row in table]
 
 
-def _line(
-    words: Sequence[str], colors: Sequence[str | None], widths: Sequence[int], texts: Sequence[int]
-) -> str:
-    cells = []
-    for number, (word, color, width) in enumerate(zip(words, colors, widths, strict=True)):
-        cut = word if len(word) <= width else word[: width - 1] + "…"
+def _line(row: Sequence[Cell], widths: Sequence[int], texts: Sequence[int]) -> str:
+    words = []
+    for number, (cell, width) in enumerate(zip(row, widths, strict=True)):
+        cut = cell.text if len(cell.text) <= width else cell.text[: width - 1] + "…"
         # padded first: colours have no width
         padded = cut.ljust(width) if number in texts else cut.rjust(width)
-        cells.append(click.style(padded, fg=color) if color else padded)
-    return _GAP.join(cells).rstrip()
+        words.append(click.style(padded, fg=cell.color) if cell.color else padded)
+    return _GAP.join(words).rstrip()

@@ -172,7 +172,7 @@ def test_the_pid_file_is_there_while_the_worker_runs(start_worker: StartWorker, 
 
     second = start_worker("--pid", "worker.pid")
     assert second.wait() == 1
-    assert f"names process {worker.process.pid}, which runs" in second.log
+    assert f"names process {worker.process.pid}, which is running" in second.log
     assert file.read_text() == f"{worker.process.pid}\n"
 
     worker.signal(signal.SIGTERM)
