@@ -125,7 +125,7 @@ def test_the_keywords_are_those_that_enqueue_takes() -> None:
 
 def test_the_variables_are_those_that_are_read() -> None:
     text = (ROOT / "minirq" / "connection" / "config.py").read_text("utf-8")
-    read = set(re.findall(r'_variable\(environ, "([A-Z_]+)"', text))
+    read = set(re.findall(r'"((?:MINIRQ|REDIS)_[A-Z_]+)"', text))
     table = README.partition("| variable |")[2].partition("\n\n")[0]
     documented = set(re.findall(r"`((?:MINIRQ_|REDIS_)[A-Z_]+)`", table))
     assert documented == read
