@@ -1,11 +1,11 @@
-"""Hygiene: what a job has changed about its process is put back before the next one, or the process ends.
+"""What a job has changed about its process is put back before the next one, or the process ends.
 
-A process runs one job after another, so what one leaves behind is the next one's surroundings. Put back
-are the working directory, the umask, the signal mask, handlers and timers, the event loop, and stdin, stdout
-and stderr. What cannot be put back (a connection to Redis closed under its owner) ends the process. Threads
-and child processes are left alone until there are many: libraries start them for good reasons and keep them.
+A process runs one job after another, so what one leaves behind surrounds the next. Put back are the working
+directory, the umask, the signal mask, handlers and timers, the event loop, and stdin, stdout and stderr. What
+cannot be put back (a connection to Redis that a job closed) ends the process. Threads and child processes are
+left alone until there are many: libraries start them for good reasons and keep them.
 
-It does not know imported modules, environment variables, or the state of libraries.
+Imported modules, environment variables and the state of libraries stay as a job leaves them.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -25,162 +26,145 @@ from minirq.text import safe_text
 
 logger = logging.getLogger(__name__)
 
-#: threads, or child processes, of which a process is replaced that has gathered more
+#: a process that has gathered more threads, or child processes, is replaced
 MOST_LEFT = 40
 #: threads of the worker itself
 _OWN_THREADS = "minirq-"
 #: where the copies of stdin, stdout and stderr are kept: out of the way of jobs that close small numbers
 _SPARE_FROM = 200
 
-_HEARD = [
-    getattr(signal, name)
-    for name in (
-        "SIGINT",
-        "SIGTERM",
-        "SIGHUP",
-        "SIGQUIT",
-        "SIGCHLD",
-        "SIGPIPE",
-        "SIGURG",
-        "SIGUSR1",
-        "SIGUSR2",
-    )
-    if hasattr(signal, name)
-]
+_SIGNALS = {
+    "SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGCHLD", "SIGPIPE", "SIGURG", "SIGUSR1", "SIGUSR2",
+}  # fmt: skip
 
 Identity = tuple[int, int]
+
+
+@dataclass(slots=True)
+class _Stream:
+    """Stdin, stdout or stderr as it was: its name in sys, the object there, the file, and a copy of that."""
+
+    name: str
+    stream: Any
+    identity: Identity | None
+    spare: int | None
 
 
 class ProcessState:
     """Remembers how the process was before its first job.
 
-    `sockets` are those that lead to Redis; `put_back_alarm` says whether a job has changed the timer.
+    `sockets` are those that lead to Redis; `put_back_alarm` returns whether a job has changed the timer.
     """
 
     def __init__(
         self,
         sockets: Callable[[], Iterable[socket.socket]],
-        put_back_alarm: Callable[[], bool] = lambda: _drop_alarm(),
+        put_back_alarm: Callable[[], bool] = lambda: signal.setitimer(signal.ITIMER_REAL, 0)[0] > 0,
     ) -> None:
         self._sockets = sockets
         self._put_back_alarm = put_back_alarm
-        self._met: WeakKeyDictionary[socket.socket, Identity | None] = WeakKeyDictionary()
+        self._known: WeakKeyDictionary[socket.socket, Identity | None] = WeakKeyDictionary()
         self._folder = _folder()
         self._umask = os.umask(0)
         os.umask(self._umask)
         self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-        self._handlers = {number: signal.getsignal(number) for number in _HEARD}
-        self._streams = {name: getattr(sys, name) for name in ("stdin", "stdout", "stderr")}
-        self._numbers = {number: _identity(number) for number in (0, 1, 2)}
-        self._spares = {number: _spare(number) for number in (0, 1, 2)}
-        self._told: set[tuple[str, str]] = set()
+        self._handlers = {one: signal.getsignal(one) for one in signal.Signals if one.name in _SIGNALS}
+        self._streams = [
+            _Stream(name, getattr(sys, name), _identity(number), _spare(number))
+            for number, name in enumerate(("stdin", "stdout", "stderr"))
+        ]
+        self._logged: set[tuple[str, str]] = set()
+        #: since `restore` began
+        self._changed: list[str] = []
+        self._is_fit = True
 
     def remember(self) -> None:
         """Note the connections as they are: before a job."""
         for sock in self._sockets():
-            if sock not in self._met:
-                self._met[sock] = _identity(sock.fileno())
+            if sock not in self._known:
+                self._known[sock] = _identity(sock.fileno())
 
     def restore(self, function: str) -> bool:
-        """Put back what was changed; False if the process should not run another job. After `function`."""
-        changed: list[str] = []
-        is_fit = self._put_back_numbers(changed)
-        is_fit = self._put_back_streams(changed) and is_fit
-        is_fit = self._put_back_signals(changed) and is_fit
-        is_fit = self._put_back_folder(changed) and is_fit
+        """Put back what `function` changed; False if the process should not run another job."""
+        self._changed, self._is_fit = [], True
+        for number, stream in enumerate(self._streams):
+            self._put_back_stream(number, stream)
+        self._put_back_signals()
+        if _folder() != self._folder:
+            self._put_back_folder()
         if os.umask(self._umask) != self._umask:
-            changed.append("the umask")
+            self._changed.append("the umask")
         _forget_event_loop()
-        is_fit = self._drop_foreign_sockets(changed) and is_fit
-        is_fit = self._is_alone(function) and is_fit
-        if changed or not is_fit:
-            self._tell(function, changed, is_fit)
-        return is_fit
+        self._drop_foreign_sockets()
+        self._count(function, "threads", _thread_count())
+        self._count(function, "processes", _process_count())
+        if self._changed or not self._is_fit:
+            what = ", ".join(self._changed) or f"more than {MOST_LEFT} threads or processes"
+            end = "it was put back" if self._is_fit else "the process is replaced"
+            logger.warning("%s has left changed: %s; %s", safe_text(function), what, end)
+        return self._is_fit
 
     # --- one thing each -----------------------------------------------------------------------
 
-    def _put_back_numbers(self, changed: list[str]) -> bool:
-        is_fit = True
-        for number, before in self._numbers.items():
-            if _identity(number) == before:
-                continue
-            changed.append(f"descriptor {number}")
-            spare = self._spares[number]
-            if spare is not None and _identity(spare) == before:
-                os.dup2(spare, number)
+    def _put_back_stream(self, number: int, kept: _Stream) -> None:
+        if _identity(number) != kept.identity:
+            self._changed.append(f"descriptor {number}")
+            if kept.spare is not None and _identity(kept.spare) == kept.identity:
+                os.dup2(kept.spare, number)
             else:  # so that no socket gets its number, and no print goes into a socket
                 null = os.open(os.devnull, os.O_RDWR)
                 if null != number:
                     os.dup2(null, number)
                     os.close(null)
-                self._numbers[number] = _identity(number)
-                is_fit = False
-        return is_fit
+                kept.identity = _identity(number)
+                self._is_fit = False
+        if getattr(sys, kept.name) is not kept.stream:
+            self._changed.append(f"sys.{kept.name}")
+        if getattr(kept.stream, "closed", False):
+            self._changed.append(f"a closed sys.{kept.name}")
+            kept.stream = os.fdopen(number, "r" if number == 0 else "w", closefd=False)
+            self._is_fit = False  # loggers may hold the closed one
+        setattr(sys, kept.name, kept.stream)
 
-    def _put_back_streams(self, changed: list[str]) -> bool:
-        is_fit = True
-        for name, before in self._streams.items():
-            if getattr(sys, name) is not before:
-                changed.append(f"sys.{name}")
-                setattr(sys, name, before)
-            if getattr(before, "closed", False):
-                changed.append(f"a closed sys.{name}")
-                number = ("stdin", "stdout", "stderr").index(name)
-                self._streams[name] = os.fdopen(number, "r" if number == 0 else "w", closefd=False)
-                setattr(sys, name, self._streams[name])
-                is_fit = False  # loggers may hold the closed one
-        return is_fit
-
-    def _put_back_signals(self, changed: list[str]) -> bool:
+    def _put_back_signals(self) -> None:
         if signal.pthread_sigmask(signal.SIG_BLOCK, ()) != self._mask:
-            changed.append("the signal mask")
+            self._changed.append("the signal mask")
             signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
         if self._put_back_alarm():
-            changed.append("an alarm")
-        for number, before in self._handlers.items():
-            if signal.getsignal(number) != before:
-                changed.append(f"the handler of {signal.Signals(number).name}")
+            self._changed.append("an alarm")
+        for one, before in self._handlers.items():
+            if signal.getsignal(one) != before:
+                self._changed.append(f"the handler of {one.name}")
                 if before is None:  # it was not Python's
-                    return False
-                signal.signal(number, before)
-        return True
+                    self._is_fit = False
+                else:
+                    signal.signal(one, before)
 
-    def _put_back_folder(self, changed: list[str]) -> bool:
-        if _folder() == self._folder:
-            return True
-        changed.append("the working directory")
+    def _put_back_folder(self) -> None:
+        self._changed.append("the working directory")
         try:
             os.chdir(self._folder or "/")
         except OSError:
-            return False
-        return self._folder is not None
+            self._is_fit = False
+        self._is_fit = self._is_fit and self._folder is not None
 
-    def _drop_foreign_sockets(self, changed: list[str]) -> bool:
-        is_fit = True
+    def _drop_foreign_sockets(self) -> None:
+        foreign = []
         for sock in self._sockets():
             now = _identity(sock.fileno())
-            if now is None or self._met.setdefault(sock, now) != now:
-                sock.detach()  # whatever has this number by now is not ours to close
-                is_fit = False
-        if not is_fit:
-            changed.append("connections to Redis, which it closed")
-        return is_fit
+            if now is None or self._known.setdefault(sock, now) != now:
+                foreign.append(sock)
+        for sock in foreign:
+            sock.detach()  # whatever has this number by now is not ours to close
+        if foreign:
+            self._changed.append("connections to Redis, which it closed")
+            self._is_fit = False
 
-    def _is_alone(self, function: str) -> bool:
-        is_fit = True
-        for what, count in (("threads", _thread_count()), ("processes", _process_count())):
-            if count and (function, what) not in self._told:
-                self._told.add((function, what))
-                logger.info("%s has left %d %s behind, or one before it", safe_text(function), count, what)
-            is_fit = is_fit and count <= MOST_LEFT
-        return is_fit
-
-    def _tell(self, function: str, changed: list[str], is_fit: bool) -> None:
-        what = ", ".join(changed) or f"more than {MOST_LEFT} threads or processes"
-        logger.warning(
-            "%s has left changed: %s; %s",
-            safe_text(function), what, "it was put back" if is_fit else "the process is replaced",
-        )  # fmt: skip
+    def _count(self, function: str, what: str, count: int) -> None:
+        if count and (function, what) not in self._logged:
+            self._logged.add((function, what))
+            logger.info("%s has left %d %s behind, or one before it", safe_text(function), count, what)
+        self._is_fit = self._is_fit and count <= MOST_LEFT
 
 
 def _identity(number: int) -> Identity | None:
@@ -216,7 +200,7 @@ def _thread_count() -> int:
 
 
 def _process_count() -> int:
-    """Child processes that live."""
+    """Child processes that have not ended."""
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:  # the usual case
@@ -235,12 +219,8 @@ def _is_zombie(pid: str) -> bool:
         return True
 
 
-def _drop_alarm() -> bool:
-    return signal.setitimer(signal.ITIMER_REAL, 0)[0] > 0
-
-
 def _forget_event_loop() -> None:
-    """Have the next job find the event loop of a fresh thread: none, or one that is made when it asks."""
+    """Let the next job find the event loop of a fresh thread: none, or one that is made when it asks."""
     asyncio: Any = sys.modules.get("asyncio")
     if asyncio is None:
         return
@@ -249,6 +229,6 @@ def _forget_event_loop() -> None:
         return
     policy = asyncio.get_event_loop_policy()
     local = getattr(policy, "_local", None)
-    # after asyncio.run, or with a loop set, get_event_loop answers otherwise than in a fresh process
+    # after asyncio.run, or with a loop set, get_event_loop behaves otherwise than in a fresh process
     if type(policy) is asyncio.DefaultEventLoopPolicy and getattr(local, "_set_called", False):
         asyncio.set_event_loop_policy(None)

@@ -213,12 +213,12 @@ def test_short_jobs_in_a_batch_are_looked_after_too(queue: Queue) -> None:
 _MEASURE = """
 import time
 from minirq.worker.cleanup import ProcessState
-hygiene, best = ProcessState(list), 1.0
+state, best = ProcessState(list), 1.0
 for _ in range(50):
     began = time.perf_counter()
     for _ in range(100):
-        hygiene.look()
-        assert hygiene.tidy("f")
+        state.remember()
+        assert state.restore("f")
     best = min(best, (time.perf_counter() - began) / 100)
 print(best * 1e6)
 """
