@@ -68,8 +68,7 @@ Status = dict[str, Any]
 class Maintenance:
     """The tasks of one worker. `register` owners, and their leases are renewed until they are reported dead.
 
-    `status` says what people shall see of the worker (`worker_status`), `running` owners and slots of what
-    runs in it.
+    `status` returns what people see of the worker (`worker_status`), `running` owners and slots of its runs.
     """
 
     def __init__(
@@ -118,11 +117,11 @@ class Maintenance:
 
     def tick(self) -> tuple[float, set[str]]:
         """Do what is due. Return the seconds until the next tick, and the owners whose lease was lost."""
-        self._lost = set()
         if time.monotonic() >= self._retry_at:
             self._guarded(self._do_what_is_due)
+        lost, self._lost = self._lost, set()
         soonest = max(min(map(self._turn_at, self._tasks)), self._retry_at)
-        return max(soonest - time.monotonic(), 0.0), self._lost
+        return max(soonest - time.monotonic(), 0.0), lost
 
     def _do_what_is_due(self) -> None:
         for task in self._tasks:
@@ -156,7 +155,7 @@ class Maintenance:
         return is_registered
 
     def recover(self, report: DeadProcess | AbandonedRun) -> None:
-        """Settle an abandoned run or take back the jobs of dead owners, as soon as Redis can be reached."""
+        """Settle a run or take back the jobs of a dead process, as soon as Redis can be reached."""
         if isinstance(report, DeadProcess):
             self._owners.difference_update(report.owners)
             self._new.difference_update(report.owners)
@@ -169,7 +168,7 @@ class Maintenance:
         return len(self._recovery) > 0
 
     def beat_soon(self) -> None:
-        """Show people at once what has changed. Callable from any thread."""
+        """Have the next heartbeat now, to show people what has changed. Callable from any thread."""
         self._heartbeat.due = 0.0
 
     def held_for(self, owners: Iterable[str]) -> float:
@@ -316,7 +315,7 @@ class Maintenance:
 def worker_status(
     settings: WorkerSettings, boards: Mapping[int, Scoreboard], counts: tuple[int, int], stopping_since: float
 ) -> Status:
-    """What people shall see of a worker with these processes, from their boards by pid."""
+    """Return what people see of a worker with these processes, from their boards by pid."""
     slots = [slot for board in boards.values() for slot in board.running()]
     return {
         "processes": list(boards),

@@ -37,22 +37,16 @@ SILENCE = worker_lost("the worker that ran the job stopped beating")
 class DeadProcess:
     """A process that has died as these owners, whose jobs are to be taken back.
 
-    `blamed` are the runs that were under way: number of the queue, id, run; None if nobody knows.
+    `blamed` are the runs that were under way: number of the queue, id, run.
     `is_spared`: the worker itself has ended the process, so what ran is not to blame. `linger`: for how long
     a BLMOVE that was under way may still move a job to it, seconds.
     """
 
     owners: tuple[str, ...]
     evidence: Failure
-    blamed: tuple[tuple[int, str, int], ...] | None = ()
+    blamed: tuple[tuple[int, str, int], ...] = ()
     is_spared: bool = False
     linger: float = 0.0
-
-    def blamed_in(self, queue: int) -> list[tuple[str, int]] | None:
-        """Return the runs of one queue that are blamed."""
-        if self.blamed is None:
-            return None
-        return [(job_id, run) for number, job_id, run in self.blamed if number == queue]
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +142,9 @@ class Recovery:
         settings = self._settings
         calls = [
             commands.take_back(
-                keys, owner, evidence=dead.evidence.encode(), blamed=dead.blamed_in(number),
-                is_spared=dead.is_spared, pause=settings.loss_pause, linger=dead.linger,
+                keys, owner, evidence=dead.evidence.encode(), is_spared=dead.is_spared,
+                blamed=[(job_id, run) for queue, job_id, run in dead.blamed if queue == number],
+                pause=settings.loss_pause, linger=dead.linger,
             )
             for owner in dead.owners
             for number, keys in enumerate(settings.queue_keys)

@@ -108,14 +108,9 @@ class SimpleWork:
             time.sleep(_LOOK_EVERY)
         link = Link(self._client, settings, owner, self._board, is_quiet=True, limit=settings.patience)
         context = Context(
-            settings,
-            self._client,
-            self._board,
-            (link, link),
-            (owner,),
-            lambda: self._stop_at is not None,
-            settings.max_jobs,
-        )
+            settings, self._client, self._board, (link, link), (owner,),
+            lambda: self._stop_at is not None, settings.max_jobs,
+        )  # fmt: skip
         self._guard = serial_guard(self._board)
         runner = SerialRunner(context, Executor(settings, self._penalty), self._guard)
         try:

@@ -27,9 +27,9 @@ import selectors
 import signal
 import threading
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
 
 from minirq.backoff import Backoff
 from minirq.connection.connect import open_sockets
@@ -55,6 +55,8 @@ _QUICK_DEATH = 1.0
 _EXPLAINED = (
     exits.EXIT_DRAINED, exits.EXIT_RECYCLED, exits.EXIT_LOST, exits.EXIT_HOPELESS, exits.EXIT_UNFIT,
 )  # fmt: skip
+#: stop, replace the children, and the death of a child
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
 #: where no signal tells of a child's death, it is looked at this often, seconds
 _LOOK_EVERY = 0.1
 
@@ -66,7 +68,8 @@ class Supervisor:
         self._client = client
         self._settings = settings
         self._maintenance = Maintenance(client, settings, self._status, self._running)
-        self._signals = _Signals(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
+        self._signal_fd: int | None = None
+        self._signals: list[int] = []
         self._children: list[Process] = []
         self._outdated: list[Process] = []
         self._shares = _shares(settings.max_jobs, settings.processes)
@@ -94,16 +97,15 @@ class Supervisor:
             settings.name, ", ".join(settings.queues), counted(settings.processes, "process", "processes"),
             f" of {settings.concurrency} jobs" if settings.concurrency > 1 else "",
         )  # fmt: skip
-        self._signals.open()
-        try:
-            while self._turn():
-                pass
-        finally:
-            for child in list(self._children):
-                self._end(child)
-            self._maintenance.farewell()
-            self._maintenance.close()
-            self._signals.close()
+        with _noting_signals(self._signals) as self._signal_fd:
+            try:
+                while self._turn():
+                    pass
+            finally:
+                for child in list(self._children):
+                    self._end(child)
+                self._maintenance.farewell()
+                self._maintenance.close()
         log_stopped(settings, *self.counts)
         if self._is_hopeless:
             raise AccessDenied("a process of this worker cannot work; the log has the reason")
@@ -137,8 +139,8 @@ class Supervisor:
         if self._is_over:
             return False
         self._wait(min(pause, self._longest_wait()))
-        for number in self._signals.taken():
-            self._on_signal(number)
+        while self._signals:
+            self._on_signal(self._signals.pop(0))
         stops = self._maintenance.stops
         if stops.shutdown == "now":  # by `minirq stop`
             self._stop_now()
@@ -224,7 +226,7 @@ class Supervisor:
         if self._start_at > now:
             times.append(self._start_at)
         has_pending = self._maintenance.stops.has_pending
-        if has_pending or self._outdated or self._signals.fd is None:
+        if has_pending or self._outdated or self._signal_fd is None:
             times.append(now + _LOOK_EVERY)
         return min(times) - now
 
@@ -232,10 +234,13 @@ class Supervisor:
         """Wait for a signal (also that of a child's death) or a publication."""
         # made anew each time: the subscription's descriptor may be closed, and its number used again
         with selectors.DefaultSelector() as selector:
-            for fd in (self._signals.fd, self._maintenance.fileno()):
+            for fd in (self._signal_fd, self._maintenance.fileno()):
                 if fd is not None:
                     selector.register(fd, selectors.EVENT_READ)
             selector.select(max(seconds, 0.001))
+        if self._signal_fd is not None:
+            with suppress(BlockingIOError):
+                os.read(self._signal_fd, 4096)
         self._maintenance.receive()
 
     def _on_signal(self, number: int) -> None:
@@ -349,47 +354,25 @@ def _shares(max_jobs: int | None, processes: int) -> list[int]:
     return [share for i in range(processes) if (share := each + (i < rest))]
 
 
-class _Signals:
-    """Notes the named signals while it is open, and restores their handlers afterwards.
+@contextmanager
+def _noting_signals(came: list[int]) -> Iterator[int | None]:
+    """Append to `came` the signals that come; yield a descriptor that becomes readable when one has come.
 
     Only the main thread can handle signals: elsewhere there is no descriptor and nothing comes.
     """
-
-    def __init__(self, *numbers: int) -> None:
-        self._numbers = numbers
-        self._came: list[int] = []
-        self._old: dict[int, Any] = {}
-        self._old_fd = self._write_end = -1
-        #: a descriptor that becomes readable when a signal comes
-        self.fd: int | None = None
-
-    def open(self) -> None:
-        """Begin to note them."""
-        if threading.current_thread() is not threading.main_thread():
-            return
-        self.fd, self._write_end = os.pipe()
-        for end in (self.fd, self._write_end):
-            os.set_blocking(end, False)
-        self._old_fd = signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)
-        for number in self._numbers:
-            self._old[number] = signal.signal(number, lambda received, frame: self._came.append(received))
-
-    def taken(self) -> list[int]:
-        """Return the numbers that came since the last call."""
-        if self.fd is not None:
-            with suppress(BlockingIOError):
-                os.read(self.fd, 4096)
-        came = list(self._came)
-        del self._came[: len(came)]
-        return came
-
-    def close(self) -> None:
-        """Restore the handlers."""
-        if self.fd is None:
-            return
-        for number, handler in self._old.items():
+    if threading.current_thread() is not threading.main_thread():
+        yield None
+        return
+    ends = os.pipe()
+    for end in ends:
+        os.set_blocking(end, False)
+    old_fd = signal.set_wakeup_fd(ends[1], warn_on_full_buffer=False)
+    old = {number: signal.signal(number, lambda number, frame: came.append(number)) for number in _SIGNALS}
+    try:
+        yield ends[0]
+    finally:
+        for number, handler in old.items():
             signal.signal(number, handler)
-        signal.set_wakeup_fd(self._old_fd)
-        for end in (self.fd, self._write_end):
+        signal.set_wakeup_fd(old_fd)
+        for end in ends:
             os.close(end)
-        self.fd = None

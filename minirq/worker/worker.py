@@ -78,23 +78,13 @@ class Worker:
         self._allow_eviction = allow_eviction
         self._options: dict[str, Any] = {
             "queues": tuple(getattr(queue, "name", queue) for queue in given),
-            "namespace": config.namespace,
-            "max_payload": config.max_payload,
-            "processes": processes,
-            "concurrency": concurrency,
-            "allow": _patterns("allow", allow),
-            "only": _patterns("only", only),
-            "accept": (*SAFE_SERIALIZERS, *accept),
-            "paths": tuple(paths),
-            "lease": lease,
-            "stop_timeout": stop_timeout,
-            "kill_grace": kill_grace,
-            "loss_pause": loss_pause,
-            "max_jobs_per_child": max_jobs_per_child,
-            "max_memory_per_child": max_memory_per_child,
-            "preload": tuple(preload),
-            **({"name": name} if name else {}),
-        }
+            "namespace": config.namespace, "max_payload": config.max_payload, "processes": processes,
+            "concurrency": concurrency, "preload": tuple(preload), "paths": tuple(paths),
+            "allow": _patterns("allow", allow), "only": _patterns("only", only),
+            "accept": (*SAFE_SERIALIZERS, *accept), "lease": lease, "stop_timeout": stop_timeout,
+            "kill_grace": kill_grace, "loss_pause": loss_pause, "max_jobs_per_child": max_jobs_per_child,
+            "max_memory_per_child": max_memory_per_child, **({"name": name} if name else {}),
+        }  # fmt: skip
         self._work: SimpleWork | Supervisor | None = None
         WorkerSettings(**self._options)
 
