@@ -1,6 +1,6 @@
-"""Where Redis is and how to reach it. Knows nothing of jobs, queues or keys.
+"""Which Redis, and how to reach it. Knows nothing of jobs, queues or keys.
 
-`config` says which server, `embedded` runs a private one, `connect` makes the clients.
+`config` reads the settings, `embedded` runs a private server, `connect` makes the clients.
 """
 
 from minirq.connection.config import Config, load_config
@@ -8,15 +8,6 @@ from minirq.connection.connect import ServerInfo, check_server, connect, derive,
 from minirq.embedded.server import Server, ensure_server, server_status, stop_server
 
 __all__ = [
-    "Config",
-    "Server",
-    "ServerInfo",
-    "check_server",
-    "connect",
-    "derive",
-    "ensure_server",
-    "load_config",
-    "safe_url",
-    "server_status",
-    "stop_server",
-]
+    "Config", "Server", "ServerInfo", "check_server", "connect", "derive", "ensure_server", "load_config",
+    "safe_url", "server_status", "stop_server",
+]  # fmt: skip

@@ -72,31 +72,21 @@ def _one_result(call: Call[T], reply: Any = None) -> Exchange[T]:
     return call.result(reply)
 
 
-def _all_results(calls: Sequence[Call[T]], client: AnyClient) -> Exchange[list[T]]:
-    """Send several calls; return all results, or raise the first error, which names its call."""
+def _results(calls: Sequence[Call[T]], client: AnyClient, *, is_each: bool) -> Exchange[list[Any]]:
+    """Send several calls; return their results, or raise the first error, which names its call.
+
+    The error of a Hint is its result; with `is_each` also that of another call which the server refuses.
+    """
     results: list[Any] = []
-    for call, reply in (yield from _replies(calls)):
-        if isinstance(reply, RedisError) and (isinstance(call, Hint) or not is_passing(reply)):
-            error = translate(reply, call.name, safe_url(client))
-            if not isinstance(call, Hint):
-                raise error from reply
-            results.append(error)
-        elif isinstance(reply, Exception):
-            raise reply
-        else:
-            results.append(call.result(reply))
-    return results
-
-
-def _each_result(calls: Sequence[Call[T]], client: AnyClient) -> Exchange[list[T | ServerFault | QueueFull]]:
-    """Send several calls; a server's error of these two types is the result of its call."""
-    results: list[T | ServerFault | QueueFull] = []
     for call, reply in (yield from _replies(calls)):
         if isinstance(reply, RedisError):
             error = translate(reply, call.name, safe_url(client))
-            if not isinstance(error, (ServerFault, QueueFull)):
+            if isinstance(call, Hint) or (is_each and isinstance(error, (ServerFault, QueueFull))):
+                results.append(error)
+            elif is_passing(reply):
                 raise reply
-            results.append(error)
+            else:
+                raise error from reply
         else:
             results.append(call.result(reply))
     return results
@@ -129,11 +119,9 @@ class BaseSender(Generic[Client]):
         """Go on after a first attempt that ended with this error."""
         return self._persist(call, began, lambda: _one_result(call), _one_result(call, reply))
 
-    def _send_all(self, calls: Sequence[Call[T]]) -> Exchange[list[T]]:
-        return self._persist(calls[0], time.monotonic(), lambda: _all_results(calls, self.client))
-
-    def _send_each(self, calls: Sequence[Call[T]]) -> Exchange[list[T | ServerFault | QueueFull]]:
-        return self._persist(calls[0], time.monotonic(), lambda: _each_result(calls, self.client))
+    def _send_all(self, calls: Sequence[Call[Any]], *, is_each: bool = False) -> Exchange[list[Any]]:
+        began = time.monotonic()
+        return self._persist(calls[0], began, lambda: _results(calls, self.client, is_each=is_each))
 
     def _persist(
         self,
@@ -260,7 +248,7 @@ class Sender(BaseSender[redis.Redis]):
 
     def send_each(self, calls: Sequence[Call[T]]) -> list[T | ServerFault | QueueFull]:
         """Send several calls in one round trip; an error with which the server answers one is its reply."""
-        return self._drive(self._send_each(calls)) if calls else []
+        return self._drive(self._send_all(calls, is_each=True)) if calls else []
 
     def run(self, steps: Generator[Any, Any, T]) -> T:
         """Run a query: send the calls that it yields, hand it the replies or errors, return its result."""

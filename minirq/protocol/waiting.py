@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
+from math import inf
 from typing import Any
 
 from minirq.backoff import Backoff
@@ -63,21 +64,14 @@ class Pause:
 class Waiter:
     """Waits for jobs, for `timeout` seconds at most; None waits for ever."""
 
-    def __init__(
-        self,
-        keys: Keys,
-        places: Iterable[Place],
-        timeout: float | None,
-        now: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, keys: Keys, places: Iterable[Place], timeout: float | None) -> None:
         self._keys = keys
         self._pending = dict.fromkeys(places)
         self._all = len(self._pending)
-        self._queues = list(dict.fromkeys(queue for queue, _ in self._pending))
+        self._queues = {queue: keys.of(queue) for queue, _ in self._pending}
         self._waiter = secrets.token_hex(8)
-        self._timeout = None if timeout is None else parse_duration(timeout, what="timeout")
-        self._now = now
-        self._deadline = float("inf") if self._timeout is None else now() + self._timeout
+        self._timeout = inf if timeout is None else parse_duration(timeout, what="timeout")
+        self._deadline = time.monotonic() + self._timeout
 
     def steps(self) -> Generator[Any, Any, None]:
         """Yield what is to be done next, until all jobs have ended.
@@ -86,39 +80,40 @@ class Waiter:
         unreachable; a Glance; a Pause; or an Ended, to be reported. Raises TimeoutError.
         """
         mail: list[Place] = []
-        next_look = self._now()
+        next_look = time.monotonic()
         backoff = Backoff()
         while self._pending:
-            if self._now() >= min(next_look, self._deadline):
-                mail, next_look = list(self._pending), self._now() + LOOK_EVERY
+            now = time.monotonic()
+            if now >= min(next_look, self._deadline):
+                mail, next_look = list(self._pending), now + LOOK_EVERY
             was_answered = True
             for chunk in _chunks(mail):
                 was_answered = was_answered and (yield from self._look(chunk))
             if self._pending:
-                left = min(self._deadline - self._now(), LOOK_EVERY)
+                left = min(self._deadline - time.monotonic(), LOOK_EVERY)
                 if left <= 0:
                     raise TimeoutError((yield from self._complaint(is_unreachable=not was_answered)))
                 if was_answered:
                     backoff.succeeded()
                     mail = yield from self._mail(left)
                 else:
-                    mail, next_look = [], self._now()
+                    mail, next_look = [], now
                     yield Pause(min(backoff.failed(), left))
 
     def leaving(self) -> Iterator[list[Call[Any]]]:
         """What takes the waiter off all jobs and removes its mailboxes: lists of calls."""
         for chunk in _chunks(self._pending):
-            yield [commands.wait(self._keys.of(q), job_id, self._waiter, here=False) for q, job_id in chunk]
+            yield [commands.wait(self._queues[q], job_id, self._waiter, here=False) for q, job_id in chunk]
         if self._queues:
-            yield [queries.remove_mailbox(self._keys.of(queue), self._waiter) for queue in self._queues]
+            yield [queries.remove_mailbox(keys, self._waiter) for keys in self._queues.values()]
 
     def _look(self, places: list[Place]) -> Generator[Any, Any, bool]:
         """Register at these jobs, and report those that have ended; False if that has to be done again."""
-        statuses = yield [commands.wait(self._keys.of(q), i, self._waiter, here=True) for q, i in places]
+        statuses = yield [commands.wait(self._queues[q], i, self._waiter, here=True) for q, i in places]
         if statuses is None:
             return False
         over = [p for p, status in zip(places, statuses, strict=True) if status in ENDED or not status]
-        records = yield [queries.record(self._keys.of(queue), job_id) for queue, job_id in over]
+        records = yield [queries.record(self._queues[queue], job_id) for queue, job_id in over]
         if records is None:
             return False
         for place, record in zip(over, records, strict=True):
@@ -129,16 +124,15 @@ class Waiter:
 
     def _mail(self, seconds: float) -> Generator[Any, Any, list[Place]]:
         """Wait for mail; the jobs that it is about."""
-        queues = {queue: self._keys.of(queue) for queue in self._queues}
-        first = yield BlockingPop(queries.wait_for_mail([*queues.values()], self._waiter, seconds))
+        first = yield BlockingPop(queries.wait_for_mail([*self._queues.values()], self._waiter, seconds))
         if first is None:
             return []
-        mail = [first]
+        ids = [first]
         if len(self._pending) > 1:
-            more = yield [queries.take_mail(keys, self._waiter) for keys in queues.values()]
-            mail.extend(chain.from_iterable(more or ()))
-        ids = dict.fromkeys(mail)
-        return [(queue, job_id) for job_id in ids for queue in queues if (queue, job_id) in self._pending]
+            more = yield [queries.take_mail(keys, self._waiter) for keys in self._queues.values()]
+            ids.extend(chain.from_iterable(more or ()))
+        mail = [(queue, job_id) for job_id in dict.fromkeys(ids) for queue in self._queues]
+        return [place for place in mail if place in self._pending]
 
     def _complaint(self, *, is_unreachable: bool) -> Generator[Any, Any, str]:
         """Say what has not ended, and what keeps one of the jobs from that, as far as this can be seen."""
@@ -146,13 +140,12 @@ class Waiter:
         first = next(iter(self._pending))
         unserved = None if served is None else next((p for p in self._pending if p[0] not in served), None)
         queue, job_id = unserved or first
-        text = f"not ended within {self._timeout:g} s"
+        text, shown = f"not ended within {self._timeout:g} s", safe_text(job_id)
         if self._all == 1:
-            text = f"job {safe_text(job_id)} has {text}"
+            text = f"job {shown} has {text}"
         else:
-            left = len(self._pending)
-            text = f"{left} of {self._all} jobs have {text}, among them {safe_text(job_id)}"
-        records = None if is_unreachable else (yield Glance([queries.record(self._keys.of(queue), job_id)]))
+            text = f"{len(self._pending)} of {self._all} jobs have {text}, among them {shown}"
+        records = None if is_unreachable else (yield Glance([queries.record(self._queues[queue], job_id)]))
         if not records or records[0] is None:
             return text
         status = records[0].status
