@@ -237,8 +237,6 @@ class Sender(BaseSender[redis.Redis]):
             return self._drive(self._send_again(call, began, reply))
         try:  # as `call.result`, which costs a call more
             return call.read(reply)
-        except MinirqError:
-            raise
         except MISREAD as error:
             raise call.misread(reply) from error
 

@@ -24,7 +24,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 import msgpack
 
-from minirq.exceptions import MinirqError, ServerFault
+from minirq.exceptions import ServerFault
 from minirq.protocol import defaults
 from minirq.protocol.codec import Packers
 from minirq.protocol.keys import Keys, QueueKeys, can_be_key
@@ -66,13 +66,11 @@ class Call(Generic[T]):
         """What its reader makes of the reply. Raises ServerFault for one that has another shape."""
         try:
             return self.read(reply)
-        except MinirqError:
-            raise
         except MISREAD as error:
             raise self.misread(reply) from error
 
     def misread(self, reply: Any) -> ServerFault:
-        """What is raised for a reply that the reader cannot make sense of."""
+        """The error for a reply that the reader cannot make sense of."""
         return ServerFault(f"Redis answered {self.name} with what is no answer to it: {safe_repr(reply)}")
 
     @property
