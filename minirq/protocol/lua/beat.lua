@@ -14,7 +14,7 @@
 
 --#include time keys owners room
 
--- how late a delayed job is before others see to it
+-- how late a delayed job is before another worker promotes it
 local OVERDUE_MS = 250
 
 local lease_ms, new = tonumber(ARGV[1]), tonumber(ARGV[2])
@@ -47,7 +47,7 @@ local function promote_in(prefix)
   local is_mine = not promoter or promoter == ARGV[3]
   if is_mine then redis.call("SET", prefix .. "promoter", ARGV[3], "PX", math.ceil(lease_ms / 2)) end
   local first = redis.pcall("ZRANGE", prefix .. "scheduled", 0, 0, "WITHSCORES")
-  if first.err then return 0 end -- of the wrong type: promote says so, for this queue only
+  if first.err then return 0 end -- of the wrong type: promote reports it, for this queue only
   local left = first[2] and tonumber(first[2]) - now
   if is_mine then return left and math.max(0, left) or -1 end
   return left and left < -OVERDUE_MS and 0 or -2

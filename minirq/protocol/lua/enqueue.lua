@@ -101,7 +101,7 @@ for i = 1, #jobs, 7 do
     elseif nonce ~= "" then blemishes[#blemishes + 1] = prefix .. "errors:" .. id end
     local at = #fields
     fields[at + 1], fields[at + 2] = "created_ms", now_text
-    if nonce ~= "" then -- an id that may be used anew: no copy of an older payload runs under this record
+    if nonce ~= "" then -- an id that may be used again: no copy of an older payload runs under this record
       fields[at + 3], fields[at + 4], fields[at + 5], fields[at + 6] = "nonce", nonce, "sum", redis.sha1hex(payload)
     end
     local due_ms = now

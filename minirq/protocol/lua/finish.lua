@@ -59,19 +59,19 @@ local function settle(number, id, run, verb, blob, ms, place)
   local job = prefix .. "job:" .. id
   local f = call("HMGET", job, "status", "run", "waiters", "stop", "gone")
   local status, waiters, stop = f[1], f[3], f[4]
-  -- what BLMOVE has brought and nobody has claimed yet is queued: an old request must not settle that
+  -- a payload that BLMOVE has brought and that is not claimed yet is queued: an old request must not settle it
   if not payload or (status and status ~= "started") then
     local settled_before = f[2] and f[2] + 0 == run and status ~= "started" and call("HGET", job, "owner") == owner
     return settled_before and 2 or 0
   end
   if status and f[2] + 0 ~= run then return 0 end
   local attempts, blemished = 0, false
-  if run > 1 then -- only what has run before has these
+  if run > 1 then -- only jobs that ran before have these
     local g = call("HMGET", job, "attempts", "lost")
     attempts = (g[1] or 0) + 0
     blemished = attempts > 0 or (g[2] or 0) + 0 > 0
   end
-  local counted = attempts == 0 and "1" or attempts + 1 -- numbers are spelled out anew each time; most of these are 1
+  local counted = attempts == 0 and "1" or attempts + 1 -- formatting a number takes time, and most are 1
   queue.gone[#queue.gone + 1] = payload
   queue.by_id[id] = nil
 
@@ -105,7 +105,7 @@ local function settle(number, id, run, verb, blob, ms, place)
     end
   elseif verb == "miss" then
     -- A deploy may be under way, and another worker may know the function already. The field `missed` holds
-    -- the time of the first miss and the attempts by then: a run in between starts the count anew.
+    -- the time of the first miss and the attempts by then: a run in between starts the count again.
     local m = call("HMGET", job, "missed", "failure_ttl_ms")
     local first_ms, at_attempts = string.match(m[1] or "", "^(%d+) (%d+)$")
     local gives_back = ms < 0
@@ -160,7 +160,7 @@ end
 for key, entries in pairs(batched) do call("ZADD", key, unpack(entries)) end
 batched = nil
 
--- what left is removed last: an abort above leaves a copy behind, which the run number fences
+-- settled payloads are removed last: an abort above leaves a copy behind, which the run number fences
 local emptied = {}
 for number, queue in pairs(held) do
   local processing = queue.prefix .. "processing:" .. owner

@@ -99,7 +99,7 @@ local function empty_hands(owner)
     end
     redis.call("LREM", processing, 1, payload)
   end
-  if #survivors > 1 then -- nobody can say which of them it was; the owners of one process die together
+  if #survivors > 1 then -- it cannot be known which of them it was; the owners of one process die together
     local death = string.gsub(owner, "%+%d+$", "")
     for _, job in ipairs(survivors) do redis.call("HSET", job, "died_with", death) end
   end

@@ -2,7 +2,7 @@
 -- payload of its job goes to payload:<id> and the id into the index `unknown`, without a TTL; requeue brings the job back
 -- once the key is mended or deleted. So does the job of a newer minirq, whose status this one does not know.
 
--- what this call has set aside, flat: queue, id, why
+-- the jobs that this call has set aside, flat: queue, id, reason
 local aside = {}
 
 -- Why a job cannot be read, by the error that was caught. Any other error is raised again.
@@ -13,7 +13,7 @@ local function reason_of(err)
   error(err, 0)
 end
 
--- Without a payload, what is at payload:<id> stays there.
+-- Without a payload, payload:<id> stays unchanged.
 local function set_aside(prefix, id, payload, why)
   local job = prefix .. "job:" .. id
   if payload then redis.call("SET", prefix .. "payload:" .. id, payload) end

@@ -1,14 +1,14 @@
 -- Claiming: payloads move from waiting lists into this owner's processing lists, and their hashes
 -- say `started`. What the owner holds without knowing it (BLMOVE brought it, a reply was lost, an old
--- connection was served late) is adopted first, so a claim also reconciles list and hands.
+-- connection was served late) is adopted first, so a claim also reconciles the list with the jobs in hand.
 --
--- A job with a death on record hurts only itself, and nobody behind it waits. Jobs have a company, in which they run:
+-- A job with a death on record endangers only itself, and no job behind it waits. Each job has a company:
 --   "others"  no death on record: they run beside each other
 --   a death   the first one, if several jobs died in it: they run together once more, among themselves only
 --   "alone"   all after a second death, and those that a second death would fail
 -- A process that has jobs in hand takes only those of the same company and skips the rest, for 10 s in all: `skipped_ms`
 -- in the record says since when, `skipped` in meta names one such job. After that one process at a time, `drained_by`
--- in meta, takes nothing until it is free; and whoever is free takes such jobs before all others.
+-- in meta, takes nothing until it is free; and a free process takes such jobs before all others.
 
 -- canceled, expired and stale payloads that one call may clear away, to stay short
 local MOST_ENDED = 100
@@ -30,7 +30,7 @@ local function lost_rules(this)
   local call, rules, has_hint = redis.call, {}, {}
   this.rules, this.skipped, this.skipped_bytes = rules, 0, 0
 
-  -- The company of a job that has been lost, and since when it has been skipped. `f`: what is read here, if it has been.
+  -- The company of a lost job, and since when it has been skipped. `f`: the fields, if they have been read already.
   function rules.company_of(job, lost, f)
     f = f or call("HMGET", job, "died_with", "loss_limit", "skipped_ms")
     local again = lost == 1 and f[1] and tonumber(f[2] or DEFAULT_LOSS_LIMIT) > 1
@@ -71,7 +71,7 @@ local function lost_rules(this)
     return false
   end
 
-  -- Whether this owner's process is the one that drains, because no other one does that lives.
+  -- Whether this owner's process is the one that drains, because no other living one does.
   function rules.drains(prefix, owner)
     local drained_by = call("HGET", prefix .. "meta", "drained_by")
     if drained_by and drained_by ~= owner
@@ -80,7 +80,7 @@ local function lost_rules(this)
     return true
   end
 
-  -- When no job is named any more, nobody drains.
+  -- When no job is named any more, no process drains.
   function rules.end_of_drain(prefix)
     if not has_hint[prefix] then call("HDEL", prefix .. "meta", "drained_by") end
   end
@@ -99,7 +99,7 @@ local function read_job(prefix, id)
   }
 end
 
--- A payload that is not (any more) what its hash says: ends what has to end, and says whether it may go.
+-- A payload that does not, or no longer, match its hash: ends its job if that has to end.
 local function clear_away(prefix, id, payload, job)
   local blemished = job.attempts > 0 or job.lost > 0
   if job.status == "queued" then -- past its ttl
@@ -200,7 +200,7 @@ local function take(this, number, prefix, owner, want, length)
       local job = jobs_prefix .. id
       local f = call("HMGET", job, "status", "run", "expires_ms", "sum")
       local status, expires_ms, run, attempts, lost, before = f[1], f[3] and f[3] + 0 or 0, 0, 0, 0, nil
-      if f[2] then -- only what has run before has these
+      if f[2] then -- only jobs that ran before have these
         before = call("HMGET", job, "died_with", "loss_limit", "skipped_ms", "attempts", "lost")
         run, attempts, lost = f[2] + 0, (before[4] or 0) + 0, (before[5] or 0) + 0
       end
@@ -219,7 +219,7 @@ local function take(this, number, prefix, owner, want, length)
           starts[at + 4], starts[at + 5], starts[at + 6] = lost, status and 0 or 1, job
           seen[id] = true
           this.bytes = this.bytes + #payload
-        elseif this.was_free and this.company == "others" then -- it has taken what it may, and asks for the rest as a busy one
+        elseif this.was_free and this.company == "others" then -- it has what it may take, and asks again as a busy one
           this.is_early, this.stops, leaves = true, true, false
         else
           this.rules.skip(prefix, id, payload, with, skipped_ms)
@@ -237,7 +237,7 @@ local function take(this, number, prefix, owner, want, length)
       end
       if #taken >= room or this.stops or this.bytes >= MOST_BYTES or this.ended >= MOST_ENDED then break end
     end
-    local is_moved = #taken == 1 and consumed == 1 -- in one command what otherwise takes two
+    local is_moved = #taken == 1 and consumed == 1 -- one command in place of two
     if is_moved then
       call("LMOVE", queue, prefix .. "processing:" .. owner, "RIGHT", "LEFT")
     elseif #taken > 0 then
@@ -258,8 +258,8 @@ local function take(this, number, prefix, owner, want, length)
   return length
 end
 
--- `hand`: number of the queue -> { id -> true } of what the owner knows that it holds. `keeps`: the company of what its
--- process runs, "" if it is free. `emptied`: number of the queue -> true where the owner's list is known to be empty.
+-- `hand`: number of the queue -> { id -> true } of the jobs that the owner knows. `keeps`: the company of its
+-- process, "" if it is free. `emptied`: number of the queue -> true where the owner's list is known to be empty.
 -- Returns state, jobs, pause_ms, company (of the jobs); the states:
 --   "ok"      jobs is flat, seven items each: payload, number of the queue, id, run, attempts, lost, 1 if it had no hash
 --   "more"    as "ok", but the call stopped early: this owner may claim again at once
@@ -276,14 +276,14 @@ local function claim(queues, owner, want, hand, keeps, emptied)
     if lease < 0 then lost = true elseif lease <= now then late = true end
   end
   if lost or late then
-    -- a producer rings only for the first job of an empty queue: who took that bell and may not claim passes it on
+    -- a producer rings only for the first job of an empty queue: an owner that took it and may not claim rings again
     for _, queue in ipairs(queues) do
       if redis.call("EXISTS", queue) == 1 then ring(prefix_of(queue)) end
     end
     return lost and "lost" or "late", {}, 0, ""
   end
 
-  -- what has been taken and cleared away so far, and whose company the process keeps. In time also: `stops`, nothing more
+  -- what has been taken and cleared away so far, and the company of the process. Later also: `stops`, nothing more
   -- is taken; `is_early` and `must_drain`, see above; `rules` and how much was skipped
   local this = { jobs = {}, company = keeps, was_free = keeps == "", ended = 0, bytes = 0 }
   local jobs, all_paused, pause_ms = this.jobs, true, -1
@@ -314,7 +314,7 @@ local function claim(queues, owner, want, hand, keeps, emptied)
     end
   end
 
-  -- what was skipped for too long: who is free takes it in a first round, others may have to drain
+  -- jobs that were skipped for too long: a free process takes them in a first round, others may have to drain
   local is_first = overdue and this.company == ""
   if is_first then
     this.company = "lost"

@@ -1,9 +1,9 @@
--- Parking: the payload leaves the lists for a key of its own, the status says so, and the index of
+-- Parking: the payload moves from the lists to its own key, the status says so, and the index of
 -- that status has the id. An ended job's keys get their TTL here and lose it when it is requeued.
 
--- stands among the waiters of a job whose enqueue was sent twice: its caller may ask later whether it has acted
+-- a mark among the waiters of a job whose enqueue was sent twice: its caller may ask later whether it has acted
 local IN_DOUBT = "+"
--- a result that somebody waits for is kept at least this long
+-- a result with a waiter is kept at least this long
 local WAITED_MS = 60000
 
 -- Whoever waits finds the id in the mailbox, whichever way the job ended.
@@ -28,7 +28,7 @@ local function index(key, score, id)
   entries[#entries + 1] = id
 end
 
--- what a TTL is as text, and when it ends
+-- each TTL as text, and the time at which it ends
 local ttls = {}
 local function spelled(ttl_ms)
   local known = ttls[ttl_ms]
@@ -82,7 +82,7 @@ local function schedule(prefix, id, payload, due_ms, ...)
   local first = redis.call("ZRANGE", prefix .. "scheduled", 0, 0)
   if first[1] == id then
     local namespace, queue = string.match(prefix, "^(.-):{(.*)}:$")
-    -- a hint: a user who may not publish is heard of too, when workers look next
+    -- a hint: without the right to publish, workers find the job at their next look
     redis.pcall("PUBLISH", namespace .. ":chores", queue)
   end
 end
