@@ -79,7 +79,7 @@ def _run(
     share: int | None,
 ) -> int:
     _preload(settings.preload)
-    first, second = (Link(client, settings, owners[0], board, is_quiet=True) for _ in range(2))
+    first, second = (Link(client, settings, owners[0], board) for _ in range(2))
     quotas = [quota for quota in (share, settings.max_jobs_per_child) if quota is not None]
     context = Context(
         settings,

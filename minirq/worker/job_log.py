@@ -1,4 +1,4 @@
-"""The journal: what the log says about jobs. One line when a run starts, one when it ends.
+"""What a worker logs about jobs: a line when a run starts, and one when it ends.
 
 Names and messages come from jobs, so they are escaped. Arguments are never logged.
 """
@@ -24,7 +24,7 @@ _FIRST_PAUSE = 0.5
 
 
 def log_set_aside(aside: Iterable[SetAside]) -> None:
-    """Say which jobs cannot be read, and were set aside."""
+    """Log which jobs cannot be read, and were set aside."""
     for job in aside:
         shown = safe_text(job.id, MAX_ID_BYTES)
         logger.error(
@@ -41,14 +41,14 @@ class JobLog:
         self.is_verbose = logger.isEnabledFor(logging.INFO)
 
     def outdated(self, claimed: Claimed, age: float) -> None:
-        """A job is not started, because it was claimed too long ago."""
+        """Log that a job is not started, because it was claimed too long ago."""
         logger.warning(
-            "job %s was claimed %.1f s ago and is not started: it is given back and claimed anew",
+            "job %s was claimed %.1f s ago and is not started: it is given back and claimed again",
             safe_text(claimed.id, MAX_ID_BYTES), age,
         )  # fmt: skip
 
     def started(self, claimed: Claimed, function: str) -> None:
-        """A run starts."""
+        """Log that a run starts."""
         facts = self._facts(claimed, function)
         logger.info(
             "job %s started: %s (queue %s, attempt %d)",
@@ -56,34 +56,34 @@ class JobLog:
         )  # fmt: skip
 
     def ended(self, claimed: Claimed, function: str, outcome: Outcome, seconds: float) -> None:
-        """A run has ended."""
-        facts = self._facts(claimed, function) | {"seconds": round(seconds, 6)}
-        job, shown = facts["job_id"], facts["func"]
+        """Log that a run has ended."""
+        failure: Failure | None = getattr(outcome, "failure", None)
+        facts = self._facts(claimed, function, failure) | {"seconds": round(seconds, 6)}
+        ran: tuple[Any, ...] = (facts["func"], seconds)
+        level = logging.INFO
         match outcome:
             case Finished():
-                logger.info("job %s finished: %s in %.3f s", job, shown, seconds, extra=facts)
+                text, values = "job %s finished: %s in %.3f s", ran
             case Interrupted():
-                logger.info("job %s was interrupted: %s after %.3f s", job, shown, seconds, extra=facts)
+                text, values = "job %s was interrupted: %s after %.3f s", ran
             case Failed(failure):
-                why = safe_text(failure.summary)
-                facts["exc_type"] = safe_text(failure.exc_type)
-                logger.error("job %s failed: %s after %.3f s: %s", job, shown, seconds, why, extra=facts)
-            case FunctionUnknown(failure, window):
-                if window < 0:  # else the answer says what follows
-                    facts["exc_type"] = safe_text(failure.exc_type)
-                    why = safe_text(failure.summary, 1000)
-                    logger.log(
-                        _miss_level(failure), "job %s goes back to the queue: %s", job, why, extra=facts
-                    )
+                level, text = logging.ERROR, "job %s failed: %s after %.3f s: %s"
+                values = (*ran, safe_text(failure.summary))
             case Retrying(failure, delay):
-                facts["exc_type"] = safe_text(failure.exc_type)
-                logger.warning(
+                level, text = (
+                    logging.WARNING,
                     "job %s failed and is tried again in %.1f s: %s after %.3f s: %s",
-                    job, delay, shown, seconds, safe_text(failure.summary), extra=facts,
-                )  # fmt: skip
+                )
+                values = (delay, *ran, safe_text(failure.summary))
+            case FunctionUnknown(failure, window) if window < 0:
+                level, text = _unknown_level(failure), "job %s goes back to the queue: %s"
+                values = (safe_text(failure.summary, 1000),)
+            case _:  # `answered` logs what follows
+                return
+        logger.log(level, text, facts["job_id"], *values, extra=facts)
 
     def answered(self, settlements: Sequence[Settlement], codes: Sequence[int]) -> None:
-        """Settlements were answered; only what is out of the ordinary is worth a line."""
+        """Log the settlements that Redis answered with anything but "settled"."""
         for settled, code in zip(settlements, codes, strict=True):
             if code == SETTLED:
                 continue
@@ -97,52 +97,44 @@ class JobLog:
             elif code == MISSED_TOO_LONG:
                 log_failed(self._settings, settled)
             elif code < 0:
-                self._missed(settled, -code / 1000)
+                self._left_to_others(settled, -code / 1000)
 
-    def _missed(self, settled: Settlement, pause: float) -> None:
-        """A job's function is not known here, and it is tried again after so many seconds."""
+    def _left_to_others(self, settled: Settlement, pause: float) -> None:
         last = read_failure(b"0 " + settled.blob)
-        # the first pause is the shortest; of those that follow nobody has to hear
-        level = _miss_level(last) if pause <= _FIRST_PAUSE else logging.DEBUG
+        # the first pause is the shortest, and the later ones are of no interest
+        level = _unknown_level(last) if pause <= _FIRST_PAUSE else logging.DEBUG
         logger.log(
             level, "job %s is left to other workers, and tried again in %g s; it fails once none has known"
             " its function for %g s: %s",
             safe_text(settled.id), round(pause, 1), settled.seconds, safe_text(last.summary, 1000),
-            extra=_facts(self._settings.queues[settled.queue], settled.id, last, self._settings.name),
+            extra=_facts(self._settings.queues[settled.queue], settled.id, self._settings.name, last),
         )  # fmt: skip
 
-    def _facts(self, claimed: Claimed, function: str) -> dict[str, Any]:
-        return {
-            "job_id": safe_text(claimed.id, MAX_ID_BYTES),
-            "queue": safe_text(self._settings.queues[claimed.queue]),
-            "func": safe_text(function),
-            "attempt": claimed.attempts + 1,
-            "worker": self._settings.name,
-        }
+    def _facts(self, claimed: Claimed, function: str, failure: Failure | None = None) -> dict[str, Any]:
+        facts = _facts(self._settings.queues[claimed.queue], claimed.id, self._settings.name, failure)
+        return facts | {"func": safe_text(function), "attempt": claimed.attempts + 1}
 
 
-def _miss_level(failure: Failure) -> int:
+def _unknown_level(failure: Failure) -> int:
     """A refused function takes an option of the worker; one that is not known may come with a deploy."""
     return logging.ERROR if failure.exc_type == _REFUSED else logging.WARNING
 
 
 def log_failed(settings: WorkerSettings, settled: Settlement) -> None:
-    """Say that a job has failed for good, where no run of it has said so."""
+    """Log that a job has failed for good, where no run of it has logged that."""
     log_death(settings.queues[settled.queue], settled.id, read_failure(b"0 " + settled.blob), settings.name)
 
 
 def log_death(queue: str, job_id: str, last: Failure, worker: str) -> None:
-    """Say that a job has failed for good, with its last failure and the worker that had it."""
-    logger.error(
-        "job %s failed: %s", safe_text(job_id, MAX_ID_BYTES), safe_text(last.summary, 500),
-        extra=_facts(queue, job_id, last, worker),
-    )  # fmt: skip
+    """Log that a job has failed for good, with its last failure and the worker that ran it."""
+    facts = _facts(queue, job_id, worker, last)
+    logger.error("job %s failed: %s", facts["job_id"], safe_text(last.summary, 500), extra=facts)
 
 
-def _facts(queue: str, job_id: str, last: Failure, worker: str) -> dict[str, Any]:
-    return {
+def _facts(queue: str, job_id: str, worker: str, failure: Failure | None) -> dict[str, Any]:
+    facts = {
         "job_id": safe_text(job_id, MAX_ID_BYTES),
         "queue": safe_text(queue),
         "worker": safe_text(worker),
-        "exc_type": safe_text(last.exc_type),
     }
+    return facts if failure is None else facts | {"exc_type": safe_text(failure.exc_type)}

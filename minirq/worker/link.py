@@ -1,8 +1,7 @@
-"""The link: the only part of a worker that talks to Redis about jobs. One link, one owner.
+"""All that a process sends to Redis about jobs: claims, outcomes, waits. A link acts for one owner at a time.
 
-It never gives up on a server that is away, and what it sends again acts once. A reply of the blocking
-wait is not trusted: the claim that follows every wait finds what BLMOVE brought, also what it brought
-to a connection that was cut.
+While Redis is unreachable it sends again, and each call acts once. The reply of the blocking wait is not
+trusted: the claim that follows every wait finds what BLMOVE brought, also to a connection that was cut.
 """
 
 from __future__ import annotations
@@ -73,7 +72,7 @@ class Outage:
 
 T = TypeVar("T")
 
-#: seconds on a clock that goes on while the host sleeps: Linux has one of its own for that
+#: seconds on a clock that goes on while the host sleeps; Linux has one for that
 boottime: Callable[[], float] = (
     partial(time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
     if hasattr(time, "clock_gettime")
@@ -89,9 +88,9 @@ _PAUSED_LOOK = 5.0
 
 
 class Link:
-    """An owner's way to Redis: `settle` what ended and claim what is next, `wait` when there is nothing.
+    """An owner's way to Redis: `settle` jobs and claim the next ones, `wait` when there are none.
 
-    Raises AccessDenied, and ServerUnavailable after `limit` seconds; everything else is waited out.
+    Raises AccessDenied, and ServerUnavailable after `limit` seconds; it waits until any other error is over.
     """
 
     def __init__(
@@ -101,7 +100,6 @@ class Link:
         owner: str,
         board: Scoreboard,
         *,
-        is_quiet: bool = False,
         limit: float = inf,
     ) -> None:
         self.owner = owner
@@ -112,9 +110,9 @@ class Link:
         self._queues = settings.queue_keys
         self._sender = Sender(derive(client, socket_timeout=REPLY_TIMEOUT), patience=0)
         self._blocking = Sender(derive(client, socket_timeout=settings.block + 2), patience=0)
-        self._outage = Outage(is_quiet=is_quiet, limit=limit)
+        self._outage = Outage(is_quiet=True, limit=limit)
         # of its own: a claim may succeed while every wait fails
-        self._wait_outage = Outage(is_quiet=is_quiet, limit=limit)
+        self._wait_outage = Outage(is_quiet=True, limit=limit)
         #: in a burst, by queue: ids that were parked for a worker that knows their function
         self._given_back: dict[int, list[str]] = {}
         #: held around every call: who decides from shared state what to send holds it from there on

@@ -106,7 +106,7 @@ class SimpleWork:
             if self._stop_at is not None:
                 return ""
             time.sleep(_LOOK_EVERY)
-        link = Link(self._client, settings, owner, self._board, is_quiet=True, limit=settings.patience)
+        link = Link(self._client, settings, owner, self._board, limit=settings.patience)
         context = Context(
             settings, self._client, self._board, (link, link), (owner,),
             lambda: self._stop_at is not None, settings.max_jobs,
