@@ -1,4 +1,4 @@
-"""`minirq info`: a table of the queues and the workers."""
+"""`minirq info` and `minirq doctor`: tables of the queues and the workers, and what is wrong with them."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from minirq.client.store import Store
 from minirq.connection import Config, safe_url
 from minirq.durations import span
 from minirq.exceptions import ServerUnavailable
+from minirq.inspect.health import look
 from minirq.inspect.overview import LATE_BEAT, Overview, QueueView, WorkerView, overview
 from minirq.protocol.defaults import MOST_FINISHED
 from minirq.text import safe_text
@@ -224,3 +225,32 @@ def _words(names: list[str]) -> str:
         if name == shlex.quote(name) and len(words) + len(name) < _ROOM_FOR_WORDS:
             words += f"{name} "
     return words.rstrip() or "QUEUE"
+
+
+# --- minirq doctor ----------------------------------------------------------------------------
+
+_COLORS = {"ok": "green", "warn": "yellow", "bad": "red"}
+
+
+@click.command()
+@config_options
+@click.pass_context
+def doctor(ctx: click.Context, config: Config, as_json: bool) -> None:
+    """Check Redis, the workers and the queues, and say what to do about problems. This changes nothing.
+
+    Exits with 1 if anything is bad. If the database has many keys, this takes some seconds.
+    """
+    store = open_store(config, starts_server=False)
+    found = look(store)
+    is_bad = any(finding.mark == "bad" for finding in found)
+    if as_json:
+        click.echo(json_line({"is_bad": is_bad, "findings": found}))
+        ctx.exit(int(is_bad))
+    click.echo(safe_url(store.client))
+    width = max(len(finding.subject) for finding in found)
+    for finding in found:
+        mark = click.style(f"{finding.mark:<4}", fg=_COLORS[finding.mark])
+        click.echo(f"{mark}  {finding.subject:<{width}}  {finding.text}")
+        if finding.advice:
+            click.echo(f"      {'':<{width}}  {finding.advice}")
+    ctx.exit(int(is_bad))

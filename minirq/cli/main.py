@@ -33,7 +33,7 @@ COMMANDS = {
     "suspend": ("queues", "Pause queues."),
     "resume": ("queues", "Resume queues."),
     "stop": ("stop", "Stop workers."),
-    "doctor": ("doctor", "Check Redis, workers and queues."),
+    "doctor": ("info", "Check Redis, workers and queues."),
     "server": ("server", "Start, stop or show the embedded Redis server."),
 }
 

@@ -28,9 +28,9 @@ _MOST_NAMED = 10
 
 
 def open_store(config: Config, *, starts_server: bool = True) -> Store:
-    """Connect, and look whether the server can be used.
+    """Connect, and check that the server can be used.
 
-    A command that only looks passes `starts_server=False`: it starts no embedded server.
+    A command that only reads passes `starts_server=False`, and starts no embedded server.
     Raises ServerUnavailable, AccessDenied, UnsuitableServer or EmbeddedServerError.
     """
     if not starts_server and _would_start_server(config):
@@ -68,12 +68,12 @@ def chosen_queues(store: Store, names: Sequence[str] = ()) -> list[str]:
     return wanted
 
 
-#: an answer that takes longer is not worth waiting for, seconds
+#: completion gives up on Redis after this, seconds
 _PATIENCE = 0.5
 
 
 def complete_queues(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """Return the names of known queues that begin so and are not on the line yet."""
+    """Return the known queues that begin with this text and are not on the command line yet."""
     taken = ctx.params.get(param.name or "")
     taken = taken if isinstance(taken, tuple) else ()
     return [name for name in _known(ctx) if name.startswith(incomplete) and name not in taken]

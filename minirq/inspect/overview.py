@@ -149,7 +149,13 @@ def _look(keys: Keys, names: list[str] | None) -> Steps[Overview]:
     ]
     if names:
         workers = [worker for worker in workers if not set(names).isdisjoint(worker.queues)]
+    return (yield from _overview(keys, now_ms, counted, workers))
 
+
+def _overview(
+    keys: Keys, now_ms: int, counted: dict[str, list[Any]], workers: list[WorkerView]
+) -> Steps[Overview]:
+    """Read in the last trip what follows from the others: lists of owners, records of jobs."""
     held = {name: [queries.held_count(keys.of(name), o) for o in reply[0]] for name, reply in counted.items()}
     following = {name: id_of(reply[1][0]) for name, reply in counted.items() if reply[1]}
     busy = [(job.queue, job.id) for worker in workers for job in worker.busy]
@@ -160,13 +166,13 @@ def _look(keys: Keys, names: list[str] | None) -> Steps[Overview]:
     running = {name: sum(islice(replies, len(calls))) for name, calls in held.items()}
     next_records = dict(zip(following, islice(replies, len(following)), strict=True))
     functions = {place: record.function for place, record in zip(busy, replies, strict=True) if record}
+    queues = (
+        _queue(name, reply, running[name], next_records.get(name), now_ms) for name, reply in counted.items()
+    )
     return Overview(
-        utc_from_ms(now_ms) or datetime.now(UTC),
-        tuple(
-            _queue(name, reply, running[name], next_records.get(name), now_ms)
-            for name, reply in counted.items()
-        ),
-        tuple(_with_functions(worker, functions) for worker in workers),
+        at=utc_from_ms(now_ms) or datetime.now(UTC),
+        queues=tuple(queues),
+        workers=tuple(_with_functions(worker, functions) for worker in workers),
     )
 
 

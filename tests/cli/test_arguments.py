@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from minirq.cli.arguments import BadArgument, parse_arguments
+from minirq.cli.enqueue import BadArgument, parse_arguments
 
 
 @pytest.mark.parametrize(
