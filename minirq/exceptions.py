@@ -11,29 +11,12 @@ from typing import Any
 from minirq.text import safe_text
 
 __all__ = [
-    "AccessDenied",
-    "ConfigError",
-    "DeserializationError",
-    "EmbeddedServerError",
-    "FunctionNotFound",
-    "FunctionRefused",
-    "InvalidJobOperation",
-    "InvalidOption",
-    "JobCanceledError",
-    "JobFailedError",
-    "JobInterrupted",
-    "JobTimeoutException",
-    "MinirqError",
-    "NoSuchJobError",
-    "NoSuchWorkerError",
-    "QueueFull",
-    "SerializationError",
-    "ServerFault",
-    "ServerUnavailable",
-    "TimeoutFormatError",
-    "UnnamedFunction",
-    "UnsuitableServer",
-]
+    "AccessDenied", "ConfigError", "DeserializationError", "EmbeddedServerError", "FunctionNotFound",
+    "FunctionRefused", "InvalidJobOperation", "InvalidOption", "JobCanceledError", "JobFailedError",
+    "JobInterrupted", "JobTimeoutException", "MinirqError", "NoSuchJobError", "NoSuchWorkerError",
+    "QueueFull", "SerializationError", "ServerFault", "ServerUnavailable", "TimeoutFormatError",
+    "UnnamedFunction", "UnsuitableServer",
+]  # fmt: skip
 
 
 class MinirqError(Exception):

@@ -1,6 +1,6 @@
-"""A submission: a function, its arguments and options, made into the job that is enqueued.
+"""How a call of `enqueue` becomes a job: its function, arguments and options, checked, as payload and record.
 
-RQ's reserved keywords are taken out of a call here, once for every kind of queue. No I/O.
+RQ's reserved keywords are taken out of a call here, for every kind of queue. No I/O.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import os
 import secrets
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from functools import wraps
 from inspect import signature
@@ -35,43 +35,18 @@ Function = Callable[..., Any] | str
 #: what follows the death of a job's process: up to 2 more runs, none, or up to so many
 OnWorkerLost = Literal["retry", "fail"] | int
 
-#: keywords that belong to minirq; a function's own argument of that name is passed with `kwargs=`
-RESERVED = frozenset(
-    {
-        "at_front",
-        "description",
-        "failure_ttl",
-        "job_id",
-        "job_timeout",
-        "meta",
-        "on_worker_lost",
-        "result_ttl",
-        "retry",
-        "ttl",
-    }
-)
-
 #: a job that takes down one process after the other must end some time
 MOST_LOSSES = 100
 
-#: RQ's keywords that minirq does not have: passed on to the function, they would be dropped in silence
-MISSING = frozenset(
-    {
-        "depends_on",
-        "on_failure",
-        "on_stopped",
-        "on_success",
-        "pipeline",
-        "repeat",
-        "unique",
-        "webhooks",
-    }
-)
+#: RQ's keywords that minirq does not have: as arguments of the function they would be accepted in silence
+MISSING = frozenset({
+    "depends_on", "on_failure", "on_stopped", "on_success", "pipeline", "repeat", "unique", "webhooks",
+})  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class JobDefaults:
-    """What a queue says of jobs whose calls do not say it, and the most bytes of a job's payload or meta."""
+    """The options of a queue for calls that do not give them, and the most bytes of a payload or of meta."""
 
     serializer: Serializer
     max_payload: int
@@ -109,10 +84,8 @@ class Submission:
         if not kwargs:
             return cls(func, args)
         if unknown := MISSING.intersection(kwargs):
-            raise InvalidOption(
-                f"minirq has no {', '.join(sorted(unknown))} as RQ has it;"
-                " if it is the function's own argument, pass it with kwargs={...}"
-            )
+            way_out = "if it is the function's own argument, pass it with kwargs={...}"
+            raise InvalidOption(f"minirq has no {', '.join(sorted(unknown))} as RQ has it; {way_out}")
         options = {name: kwargs.pop(name) for name in RESERVED.intersection(kwargs)}
         if "job_timeout" in options:
             options["timeout"] = options.pop("job_timeout")
@@ -124,7 +97,7 @@ class Submission:
         return cls(func, args, kwargs, **options)
 
     def job(self, defaults: JobDefaults) -> NewJob:
-        """Make the job; the queue's defaults are for what the call does not say.
+        """Make the job; the queue's defaults apply to options that the call does not give.
 
         Raises InvalidOption, UnnamedFunction or SerializationError, before any I/O.
         """
@@ -148,16 +121,16 @@ class Submission:
                 f"{what} of {name}: {size:,} bytes, and {max_payload:,} are allowed:"
                 " store the data elsewhere and pass where it is (or set MINIRQ_MAX_PAYLOAD)"
             )
-        fields = record_fields(name, serializer.name, options)
+        record = record_fields(name, serializer.name, options)
         if meta:
-            fields["meta"] = meta
+            record["meta"] = meta
         return NewJob(
             id=job_id,
             payload=payload,
             nonce="" if self.job_id is None else secrets.token_hex(6),
             place="front" if self.at_front else "queue",
-            ttl_ms=None if self.ttl is None else milliseconds(_positive(self.ttl, "ttl")),
-            fields=fields,
+            ttl_ms=None if self.ttl is None else milliseconds(_above_zero(self.ttl, "ttl", unlimited=False)),
+            fields=record,
             kept=RESULT_TTL if options is DEFAULT_OPTIONS else _kept(options),
         )
 
@@ -174,13 +147,18 @@ class Submission:
         if given == _NOTHING_GIVEN:
             return DEFAULT_OPTIONS
         return JobOptions(
-            timeout=DEFAULT_OPTIONS.timeout if timeout is None else _timeout(timeout),
+            timeout=DEFAULT_OPTIONS.timeout if timeout is None else _above_zero(timeout, "job_timeout"),
             result_ttl=_ttl(self.result_ttl, "result_ttl", DEFAULT_OPTIONS.result_ttl),
             failure_ttl=_ttl(self.failure_ttl, "failure_ttl", DEFAULT_OPTIONS.failure_ttl),
             description=self.description,
             retry=self.retry,
             loss_limit=DEFAULT_OPTIONS.loss_limit if on_worker_lost is None else loss_limit(on_worker_lost),
         )
+
+
+#: keywords of `enqueue` that belong to minirq; the function's own argument of that name goes into `kwargs=`
+_OPTIONS = {field.name for field in fields(Submission)} - {"func", "args", "kwargs"}
+RESERVED = _OPTIONS - {"timeout"} | {"job_timeout"}
 
 
 def described_by(
@@ -212,31 +190,22 @@ def record_fields(function: str, serializer: str, options: JobOptions) -> dict[s
 
     That is only what differs from the defaults.
     """
-    fields: dict[str, Argument] = {"func": function}
+    record: dict[str, Argument] = {"func": function}
     if serializer != "msgpack":
-        fields["serializer"] = serializer
-    if options is DEFAULT_OPTIONS:
-        return fields
+        record["serializer"] = serializer
     if options.failure_ttl != DEFAULT_OPTIONS.failure_ttl:
-        fields["failure_ttl_ms"] = milliseconds(options.failure_ttl)
+        record["failure_ttl_ms"] = milliseconds(options.failure_ttl)
     if options.loss_limit != DEFAULT_OPTIONS.loss_limit:
-        fields["loss_limit"] = options.loss_limit
-    return fields
+        record["loss_limit"] = options.loss_limit
+    return record
 
 
-def delayed(job: NewJob, when: Duration | datetime) -> NewJob:
-    """The same job, to run after a delay (timedelta, seconds, "10m") or at a time.
-
-    A delay is counted by Redis from the moment it arrives there; a naive datetime is local time.
-    """
-    if isinstance(when, datetime):
-        return at_time(job, when)
-    if isinstance(when, timedelta):
-        ms = milliseconds(when.total_seconds())
-    else:
-        is_past = isinstance(when, (int, float)) and when < 0
-        ms = 0 if is_past else milliseconds(parse_duration(when, what="the delay"))
-    return replace(job, place="delay", ms=max(ms, 0))
+def delayed(job: NewJob, delay: Duration) -> NewJob:
+    """The same job, to run after a delay, which Redis counts from the moment the job arrives there."""
+    seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
+    is_past = isinstance(seconds, (int, float)) and seconds < 0
+    ms = 0 if is_past else milliseconds(parse_duration(seconds, what="the delay"))
+    return replace(job, place="delay", ms=ms)
 
 
 def at_time(job: NewJob, when: datetime) -> NewJob:
@@ -246,13 +215,13 @@ def at_time(job: NewJob, when: datetime) -> NewJob:
     return replace(job, place="at", ms=max(milliseconds(when.timestamp()), 0))
 
 
-#: functions that were enqueued, by name: of each it is looked at once whose it is
+#: names of enqueued functions: for each it is checked once whether workers refuse it
 _looked_at: set[str] = set()
 _MOST_LOOKED_AT = 10_000
 
 
 def _warn_of_foreign(func: Function, name: str) -> None:
-    if len(_looked_at) >= _MOST_LOOKED_AT:  # names that somebody makes up
+    if len(_looked_at) >= _MOST_LOOKED_AT:  # made-up names
         _looked_at.clear()
     _looked_at.add(name)
     if is_foreign(func):
@@ -277,20 +246,16 @@ def _new_id() -> str:
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
-def _timeout(value: Duration) -> float:
-    seconds = parse_duration(value, what="job_timeout", allow_unlimited=True)
-    if seconds != -1 and seconds <= 0:
-        raise InvalidOption(f"job_timeout is {value!r}: give seconds above 0, or -1 for no limit")
+def _above_zero(value: Duration, what: str, *, unlimited: bool = True) -> float:
+    seconds = parse_duration(value, what=what, allow_unlimited=unlimited)
+    if seconds == 0:
+        no_limit = ", or -1 for no limit" if unlimited else ""
+        raise InvalidOption(f"{what} is {value!r}: give seconds above 0{no_limit}")
     return seconds
 
 
 def _ttl(value: Duration | None, what: str, default: float) -> float:
-    if value is None:
-        return default
-    seconds = parse_duration(value, what=what, allow_unlimited=True)
-    if seconds != -1 and seconds < 0:
-        raise InvalidOption(f"{what} is {value!r}: give seconds from 0 on, or -1 for ever")
-    return seconds
+    return default if value is None else parse_duration(value, what=what, allow_unlimited=True)
 
 
 def loss_limit(value: OnWorkerLost) -> int:
@@ -300,15 +265,6 @@ def loss_limit(value: OnWorkerLost) -> int:
     if value == "fail":
         return 0
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MOST_LOSSES:
-        raise InvalidOption(
-            f"on_worker_lost is {value!r}: give 'retry', 'fail', or how often it may be run again"
-            f" (0 to {MOST_LOSSES})"
-        )
+        often = f"how often it may be run again (0 to {MOST_LOSSES})"
+        raise InvalidOption(f"on_worker_lost is {value!r}: give 'retry', 'fail', or {often}")
     return value
-
-
-def _positive(value: Duration, what: str) -> float:
-    seconds = parse_duration(value, what=what)
-    if seconds <= 0:
-        raise InvalidOption(f"{what} is {value!r}: give seconds above 0")
-    return seconds
