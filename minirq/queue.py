@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -94,7 +94,9 @@ class Queue(Blocking, QueueBase[Job[Any]]):
     def __iter__(self) -> Iterator[Job[Any]]:
         return iter(self.jobs)
 
-    def as_completed(self, jobs: Iterable[Job[T]], timeout: float | None = None) -> Iterator[Job[T]]:
+    def as_completed(
+        self, jobs: Iterable[Job[T]], timeout: float | None = None
+    ) -> Generator[Job[T], None, None]:
         """Yield jobs as they end, of this queue or others in the same Redis, each with its record read.
 
         However it ended: ask the job, or call its `wait()`, which returns or raises at once. One that is
@@ -114,9 +116,9 @@ class Queue(Blocking, QueueBase[Job[Any]]):
         Raises what `Job.wait` raises for the first job that ends without a result, at once: the others go
         on. Raises TimeoutError after `timeout` seconds (None waits for ever). See `as_completed`.
         """
-        places = by_place(jobs := list(jobs))
+        jobs = list(jobs)
         results: dict[Place, T] = {}
-        with closing(wait_for_ends(self._store, places, timeout)) as ends:
-            for ended in ends:
-                results[ended.place] = self._run(places[ended.place][0]._outcome_steps(ended.record))
+        with closing(self.as_completed(jobs, timeout)) as ended:
+            for job in ended:
+                results[job.origin, job.id] = self._run(job._outcome_steps(job._record))
         return [results[job.origin, job.id] for job in jobs]

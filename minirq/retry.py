@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Protocol
 
 from minirq.durations import MAX_SECONDS, Duration, parse_duration
 from minirq.exceptions import DeserializationError, InvalidOption
@@ -15,10 +14,6 @@ from minirq.text import safe_repr
 __all__ = ["Retry"]
 
 _NOT_FILTERED: tuple[str, ...] = ()
-
-
-class _Random(Protocol):
-    def uniform(self, a: float, b: float) -> float: ...
 
 
 @dataclass(frozen=True, init=False)
@@ -89,14 +84,14 @@ class Retry:
         """Wait `base` before the first retry and `factor` times longer before each next one, up to `cap`."""
         return cls(max, base, factor=factor, cap=cap, jitter=jitter, only=only, never=never)
 
-    def interval_for(self, failures: int, rng: _Random = random) -> float:
+    def interval_for(self, failures: int, uniform: Callable[[float, float], float] = random.uniform) -> float:
         """Return the seconds to wait after the `failures`-th failure, counted from 1."""
         given = len(self.intervals)
         seconds = self.intervals[min(failures, given) - 1]
         if failures > given:
             seconds *= _power(self.factor, failures - given)
         seconds = min(seconds, MAX_SECONDS if self.cap is None else self.cap)
-        return rng.uniform(seconds / 2, seconds) if self.jitter else seconds
+        return uniform(seconds / 2, seconds) if self.jitter else seconds
 
     def applies_to(self, exception: BaseException) -> bool:
         """Whether this exception is retried. The caller counts how many retries are left."""
@@ -108,17 +103,9 @@ class Retry:
     def to_wire(self) -> list[object]:
         """Return the fields in order as plain values, without trailing defaults."""
         interval = list(self.intervals) if len(self.intervals) > 1 else self.intervals[0]
-        only, never = list(self.only), list(self.never)
-        wire: list[object] = [
-            self.max,
-            interval,
-            self.enqueue_at_front,
-            self.factor,
-            self.cap,
-            self.jitter,
-            only,
-            never,
-        ]
+        growth: list[object] = [self.factor, self.cap, self.jitter]
+        filters = [list(self.only), list(self.never)]
+        wire: list[object] = [self.max, interval, self.enqueue_at_front, *growth, *filters]
         while len(wire) > 1 and wire[-1] == _WIRE_DEFAULTS[len(wire) - 1]:
             wire.pop()
         return wire

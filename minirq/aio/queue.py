@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -98,7 +98,7 @@ class AsyncQueue(Asyncio, QueueBase[AsyncJob[Any]]):
 
     async def as_completed(
         self, jobs: Iterable[AsyncJob[T]], timeout: float | None = None
-    ) -> AsyncIterator[AsyncJob[T]]:
+    ) -> AsyncGenerator[AsyncJob[T], None]:
         """Yield jobs as they end, of this queue or others in the same Redis, each with its record read.
 
         However it ended: ask the job, or call its `wait()`, which returns or raises at once. One that is
@@ -118,10 +118,9 @@ class AsyncQueue(Asyncio, QueueBase[AsyncJob[Any]]):
         Raises what `Job.wait` raises for the first job that ends without a result, at once: the others go
         on. Raises TimeoutError after `timeout` seconds (None waits for ever). See `as_completed`.
         """
-        places = by_place(jobs := list(jobs))
+        jobs = list(jobs)
         results: dict[Place, T] = {}
-        async with aclosing(wait_for_ends(self._store, places, timeout)) as ends:
-            async for ended in ends:
-                steps = places[ended.place][0]._outcome_steps(ended.record)
-                results[ended.place] = await self._run(steps)
+        async with aclosing(self.as_completed(jobs, timeout)) as ended:
+            async for job in ended:
+                results[job.origin, job.id] = await self._run(job._outcome_steps(job._record))
         return [results[job.origin, job.id] for job in jobs]

@@ -25,23 +25,23 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Reach:
-    """The connections that are used in one event loop, until they are closed."""
+class LoopConnections:
+    """The connections that are in use in one event loop, until they are closed."""
 
     def __init__(self, client: Redis, loop: asyncio.AbstractEventLoop, patience: float | None) -> None:
         self.client = client
         self.loop = loop
         self.sender = AsyncSender(client, patience=patience)
-        #: sends what blocks for up to LOOK_EVERY seconds, on connections of their own, once
+        #: sends calls that block for up to LOOK_EVERY seconds, once, over connections of their own
         self.blocking = BlockingAsyncSender(derive(client, socket_timeout=LOOK_EVERY + 2), patience=0)
 
     @property
     def is_closed(self) -> bool:
-        """Whether nothing can be said any more."""
+        """Whether the connections are closed."""
         return self.sender.multiplexer.is_closed
 
     async def close(self, *, with_client: bool) -> None:
-        """Let what is under way end, and close the connections; those of the client only if it is ours."""
+        """Wait for calls under way, and close the connections; those of the client only if it is ours."""
         await self.sender.multiplexer.close()
         await close_connections(self.blocking.client)
         if with_client:
@@ -49,10 +49,10 @@ class Reach:
 
 
 class AsyncStore(BaseStore):
-    """Where queues live. `connection` is a redis.asyncio.Redis, a URL, or None: the configuration decides.
+    """A store for asyncio. `connection` is a redis.asyncio.Redis, a URL, or None: the configuration decides.
 
-    With `is_fleeting` the connections that it opens itself are closed after each operation: for jobs that
-    are fetched without a queue, which nobody closes.
+    With `is_fleeting`, it closes the connections that it has opened after each operation: for jobs that are
+    fetched without a queue, which nobody closes.
     """
 
     def __init__(
@@ -66,45 +66,46 @@ class AsyncStore(BaseStore):
     ) -> None:
         super().__init__(connection is not None, namespace, serializer, patience)
         self._connection = connection
-        self._is_clients = not isinstance(connection, str) and connection is not None
-        self._client = async_client_of(connection) if self._is_clients and connection is not None else None
+        is_url = isinstance(connection, str)
+        self._client = None if connection is None or is_url else async_client_of(connection)
+        self._has_given_client = self._client is not None
         self._is_fleeting = is_fleeting
         self._operations = 0
-        self._reach: Reach | None = None
+        self._open: LoopConnections | None = None
 
     @property
     def client(self) -> Redis:
         """The client that calls are sent over."""
-        if self._reach is not None:
-            return self._reach.client
+        if self._open is not None:
+            return self._open.client
         if self._client is None:
             self._client = async_client_of(self._connection or configured_url(self.config))
         return self._client
 
-    async def reach(self) -> Reach:
-        """The connections for the event loop that runs.
+    async def connections(self) -> LoopConnections:
+        """Return the connections for the running event loop.
 
         Raises InvalidOption if another loop still uses them.
         """
         loop = asyncio.get_running_loop()
-        if self._reach is not None and self._reach.loop is loop:
-            return self._reach
+        if self._open is not None and self._open.loop is loop:
+            return self._open
         client = await self._client_for(loop)
-        if self._reach is None or self._reach.loop is not loop:  # else another task was faster
-            self._reach = Reach(client, loop, self.patience)
-        return self._reach
+        if self._open is None or self._open.loop is not loop:  # else another task was faster
+            self._open = LoopConnections(client, loop, self.patience)
+        return self._open
 
     async def send(self, call: Call[T]) -> T:
         """Send one call; raises as `AsyncSender.send`."""
         async with self:
-            return await (await self.reach()).sender.send(call)
+            return await (await self.connections()).sender.send(call)
 
     async def run(self, steps: Generator[Any, Any, T]) -> T:
-        """Drive a procedure; raises as `AsyncSender.send`."""
+        """Run an operation; raises as `AsyncSender.send`."""
         if not self._is_fleeting:  # as all queues are
-            return await (await self.reach()).sender.run(steps)
+            return await (await self.connections()).sender.run(steps)
         async with self:
-            return await (await self.reach()).sender.run(steps)
+            return await (await self.connections()).sender.run(steps)
 
     async def __aenter__(self) -> AsyncStore:
         """Begin an operation."""
@@ -118,19 +119,19 @@ class AsyncStore(BaseStore):
 
     async def close(self) -> None:
         """Close the connections that were opened here. The next call opens new ones."""
-        reach, self._reach = self._reach, None
-        if reach is not None and reach.loop is asyncio.get_running_loop():
-            await reach.close(with_client=not self._is_clients)
+        opened, self._open = self._open, None
+        if opened is not None and opened.loop is asyncio.get_running_loop():
+            await opened.close(with_client=not self._has_given_client)
 
     async def _client_for(self, loop: asyncio.AbstractEventLoop) -> Redis:
-        before, client = self._reach, self._client
+        before, client = self._open, self._client
         if before is not None and before.loop.is_running():
             raise InvalidOption(
                 "this queue is in use in another event loop, which still runs: make one AsyncQueue for each"
             )
         if client is not None and (before is None or not has_open_connections(client)):
             return client
-        if self._is_clients:
+        if self._has_given_client:
             raise InvalidOption(
                 "the connections of the redis.asyncio.Redis that was given belong to another event loop:"
                 " give a URL, make client and queue in the loop, or close the client before its loop ends"

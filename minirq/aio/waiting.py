@@ -1,4 +1,4 @@
-"""Waiting for the ends of jobs under asyncio: drives a watch."""
+"""How an asyncio application waits for the ends of jobs: it does what a `Waiter` asks for."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing, suppress
 from typing import Any
 
-from minirq.aio.store import AsyncStore, Reach
+from minirq.aio.store import AsyncStore, LoopConnections
 from minirq.exceptions import MinirqError, ServerUnavailable
 from minirq.protocol.record import Record
 from minirq.protocol.waiting import BlockingPop, Ended, Glance, Pause, Place, Waiter
@@ -18,13 +18,13 @@ async def wait_for_ends(
 ) -> AsyncGenerator[Ended, None]:
     """Yield each job when it has ended, or has no record.
 
-    Raises TimeoutError after `timeout` seconds (None waits for ever). A server that is away is waited for,
+    Raises TimeoutError after `timeout` seconds (None waits for ever). While Redis is unreachable, it waits,
     until the store is closed. Leaves nothing behind in Redis, also when it is closed early or cancelled.
     """
-    watch = Waiter(store.keys, places, timeout)
-    steps, reply = watch.steps(), None
+    waiter = Waiter(store.keys, places, timeout)
+    steps, reply = waiter.steps(), None
     async with store:
-        reach = await store.reach()
+        connections = await store.connections()
         try:
             with suppress(StopIteration):
                 while True:
@@ -36,10 +36,10 @@ async def wait_for_ends(
                             await asyncio.sleep(seconds)
                             reply = None
                         case request:
-                            reply = await _answer(reach, request)
+                            reply = await _answer(connections, request)
         finally:
             # a second cancellation does not keep it from being done
-            await asyncio.shield(_leave(reach, watch))
+            await asyncio.shield(_leave(connections, waiter))
 
 
 async def wait_for_end(store: AsyncStore, place: Place, timeout: float | None) -> Record | None:
@@ -48,24 +48,24 @@ async def wait_for_end(store: AsyncStore, place: Place, timeout: float | None) -
         return (await anext(ends)).record
 
 
-async def _answer(reach: Reach, request: Any) -> Any:
+async def _answer(connections: LoopConnections, request: Any) -> Any:
     try:
         match request:
             case BlockingPop(call):
-                return await reach.blocking.send(call)
+                return await connections.blocking.send(call)
             case Glance(calls):
                 with suppress(MinirqError):
-                    return await reach.sender.send_all(calls)
+                    return await connections.sender.send_all(calls)
                 return None
             case calls:
-                return await reach.sender.send_all(calls)
+                return await connections.sender.send_all(calls)
     except ServerUnavailable:
-        if reach.is_closed:
+        if connections.is_closed:
             raise
         return None
 
 
-async def _leave(reach: Reach, watch: Waiter) -> None:
+async def _leave(connections: LoopConnections, waiter: Waiter) -> None:
     with suppress(ServerUnavailable):
-        for calls in watch.leaving():
-            await reach.sender.send_all(calls)
+        for calls in waiter.leaving():
+            await connections.sender.send_all(calls)

@@ -1,13 +1,10 @@
-"""A realm: one namespace in one Redis, and how values are written there, whichever way it is spoken to.
-
-A store: one Redis and one namespace in it, with the connections that the application's side needs.
+"""A store: one Redis and one namespace in it, how values are written there, and the connections to it.
 
 Nothing connects before the first call, so a store (and a Queue) can be made at import time.
 """
 
 from __future__ import annotations
 
-import threading
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -15,7 +12,7 @@ from minirq.connection.client import Sender
 from minirq.connection.config import Config, load_config
 from minirq.connection.connect import connect, derive
 from minirq.durations import Duration, parse_duration
-from minirq.exceptions import DeserializationError, SerializationError
+from minirq.exceptions import DeserializationError, MinirqError, SerializationError
 from minirq.protocol.keys import Keys
 from minirq.protocol.serializers import Serializer, resolve_serializer
 from minirq.protocol.waiting import LOOK_EVERY
@@ -24,12 +21,12 @@ if TYPE_CHECKING:
     import redis
 
 
-#: nobody sets a lower limit, and jobs that read their meta need not read the configuration for it, bytes
+#: smaller values are never refused, so that a job that reads its meta need not read the configuration, bytes
 _SMALL = 4096
 
 
 class BaseStore:
-    """What stores have in common; `is_given` says that the connection or its URL was given to it."""
+    """What both stores share; `is_given` says that the application passed a connection or a URL."""
 
     def __init__(
         self, is_given: bool, namespace: str | None, serializer: str | None, patience: Duration | None
@@ -54,30 +51,26 @@ class BaseStore:
 
     @property
     def patience(self) -> float | None:
-        """For how long a server that is away is waited for, seconds; None for the default."""
+        """For how long calls are tried again while Redis is unreachable, seconds; None for the default."""
         return self.config.patience if self._patience is None else self._patience
 
     def loads(self, serializer: str, blob: bytes, what: str) -> object:
         """Read a value, called `what` in errors. Raises DeserializationError, also beyond `max_payload`."""
-        if self._is_too_large(blob):
-            raise DeserializationError(self._complaint(blob, what, "read"))
+        self._check_size(blob, what, "read", DeserializationError)
         return self.serializer_named(serializer).loads(blob)
 
     def dumps(self, serializer: str, value: object, what: str) -> bytes:
         """Write a value, called `what` in errors. Raises SerializationError, also beyond `max_payload`."""
         blob = self.serializer_named(serializer).dumps(value, what)
-        if self._is_too_large(blob):
-            raise SerializationError(self._complaint(blob, what, "written"))
+        self._check_size(blob, what, "written", SerializationError)
         return blob
 
-    def _is_too_large(self, blob: bytes) -> bool:
-        return len(blob) > _SMALL and len(blob) > self.config.max_payload
-
-    def _complaint(self, blob: bytes, what: str, done: str) -> str:
-        return (
-            f"{what}: {len(blob):,} bytes, and {self.config.max_payload:,} are {done} at most:"
-            " set MINIRQ_MAX_PAYLOAD if it has to be more"
-        )
+    def _check_size(self, blob: bytes, what: str, done: str, error: type[MinirqError]) -> None:
+        if len(blob) > _SMALL and len(blob) > self.config.max_payload:
+            raise error(
+                f"{what}: {len(blob):,} bytes, and {self.config.max_payload:,} are {done} at most:"
+                " set MINIRQ_MAX_PAYLOAD if it has to be more"
+            )
 
     @cached_property
     def config(self) -> Config:
@@ -86,7 +79,7 @@ class BaseStore:
 
 
 class Store(BaseStore):
-    """Where queues live, spoken to in the blocking way.
+    """A store for blocking applications.
 
     `connection` is a redis.Redis, a URL, or None: the configuration decides.
     """
@@ -100,19 +93,15 @@ class Store(BaseStore):
     ) -> None:
         super().__init__(connection is not None, namespace, serializer, patience)
         self._connection = connection
-        self._lock = threading.Lock()
 
     @cached_property
     def client(self) -> redis.Redis:
         """The client that calls are sent over."""
-        with self._lock:
-            if isinstance(self._connection, str) or self._connection is None:
-                return connect(self._connection, self.config)
-            return connect(self._connection)
+        return connect(self._connection, self.config if self._connection is None else None)
 
     @cached_property
     def sender(self) -> Sender:
-        """Sends calls."""
+        """Sends calls, and sends them again."""
         return Sender(self.client, patience=self.patience)
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Waiting for the ends of jobs, in the blocking way: drives a watch."""
+"""How a blocking application waits for the ends of jobs: it does what a `Waiter` asks for."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def wait_for_ends(
 ) -> Generator[Ended, None, None]:
     """Yield each job when it has ended, or has no record.
 
-    Raises TimeoutError after `timeout` seconds (None waits for ever). A server that is away is waited for.
+    Raises TimeoutError after `timeout` seconds (None waits for ever). While Redis is unreachable, it waits.
     Leaves nothing behind in Redis, also when it is closed early.
     """
-    watch = Waiter(store.keys, places, timeout)
-    steps, reply = watch.steps(), None
+    waiter = Waiter(store.keys, places, timeout)
+    steps, reply = waiter.steps(), None
     try:
         with suppress(StopIteration):
             while True:
@@ -37,7 +37,7 @@ def wait_for_ends(
                         reply = _answer(store, request)
     finally:
         with suppress(ServerUnavailable):
-            for calls in watch.leaving():
+            for calls in waiter.leaving():
                 store.sender.send_all(calls)
 
 

@@ -1,10 +1,8 @@
-"""What a job carries about how it is to be run: everything that differs from the defaults.
+"""The payload: the bytes of a job, which are written once and move through the lists.
 
-The payload: the bytes of a job that are written once and travel through the lists.
-
-A msgpack array `[id, version, function, serializer, blob, options]`. The id comes first, so that a
-script reads it without unpacking anything. The envelope is always msgpack; the serializer that it
-names covers the blob, which is `(instance or None, args, kwargs)`. docs/protocol.md is normative.
+It is a msgpack array `[id, version, function, serializer, blob, options]`. The id comes first, so that a
+script reads it without unpacking anything. The array is always msgpack; the serializer that it
+names is that of the blob, which is `(instance or None, args, kwargs)`. docs/protocol.md is normative.
 """
 
 from __future__ import annotations
@@ -18,6 +16,7 @@ import msgpack
 from minirq.exceptions import DeserializationError
 from minirq.protocol import defaults
 from minirq.protocol.codec import Packers
+from minirq.protocol.refusal import one_line
 from minirq.retry import Retry
 
 
@@ -36,11 +35,8 @@ class JobOptions:
         """Return the map that goes into the payload: only what differs from the defaults."""
         if self is DEFAULT_OPTIONS:
             return {}
-        wire = {
-            field.name: value
-            for field in fields(self)
-            if (value := getattr(self, field.name)) != field.default
-        }
+        values = [(field, getattr(self, field.name)) for field in fields(self)]
+        wire = {field.name: value for field, value in values if value != field.default}
         if self.retry is not None:
             wire["retry"] = self.retry.to_wire()
         return wire
@@ -88,6 +84,7 @@ MAX_ID_BYTES = 255
 #: nothing but the blob and the options nests, and the blob stays bytes here
 _ITEMS = 6
 _TYPES = (str, int, str, str, bytes)
+_NAMES = ("id", "version", "function", "serializer", "blob")
 #: characters that take no more bytes than an id may
 _SURELY_SHORT = MAX_ID_BYTES // 4
 #: even empty maps all through take no more than 70 times this
@@ -99,7 +96,7 @@ _packers = Packers()
 
 @dataclass(slots=True)  # not frozen: made for every job
 class Payload:
-    """A decoded envelope. `blob` is still serialized: reading it takes the serializer, not this module."""
+    """A payload in parts. `blob` is still serialized: the serializer reads it, not this module."""
 
     id: str
     function: str
@@ -109,13 +106,12 @@ class Payload:
 
     def encode(self) -> bytes:
         """Return the bytes that go into the list."""
-        return _packers.pack(
-            [self.id, VERSION, self.function, self.serializer, self.blob, self.options.to_wire()]
-        )
+        options = self.options.to_wire()
+        return _packers.pack([self.id, VERSION, self.function, self.serializer, self.blob, options])
 
 
 def decode(raw: bytes, max_bytes: int | None = None) -> Payload:
-    """Read an envelope; the blob is left as it is.
+    """Read a payload; the blob stays bytes.
 
     Raises DeserializationError for anything but a payload of this version of at most `max_bytes`. Apart
     from a copy of the blob this takes some MiB at most, whatever the bytes are.
@@ -127,20 +123,13 @@ def decode(raw: bytes, max_bytes: int | None = None) -> Payload:
     except DeserializationError:
         raise
     except Exception as error:  # msgpack raises a dozen types for broken input
-        raise DeserializationError(f"the payload is not msgpack: {_reason(error)}") from None
-    if (
-        type(items) is list and len(items) == _ITEMS
-    ):  # as minirq writes it, without looking at each item by itself
+        raise DeserializationError(f"the payload is not msgpack: {one_line(error)}") from None
+    if type(items) is list and len(items) == _ITEMS:  # as minirq writes it: all items are checked at once
         job_id, version, function, serializer, blob, options = items
         kinds = (type(job_id), type(version), type(function), type(serializer), type(blob))
         if kinds == _TYPES and version == VERSION and 1 <= len(job_id) <= _SURELY_SHORT:
-            return Payload(
-                job_id,
-                function,
-                serializer,
-                blob,
-                JobOptions.from_wire(options) if options else DEFAULT_OPTIONS,
-            )
+            carried = JobOptions.from_wire(options) if options else DEFAULT_OPTIONS
+            return Payload(job_id, function, serializer, blob, carried)
     return _check(items)
 
 
@@ -157,12 +146,7 @@ def _check(items: Any) -> Payload:
         )
     if version != VERSION or type(version) is not int:
         raise DeserializationError("the payload has no readable format version")
-    for value, kind, name in (
-        (job_id, str, "id"),
-        (function, str, "function"),
-        (serializer, str, "serializer"),
-        (blob, bytes, "blob"),
-    ):
+    for value, kind, name in zip(items, _TYPES, _NAMES, strict=False):
         if not isinstance(value, kind):
             raise DeserializationError(f"the {name} of the payload is a {type(value).__name__}")
     if not 1 <= len(job_id.encode()) <= MAX_ID_BYTES:
@@ -177,7 +161,7 @@ def _unpack(raw: bytes) -> Any:
 
 
 def _unpack_warily(raw: bytes) -> list[Any]:
-    """Read a long envelope item by item: nested containers in place of the scalars would fill the memory."""
+    """Read a long payload item by item: nested containers in place of the scalars would fill the memory."""
     unpacker = msgpack.Unpacker(raw=False, max_buffer_size=len(raw))
     unpacker.feed(raw)
     items: list[Any] = []
@@ -199,7 +183,7 @@ def _unpack_warily(raw: bytes) -> list[Any]:
 def id_of(raw: bytes) -> str:
     """Return the id by which the scripts know this payload: its first item, or the SHA-1 of its bytes.
 
-    The twin of `id_of` in lua/lib/ids.lua. Bytes that are not UTF-8 survive as surrogates.
+    It must agree with `id_of` in lua/lib/ids.lua. Bytes that are not UTF-8 survive as surrogates.
     """
     found = _readable_id(raw)
     return hashlib.sha1(raw, usedforsecurity=False).hexdigest() if found is None else found
@@ -220,7 +204,3 @@ def _readable_id(raw: bytes) -> str | None:
     if not 1 <= length <= MAX_ID_BYTES or len(raw) < start + length:
         return None
     return raw[start : start + length].decode("utf-8", "surrogateescape")
-
-
-def _reason(error: Any) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -31,7 +31,8 @@ def shape_of(member: Any) -> str:
     """The signature with annotations and defaults, without what may differ."""
     text = str(inspect.signature(function_of(member)))
     text = re.sub(r"\bredis\.Redis\b", "Redis", text)
-    return re.sub(r"\bAsync(Job|Queue|Iterator)\b", r"\1", text)
+    text = re.sub(r"\bAsyncGenerator\[(.*), None\]", r"Generator[\1, None, None]", text)
+    return re.sub(r"\bAsync(Job|Queue)\b", r"\1", text)
 
 
 @pytest.mark.parametrize(("sync", "twin"), TWINS)
