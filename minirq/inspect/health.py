@@ -186,7 +186,8 @@ def findings(health: Health) -> Iterator[Finding]:
 
 def _server(info: Info) -> Finding:
     name = f"{product_in(info).capitalize()} {safe_text(version_in(info))}"
-    role, mode = (safe_text(str(info.get(field, ""))) for field in ("role", "redis_mode"))
+    role = safe_text(str(info.get("role", "")))
+    mode = safe_text(str(info.get("redis_mode") or info.get("server_mode")))  # Redis, Valkey
     if role not in ("master", "primary"):
         return Finding("server", "bad", f"{name} is a {role}: it takes no jobs", "Use the URL of its master.")
     if mode == "cluster":

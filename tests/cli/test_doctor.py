@@ -69,6 +69,7 @@ def test_nothing_is_wrong() -> None:
     [
         ({"role": "slave"}, "server", "bad", "Redis 7.2.4 is a slave"),
         ({"redis_mode": "cluster"}, "server", "bad", "is a cluster"),
+        ({"redis_mode": None, "server_mode": "cluster"}, "server", "bad", "is a cluster"),
         ({"maxmemory_policy": "allkeys-lru"}, "eviction", "bad", "allkeys-lru evicts jobs"),
         ({"evicted_keys": 3}, "eviction", "warn", "3 keys were evicted"),
         ({"aof_enabled": 0}, "persistence", "warn", "since the last snapshot, 90 s ago"),
