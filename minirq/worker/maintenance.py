@@ -142,6 +142,7 @@ class Maintenance:
             self._retry_at = time.monotonic() + self._outage.failed(error)
             return False
         self._outage.succeeded()
+        self._retry_at = 0.0  # a new owner must not wait for its next beat until the pause is over
         return True
 
     # --- what the worker asks for -------------------------------------------------------------

@@ -91,7 +91,7 @@ class Process:
         self._progress: tuple[int, tuple[int, int]] | None = None
         self._progress_at = 0.0
 
-    # --- from its start to its death --------------------------------------------------------------
+    # --- from its start to its death ----------------------------------------------------------
 
     def start(self, main: Callable[[], NoReturn]) -> None:
         """Fork; `main` runs in the child. Call it from the supervisor's main thread only."""
@@ -142,7 +142,7 @@ class Process:
         with suppress(ProcessLookupError, PermissionError):
             send(self.pid, number)
 
-    # --- its runs -----------------------------------------------------------------------------------
+    # --- its runs -----------------------------------------------------------------------------
 
     def running(self) -> list[tuple[str, Slot]]:
         """What runs, and as which owner."""

@@ -104,7 +104,7 @@ class Recovery:
             self._reported.popleft()
         return inf
 
-    # --- a run that was given up ----------------------------------------------------------------
+    # --- an abandoned run ---------------------------------------------------------------------
 
     def _settle(self, run: AbandonedRun) -> None:
         if run.what:
@@ -125,10 +125,10 @@ class Recovery:
         try:
             record = self._sender.send(queries.record(keys, slot.id))
             raw = self._sender.run(queries.find_held(keys, slot.id, run.owner))
-            options = payload.decode(raw).options if raw is not None else None
+            if raw is None:  # it has ended meanwhile
+                return None
+            options = payload.decode(raw).options
         except (ServerFault, DeserializationError):  # keys or a payload that cannot be read
-            return None
-        if raw is None or options is None:
             return None
         error = JobTimeoutException(f"{timeout_message(options.timeout)}, ignored it, and {run.what}")
         name = "minirq.exceptions.JobTimeoutException"
@@ -136,7 +136,7 @@ class Recovery:
         claimed = _claimed(slot, raw, record.attempts if record else 0, record.lost if record else 0)
         return settlement(claimed, after_error(error, failure, claimed, options))
 
-    # --- the dead -------------------------------------------------------------------------------
+    # --- a dead process, and owners whose lease has run out -----------------------------------
 
     def _take_back(self, dead: DeadProcess) -> None:
         settings = self._settings

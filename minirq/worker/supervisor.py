@@ -264,7 +264,7 @@ class Supervisor:
             self._end(child)
             return
         if child.is_frozen(now, self._maintenance.held_for(child.owners), self._settings.linger):
-            logger.warning("process %d was brought a job and does not take it: it is replaced", child.pid)
+            logger.warning("process %d was handed a job and does not claim it: it is replaced", child.pid)
             self._end(child)
             return
         abandoned = child.abandon_late_runs(now)

@@ -20,6 +20,7 @@ from support.waits import since, until
 from support.worker import LEASE, StartWorker, assert_all_done, is_waiting, lines
 
 from minirq import JobStatus, Queue, SimpleWorker
+from minirq.connection import connect
 from minirq.exceptions import InvalidJobOperation, ServerUnavailable
 from minirq.protocol import commands
 from minirq.protocol.keys import Keys
@@ -295,4 +296,18 @@ def test_a_publication_comes_together_with_the_confirmation(redis: redis_py.Redi
     )  # both have arrived: they are read together, and nothing makes the descriptor readable again
     maintenance.receive()
     assert maintenance._due["default"] == 0.0
+    maintenance.close()
+
+
+def test_a_process_that_is_registered_after_an_outage_keeps_its_lease(own_server: OwnServer) -> None:
+    maintenance = Maintenance(connect(own_server.url), WorkerSettings(lease=1.0))
+    assert maintenance.register("before")
+    own_server.kill()
+    pause = 0.0
+    while pause < 0.5:  # pauses grow, and this one is longer than a beat
+        time.sleep(pause)
+        pause, _ = maintenance.tick()
+    own_server.start()
+    assert maintenance.register("new")
+    assert maintenance.tick()[0] <= 0.2
     maintenance.close()

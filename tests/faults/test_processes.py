@@ -90,7 +90,7 @@ def test_an_idle_process_that_is_frozen_for_good_keeps_no_job(
     assert is_gone(child)
     job.refresh()
     assert (len(lines(trace)), job.lost) == (1, 0)
-    assert f"process {child} was brought a job and does not take it" in worker.log
+    assert f"process {child} was handed a job and does not claim it" in worker.log
     assert_all_done(queue.connection)
 
 

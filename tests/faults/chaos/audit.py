@@ -14,10 +14,10 @@ from itertools import pairwise
 
 from faults.chaos.calls import ACCEPTED, REFUSED, Attempt, Ledger
 from faults.chaos.faults import Window
-from faults.chaos.fleet import LEASE
 from faults.chaos.report import Report
 from faults.chaos.snapshot import Snapshot
 from faults.chaos.trace import JobKey, Run, Trace
+from support.worker import LEASE
 
 #: clocks of jobs and of the server are one, but a line is written a little after the claim, seconds
 _SLACK = 0.02

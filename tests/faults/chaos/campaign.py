@@ -19,7 +19,7 @@ import redis as redis_py
 from faults.chaos.audit import Audit
 from faults.chaos.calls import QUEUES, Application, Ledger
 from faults.chaos.faults import Faults
-from faults.chaos.fleet import LEASE, Member, roles
+from faults.chaos.fleet import Member, roles
 from faults.chaos.load import Load
 from faults.chaos.meddlers import Meddler, Producer
 from faults.chaos.memory import Memory
@@ -27,6 +27,7 @@ from faults.chaos.report import Outage, Report
 from faults.chaos.snapshot import Snapshot
 from faults.chaos.trace import Trace
 from support.own_server import OwnServer
+from support.worker import LEASE
 
 from minirq.connection import connect
 

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from faults.chaos.fleet import LEASE, Member
+from faults.chaos.fleet import Member
 from support.own_server import OwnServer
+from support.worker import LEASE
 
 from minirq.connection import connect
 
