@@ -16,7 +16,6 @@ import click
 from minirq.client.store import Store
 from minirq.connection import Config, check_server, connect, derive, load_config, server_status
 from minirq.connection.client import Sender
-from minirq.connection.errors import translated_errors
 from minirq.durations import parse_duration
 from minirq.exceptions import EmbeddedServerError, InvalidOption, MinirqError, TimeoutFormatError
 from minirq.protocol import queries
@@ -39,8 +38,7 @@ def open_store(config: Config, *, starts_server: bool = True) -> Store:
             " start it with `minirq server start`, or set MINIRQ_REDIS_URL"
         )
     client = connect(config=config)
-    with translated_errors(client, "INFO"):
-        check_server(client)
+    check_server(client)
     return Store(client, config.namespace)
 
 

@@ -3,11 +3,12 @@
 `config` reads the settings, `embedded` runs a private server, `connect` makes the clients.
 """
 
+from minirq.connection.client import check_server
 from minirq.connection.config import Config, load_config
-from minirq.connection.connect import ServerInfo, check_server, connect, derive, safe_url
+from minirq.connection.connect import connect, derive, safe_url
 from minirq.embedded.server import Server, ensure_server, server_status, stop_server
 
 __all__ = [
-    "Config", "Server", "ServerInfo", "check_server", "connect", "derive", "ensure_server", "load_config",
-    "safe_url", "server_status", "stop_server",
+    "Config", "Server", "check_server", "connect", "derive", "ensure_server", "load_config", "safe_url",
+    "server_status", "stop_server",
 ]  # fmt: skip

@@ -24,10 +24,11 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import redis
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
-from minirq.connection.connect import Client, safe_url
+from minirq.connection.connect import Client, check_version, safe_url
 from minirq.connection.errors import Attempts, connecting, is_passing, translate
 from minirq.exceptions import MinirqError, QueueFull, ServerFault
 from minirq.protocol.commands import MISREAD, Argument, Call, Hint
+from minirq.protocol.queries import server_info
 
 if TYPE_CHECKING:
     from minirq.connection.connect import AnyClient
@@ -302,3 +303,10 @@ def _reply_of(connection: Any) -> Any:
         return connection.read_response()
     except ResponseError as error:  # the server's answer to this command; the next one has its own
         return error
+
+
+def check_server(client: redis.Redis) -> dict[str, Any]:
+    """Return the server's INFO. Raises UnsuitableServer below 6.2, and what a call raises."""
+    info = Sender(client, patience=0).send(server_info())
+    check_version(info, safe_url(client))
+    return info

@@ -10,8 +10,7 @@ from __future__ import annotations
 import asyncio  # redis imports it by itself, and redis.asyncio too
 import socket
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import redis
@@ -46,16 +45,6 @@ _OF_ONE_POOL = (
     "orig_socket_connect_timeout",
     "orig_socket_timeout",
 )
-
-
-@dataclass(frozen=True)
-class ServerInfo:
-    """What a server says of itself."""
-
-    name: str  # "redis" or "valkey"
-    version: tuple[int, ...]
-    maxmemory_policy: str
-    aof_enabled: bool
 
 
 def connect(connection: redis.Redis | str | None = None, config: Config | None = None) -> redis.Redis:
@@ -139,22 +128,14 @@ def open_sockets(client: redis.Redis) -> Iterator[socket.socket]:
             yield sock
 
 
-def check_server(client: redis.Redis) -> ServerInfo:
-    """Ask the server what it is; raise UnsuitableServer below 6.2, and redis-py's errors as they are."""
-    about = client.info()
-    version = version_tuple(version_in(about))
-    name = product_in(about)
-    if version < OLDEST_VERSION:
+def check_version(info: Mapping[str, object], where: str) -> None:
+    """Raise UnsuitableServer if this INFO is that of a server below 6.2."""
+    version = version_in(info)
+    if version_tuple(version) < OLDEST_VERSION:
         raise UnsuitableServer(
-            f"{safe_url(client)} is {name} {version_in(about) or 'of an unknown version'}:"
+            f"{where} is {product_in(info)} {version or 'of an unknown version'}:"
             " minirq needs Redis 6.2 or newer, or Valkey"
         )
-    return ServerInfo(
-        name=name,
-        version=version,
-        maxmemory_policy=str(about.get("maxmemory_policy", "")),
-        aof_enabled=bool(int(about.get("aof_enabled", 0))),
-    )
 
 
 def safe_url(connection: AnyClient | str) -> str:

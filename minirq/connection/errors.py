@@ -27,8 +27,6 @@ from minirq.exceptions import (
 from minirq.text import safe_text
 
 if TYPE_CHECKING:
-    import redis
-
     from minirq.connection.connect import AnyClient
 
 #: for how long a call is sent again, seconds: a failover is waited out, a server that never was there is not
@@ -96,21 +94,6 @@ def _way_to_trust(said: str) -> str:
     if "mismatch" in reason:
         return f"{reason}; use a host name in the URL that the certificate has"
     return f"{reason}; name the file of its CA in the URL, ?ssl_ca_certs=/path/to/ca.crt"
-
-
-@contextmanager
-def translated_errors(client: redis.Redis, what: str) -> Iterator[None]:
-    """Raise an error of ours for what redis-py raises inside; `what` names the command."""
-    try:
-        yield
-    except (theirs.RedisError, OSError) as error:
-        raise translate(error, what, safe_url(client)) from error
-    except (TypeError, ValueError, LookupError, AttributeError) as error:
-        if isinstance(error, MinirqError):
-            raise
-        raise ServerFault(
-            f"Redis at {safe_url(client)} answered {what} with what is no answer to it"
-        ) from error
 
 
 _NOTHING_SENT = "Nothing was sent."

@@ -8,9 +8,9 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from minirq.connection.client import check_server
 from minirq.connection.config import load_config
-from minirq.connection.connect import ServerInfo, check_server, connect, safe_url
-from minirq.connection.errors import translated_errors
+from minirq.connection.connect import connect, safe_url
 from minirq.exceptions import InvalidOption, ServerUnavailable, UnsuitableServer
 from minirq.worker.interrupts import BaseDeathPenalty
 from minirq.worker.link import Outage
@@ -158,29 +158,29 @@ def _patterns(option: str, given: Sequence[str]) -> tuple[str, ...]:
     return tuple(given)
 
 
-def _wait_for(client: redis.Redis, outage: Outage) -> ServerInfo:
+def _wait_for(client: redis.Redis, outage: Outage) -> dict[str, Any]:
     """Wait until Redis answers, and say what it is. Raises UnsuitableServer below 6.2."""
     while True:
         try:
-            with translated_errors(client, "INFO"):
-                about = check_server(client)
+            info = check_server(client)
             outage.succeeded()
-            return about
+            return info
         except ServerUnavailable as error:
             time.sleep(outage.failed(error))
 
 
-def _check_persistence(client: redis.Redis, about: ServerInfo, *, allow_eviction: bool) -> None:
+def _check_persistence(client: redis.Redis, info: dict[str, Any], *, allow_eviction: bool) -> None:
     """Refuse a server that may throw jobs away, and warn about one that forgets them at a restart.
 
     The volatile policies only evict what has a TTL: records of ended jobs.
     """
-    if about.maxmemory_policy.startswith("allkeys") and not allow_eviction:
+    policy = str(info.get("maxmemory_policy", ""))
+    if policy.startswith("allkeys") and not allow_eviction:
         raise UnsuitableServer(
-            f"{safe_url(client)} evicts jobs when memory is short (policy {about.maxmemory_policy}):"
+            f"{safe_url(client)} evicts jobs when memory is short (policy {policy}):"
             " set it to noeviction, or pass --allow-eviction and accept that jobs get lost"
         )
-    if not about.aof_enabled:
+    if not info.get("aof_enabled"):
         logger.warning(
             "%s keeps no append-only file: what was enqueued since its last snapshot is lost if it dies"
             " (set appendonly yes)",

@@ -14,8 +14,9 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from minirq.connection import Config, check_server, connect, derive, safe_url
+from minirq.connection.connect import check_version
 from minirq.connection.errors import translate
-from minirq.exceptions import ConfigError, InvalidOption, UnsuitableServer
+from minirq.exceptions import AccessDenied, ConfigError, InvalidOption, UnsuitableServer
 
 
 def options_of(client: redis_py.Redis) -> dict[str, object]:
@@ -182,37 +183,27 @@ def test_a_protocol_3_client_is_derived_with_protocol_2(redis_url: str) -> None:
 
 
 def test_check_server_tells_what_runs(redis: redis_py.Redis) -> None:
-    server = check_server(redis)
-    assert server.name in ("redis", "valkey")
-    assert server.version >= (6, 2)
-    assert server.maxmemory_policy == "noeviction"
-    assert server.aof_enabled
-
-
-class _Says(redis_py.Redis):
-    """A client whose server says this of itself: no server older than 6.2 is at hand."""
-
-    about: dict[str, object]
-
-    def info(self, *args: object, **kwargs: object) -> dict[str, object]:  # type: ignore[override]
-        return self.about
+    info = check_server(redis)
+    assert info["maxmemory_policy"] == "noeviction"
+    assert info["aof_enabled"] == 1
 
 
 def test_a_server_before_6_2_is_refused() -> None:
-    client = _Says(host="old.example.org", password="secret")
-    client.about = {"redis_version": "6.0.16"}
-    with pytest.raises(
-        UnsuitableServer, match=r"old\.example\.org:6379/0 is redis 6\.0\.16: .* 6\.2"
-    ) as caught:
-        check_server(client)
-    assert "secret" not in str(caught.value)
+    with pytest.raises(UnsuitableServer, match=r"^redis://old:1/0 is redis 6\.0\.16: .* 6\.2"):
+        check_version({"redis_version": "6.0.16"}, "redis://old:1/0")
 
 
 def test_valkey_is_known_by_its_own_version() -> None:
-    client = _Says()
-    client.about = {"redis_version": "7.2.4", "server_name": "valkey", "valkey_version": "8.0.1"}
-    server = check_server(client)
-    assert (server.name, server.version) == ("valkey", (8, 0, 1))
+    info = {"redis_version": "7.2.4", "server_name": "valkey", "valkey_version": "5.0.1"}
+    with pytest.raises(UnsuitableServer, match=r"is valkey 5\.0\.1"):
+        check_version(info, "redis://old:1/0")
+
+
+def test_a_user_who_may_not_read_info_is_told_so(redis: redis_py.Redis, redis_url: str) -> None:
+    redis.acl_setuser("blind", enabled=True, nopass=True, categories=["+@all"], commands=["-info"])
+    with pytest.raises(AccessDenied, match="does not permit INFO"):
+        check_server(connect(redis_url.replace("unix://", "unix://blind:any@")))
+    redis.acl_deluser("blind")
 
 
 @pytest.mark.parametrize(
