@@ -146,11 +146,11 @@ def _set_up(supervisor: int) -> None:
 
 
 def _pass(signum: int, frame: object) -> None:
-    """Stop requests come over the board."""
+    """Ignore the signal: stop requests come over the scoreboard."""
 
 
 def _die_with(supervisor: int) -> None:
-    """Have the kernel kill this process when its supervisor dies (Linux)."""
+    """Make the kernel kill this process when its supervisor dies (Linux)."""
     if sys.platform.startswith("linux"):
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != supervisor:  # it died before that

@@ -112,7 +112,7 @@ class Watchdog:
         threading.Thread(target=self._watch, name="minirq-watchdog", daemon=True).start()
 
     def wake(self) -> None:
-        """Have it look now. From any thread, and from a signal handler."""
+        """Make it look now. From any thread, and from a signal handler."""
         self._wakes.put(None)
 
     def expect(self, deadline: float) -> None:
@@ -229,7 +229,7 @@ class Threads(Generic[T]):
         self._asked = self._threads = 0
 
     def hand_in(self, thing: T) -> None:
-        """Have something done."""
+        """Add a thing to do."""
         with self._lock:
             self._asked += 1
             is_short = self._asked > self._threads
@@ -432,7 +432,7 @@ class ConcurrentRunner:
         self._fetcher.ended(settlement(run.claimed, outcome), run.number)
 
     def _restore(self) -> bool:
-        """Nothing runs: put right what jobs have changed. In the fetcher's thread."""
+        """Put back what jobs have changed; called by the fetcher when nothing runs."""
         if not self._has_run:
             return True
         self._has_run = False

@@ -57,14 +57,14 @@ class Executor:
         self._runner: asyncio.Runner | None = None
 
     def read(self, claimed: Claimed) -> Payload | Failed:
-        """Read the envelope, or say why that cannot be. Nothing of the application is run or imported."""
+        """Read the envelope; Failed if it is damaged. Nothing of the application is run or imported."""
         try:
             return payload.decode(claimed.payload, self._settings.max_payload)
         except DeserializationError as error:
             return Failed(describe(error, self._worker), DEFAULT_OPTIONS.failure_ttl)
 
     def prepare(self, claimed: Claimed, envelope: Payload) -> Task | Failed | FunctionUnknown:
-        """Make a job ready to run, or say why that cannot be. Its module is imported here."""
+        """Make a job ready to run, or return why it cannot run. Its module is imported here."""
         timeout = envelope.options.timeout
         try:
             function, is_coroutine = self._function(envelope.function)
@@ -114,10 +114,10 @@ class Executor:
             )
         except MinirqError as error:
             # it ran, so it is not run again: only its result cannot be kept
-            told = type(error)(f"the job has done its work, but its result cannot be kept: {error}")
+            refused = type(error)(f"the job has done its work, but its result cannot be kept: {error}")
         except BaseException as error:
             return self.failed(task, error, guard)
-        return guard.ends_as(Failed(describe(told, self._worker), task.options.failure_ttl))
+        return guard.ends_as(Failed(describe(refused, self._worker), task.options.failure_ttl))
 
     def close(self) -> None:
         """Close the event loop that was kept between jobs."""
@@ -181,7 +181,7 @@ async def attend(coroutine: Coroutine[Any, Any, Any], guard: Guard) -> Any:
 
 
 async def cancel_leftovers(whose: str, leftovers: Collection[asyncio.Task[Any]]) -> None:
-    """Cancel tasks that a job has left behind, let them end, and say so in the log."""
+    """Cancel tasks that a job has left behind, let them end, and log it."""
     import asyncio  # as above
 
     if leftovers:

@@ -24,8 +24,8 @@ Whether it claims is its state:
     BLOCKED   the next jobs must not run beside those that run    nothing runs, or 0.25 s are over
     LATE      the lease has run out, and the next beat renews it  0.1 s are over
 
-Which jobs may run beside each other the server decides (lua/lib/claim.lua): a claim says which company the
-process keeps. While `_draining`, only the owner whose claim was answered "drain" claims.
+The server decides which jobs may run beside each other (lua/lib/claim.lua): a claim names the company that
+the process keeps. While `_draining`, only the owner whose claim was answered "drain" claims.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ _SHORT_SECONDS = 0.002
 _LONG_SECONDS = 0.005
 #: how much the newest measurement counts
 _WEIGHT = 0.2
-#: functions that are remembered; beyond that all start anew
+#: functions that are remembered; beyond that all are measured again
 _MOST_FUNCTIONS = 1000
 
 
@@ -89,18 +89,11 @@ class Context:
 
     def enter(self, task: Task) -> None:
         """Make this job the current one of this thread or asyncio task."""
-        claimed, settings = task.claimed, self.settings
-        running.set(
-            Running(  # by position: keywords cost as much again
-                claimed.id,
-                settings.queues[claimed.queue],
-                claimed.run,
-                claimed.payload,
-                self.client,
-                settings.namespace,
-                task.serializer.name,
-            )
+        job, queues, namespace = task.claimed, self.settings.queues, self.settings.namespace
+        now = Running(  # by position: keywords cost as much again
+            job.id, queues[job.queue], job.run, job.payload, self.client, namespace, task.serializer.name
         )
+        running.set(now)
 
 
 class BatchSize:
@@ -284,7 +277,7 @@ class Fetcher:
     """Claims jobs for free slots and settles those that have ended, until it is told to stop.
 
     `start` is handed jobs and the slots in which they run; it calls `ended` from whichever thread. `restore`
-    is called whenever nothing runs, and says whether the process may go on.
+    is called whenever nothing runs, and returns whether the process may go on.
     """
 
     def __init__(

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 #: why a run is interrupted
 TIMEOUT, STOP = JobTimeoutException, JobInterrupted
-#: has a process look at its scoreboard; it is ignored by a process that has no handler for it
+#: makes a process look at its scoreboard; a process without a handler ignores it
 STOP_SIGNAL = getattr(signal, "SIGURG", None)
 #: how far a timer may be off before a job must have set it, seconds
 _TIMER_SLACK = 0.05
@@ -129,7 +129,7 @@ class SignalGuard(SerialGuard):
         self._is_open = False
 
     def look(self) -> None:
-        """Have the main thread look."""
+        """Make the main thread look."""
         if STOP_SIGNAL is not None:
             signal.pthread_kill(threading.main_thread().ident or 0, STOP_SIGNAL)
 
@@ -280,11 +280,11 @@ def serial_guard(board: Scoreboard) -> SerialGuard:
 
 
 def raise_in_thread(thread: int, exception: type[BaseException], message: str) -> None:
-    """Have a thread raise an exception."""
-    # it is raised without arguments, so a class of its own carries the message
-    told = type(exception.__name__, (exception,), {"__str__": lambda _: message})
-    told.__module__, told.__qualname__ = exception.__module__, exception.__qualname__
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(told))
+    """Make a thread raise an exception."""
+    # it is raised without arguments, so a class made for it carries the message
+    kind = type(exception.__name__, (exception,), {"__str__": lambda _: message})
+    kind.__module__, kind.__qualname__ = exception.__module__, exception.__qualname__
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(kind))
 
 
 def take_back_exception(thread: int) -> None:

@@ -1,4 +1,4 @@
-"""How a worker's log looks: lines for people, or objects for machines. On stderr.
+"""The format of a worker's log on stderr: lines for people, or JSON objects for machines.
 
 Only minirq's own loggers are set up. What the application logs is the application's to set up, and its
 `logging.basicConfig()` works as usual. Times carry their offset from UTC, since a job may change the zone.

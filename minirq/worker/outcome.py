@@ -108,7 +108,7 @@ def describe(error: BaseException, worker: str) -> Failure:
 
 
 def _from_the_job(error: BaseException) -> BaseException:
-    # the frames above the job's function are minirq's, and say nothing to who reads the traceback
+    # the frames above the job's function are minirq's, and of no use to whoever reads the traceback
     frames = error.__traceback__
     while frames is not None and frames.tb_frame.f_globals.get("__name__", "").startswith("minirq.worker"):
         frames = frames.tb_next
@@ -121,7 +121,7 @@ def worker_lost(message: str, worker: str = "") -> Failure:
 
 
 def settlement(claimed: Claimed, outcome: Outcome) -> Settlement:
-    """Say an outcome in the protocol's words."""
+    """Return an outcome in the protocol's words."""
     if type(outcome) is Finished:  # nearly all of them: a match statement takes several times as long
         return Settlement(claimed.queue, claimed.id, claimed.run, "finished", outcome.blob, outcome.ttl)
     run = claimed.queue, claimed.id, claimed.run

@@ -1,9 +1,9 @@
-"""The board: a little memory that a child shares with its supervisor.
+"""Shared memory in which a child shows its supervisor which jobs it runs.
 
-A slot for each job that may run at once says what runs: run, id, queue, start, deadline. From it come blame,
-timeouts, stop requests, the evidence of a death and `minirq info`; nobody else knows which jobs ran when a
-process died. Times are monotonic, which all processes of a host share. The child writes, the supervisor
-reads; only requests to stop go the other way: one for the child, and one for each slot, which names a run.
+There is a slot for each job that may run at once: run, id, queue, start, deadline. Blame, timeouts, stop
+requests, the evidence of a death and `minirq info` come from it; no other part knows which jobs ran when a
+process died. Times are monotonic, which all processes of a host share. The child writes and the supervisor
+reads; only stop requests go the other way: one for the child, and one for each slot, which names a run.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from typing import Any
 from minirq.protocol.payload import MAX_ID_BYTES
 
 STARTING, WAITING, BUSY = 0, 1, 2
+#: jobs of a worker that are shown to people at once
+MOST_SHOWN = 100
 
 # state, flags (stop, wait, failing), slots ever used, jobs done and failed; then the columns: sequences, stop
-# requests (the sequence at which they aim), deadlines, and what else there is to say about each slot
+# requests (the sequence that they are for), deadlines, and the rest of each slot
 _STATE, _STOP, _WAIT, _FAILING = 0, 1, 2, 3
 _USED = struct.Struct("<I")
 _USED_AT = 4
@@ -66,19 +68,19 @@ class Scoreboard:
     # --- the child's side ---------------------------------------------------------------------
 
     def set_state(self, state: int) -> None:
-        """Say whether the child waits for work. A waiting child can be killed without harm."""
+        """Show whether the child waits for work. A waiting child can be killed without harm."""
         self._memory[_STATE] = state
 
     def set_failing(self, is_failing: bool) -> None:
-        """Say whether Redis answers what the child sends with errors."""
+        """Show whether Redis answers the child with errors."""
         self._memory[_FAILING] = is_failing
 
     def wait_begins(self) -> None:
-        """Say that the server may from now on move a job to this child without being asked for one again."""
+        """Show that from now on the server may move a job to this child without another request."""
         self._memory[_WAIT] = 1
 
     def wait_ends(self, unanswered_for: float = 0.0) -> None:
-        """Say that the server has answered; or that it has not, and may still act for so many seconds."""
+        """Show that the server has answered; or that it has not, and may still act for so many seconds."""
         now = time.monotonic()
         self._unanswered_until = max(self._unanswered_until, now + unanswered_for)
         self._memory[_WAIT] = now < self._unanswered_until
@@ -86,9 +88,9 @@ class Scoreboard:
     def start(
         self, job_id: str, run: int, queue: int, started: float, deadline: float, number: int = 0
     ) -> None:
-        """Say what is read, and then runs, in a slot from now on; a `deadline` of 0 is none."""
+        """Show the job that is read, and then runs, in a slot from now on; a `deadline` of 0 is none."""
         raw = job_id.encode("utf-8", "surrogateescape")
-        # an odd sequence number says that the slot is being written
+        # an odd sequence number: the slot is being written
         sequence = self._sequences[number] + 1
         self._sequences[number] = sequence
         at = self._slots_at + number * _SLOT.size
@@ -100,16 +102,16 @@ class Scoreboard:
             _USED.pack_into(self._memory, _USED_AT, self._used)
 
     def hold(self, number: int = 0) -> None:
-        """Say that the job in a slot was read and has not begun: it is neither timed nor blamed."""
+        """Show that the job in a slot was read and has not begun: it is neither timed nor blamed."""
         self._deadlines[number] = _UNUSED
 
     def begin(self, started: float, deadline: float, number: int = 0) -> None:
-        """Say that the job that was read begins; a `deadline` of 0 is none."""
+        """Show that the job that was read begins; a `deadline` of 0 is none."""
         _STARTED.pack_into(self._memory, self._slots_at + number * _SLOT.size + _STARTED_AT, started)
         self._deadlines[number] = deadline or _NO_DEADLINE
 
     def end(self, *, failed: bool, number: int = 0) -> None:
-        """Say that nothing runs in a slot any more, and count what did."""
+        """Show that nothing runs in a slot any more, and count the run."""
         self._deadlines[number] = _ENDED
         self._done += 1
         self._failed += failed
@@ -121,17 +123,17 @@ class Scoreboard:
 
     @property
     def is_asked_to_stop(self) -> bool:
-        """Whether the child shall end after the jobs that run."""
+        """Whether the child is asked to end after its running jobs."""
         return self._memory[_STOP] == 1
 
     # --- the supervisor's side ----------------------------------------------------------------
 
     def ask_to_stop(self) -> None:
-        """Have the child end after the jobs that run."""
+        """Ask the child to end after its running jobs."""
         self._memory[_STOP] = 1
 
     def ask_run_to_stop(self, slot: Slot) -> None:
-        """Ask this one run to stop. The child has to be told to look."""
+        """Ask this run, and no later one, to stop. A signal has to make the child look."""
         self._requests[slot.number] = slot.sequence
 
     @property
@@ -141,7 +143,7 @@ class Scoreboard:
 
     @property
     def is_failing(self) -> bool:
-        """Whether Redis answers with errors what the child sends."""
+        """Whether Redis answers the child with errors."""
         return self._memory[_FAILING] == 1
 
     @property
@@ -157,15 +159,15 @@ class Scoreboard:
 
     @property
     def next_deadline(self) -> float:
-        """The earliest deadline of the jobs that run; infinite without any."""
+        """The earliest deadline of the running jobs; infinite without any."""
         return min((d for d in self._deadlines[: self._slots_used] if d > 0), default=_NO_DEADLINE)
 
     def running(self) -> list[Slot]:
-        """What runs."""
+        """The jobs that run."""
         return [slot for slot in self._read() if slot.deadline != _ENDED]
 
     def find(self, queue: int, job_id: str, run: int, numbers: range) -> Slot | None:
-        """The slot, one of these, in which a run is under way."""
+        """Return the slot, one of these, in which a run is under way."""
         for number in numbers[: max(self._slots_used - numbers.start, 0)]:
             slot = self._slot(number)
             if slot and (slot.queue, slot.id, slot.run) == (queue, job_id, run) and slot.deadline != _ENDED:
@@ -173,7 +175,7 @@ class Scoreboard:
         return None
 
     def latest(self) -> list[Slot]:
-        """What runs or ran last in each slot. What has ended may not have been settled."""
+        """The job that runs or ran last in each slot. One that has ended may not have been settled."""
         return list(self._read())
 
     def is_current(self, slot: Slot) -> bool:
@@ -182,7 +184,7 @@ class Scoreboard:
         return self._sequences[number] == slot.sequence and self._deadlines[number] != _ENDED
 
     def overdue(self, before: float) -> list[Slot]:
-        """The runs whose deadline is earlier than that."""
+        """The runs whose deadline is not later than that."""
         late = [n for n, d in enumerate(self._deadlines[: self._slots_used]) if 0 < d <= before]
         return [slot for n in late if (slot := self._slot(n)) and 0 < slot.deadline <= before]
 
@@ -219,11 +221,7 @@ class Scoreboard:
 
 
 def busiest(slots: Sequence[Slot], queues: Sequence[str]) -> list[list[Any]]:
-    """What people get to see of running jobs, the longest first: id, queue and seconds."""
+    """Return id, queue and seconds of running jobs for people, the longest first."""
     now = time.monotonic()
     longest = sorted(slots, key=lambda slot: slot.started)[:MOST_SHOWN]
     return [[slot.id, queues[slot.queue], round(now - slot.started, 3)] for slot in longest]
-
-
-#: jobs of a worker that people get to see at once
-MOST_SHOWN = 100

@@ -1,4 +1,4 @@
-"""How a worker is to work: settled once where it starts, and passed down."""
+"""The settings of a worker: made once where it starts, and passed down."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from minirq.exceptions import InvalidOption
 from minirq.protocol.defaults import DEFAULT_NAMESPACE
 from minirq.protocol.keys import Keys, QueueKeys, check_queue_name
 
-#: what a worker reads without being asked; pickle can run code
+#: the serializers that a worker reads by default; pickle can run code
 SAFE_SERIALIZERS = ("msgpack", "json")
 
 #: how long a deploy may take to bring a new function to all workers, seconds
@@ -49,16 +49,15 @@ def _default_name() -> str:
 class WorkerSettings:
     """Queues in the order in which they are served, and everything else; seconds.
 
-    `token` tells workers of the same name apart. `lease`: a worker that has not beaten for so long is dead to
-    the others. `block`: longest wait of an idle process before it asks again. `stop_timeout`: how long
-    running jobs may go on after a stop was asked for, -1 until they end. `kill_grace`: how long after its
-    timeout a job's process is killed. `loss_pause`: pause before a job runs again whose process has died
-    twice. `max_jobs`: stop after so many in all.
-    `is_batching`: claim short jobs in batches. A child is replaced after `max_jobs_per_child` jobs, and
-    after a job that leaves it with more than `max_memory_per_child` bytes. `preload`: modules that a
-    child imports before it takes its first job. A payload or result above `max_payload`
-    bytes fails its job. `paths`: where jobs import from first, and what is the application's own; without
-    any, that is all of sys.path. `allow` opens other functions by pattern, `only` narrows by pattern.
+    `token` tells workers of the same name apart. A worker without a heartbeat for the `lease` counts as dead.
+    `block` is the longest wait of an idle process before it asks again. Running jobs may go on for
+    `stop_timeout` after a stop request (-1: until they end). A job's process is killed `kill_grace` after the
+    job's timeout. A job whose process died twice runs again after `loss_pause`. The worker stops after
+    `max_jobs` in all. With `is_batching` short jobs are claimed in batches. A child is replaced after
+    `max_jobs_per_child` jobs, and after a job that leaves it with more than `max_memory_per_child` bytes; it
+    imports the `preload` modules before its first job. A payload or result above `max_payload` bytes fails
+    its job. Jobs import from `paths` first, which are the application's own; without any, all of sys.path is.
+    `allow` opens other functions by pattern, `only` narrows by pattern.
     """
 
     queues: tuple[str, ...] = ("default",)
@@ -102,7 +101,7 @@ class WorkerSettings:
 
     @property
     def id(self) -> str:
-        """The worker's name, and what tells it apart from others of that name; never used twice."""
+        """The worker's name and its token: never used twice."""
         return f"{self.name}:{self.token}"
 
     @property
