@@ -67,7 +67,7 @@ class Subscription:
         return None if sock is None else int(sock.fileno())
 
     def close(self) -> None:
-        """Unsubscribe; `open` subscribes anew."""
+        """Unsubscribe; `open` subscribes again."""
         if self._pubsub is not None:
             with suppress(Exception):
                 self._pubsub.close()

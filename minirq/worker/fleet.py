@@ -1,6 +1,6 @@
 """What all workers do together for all queues, whichever they serve, each thing by one of them.
 
-An index says from when on others may look after a queue; its own workers postpone that time while they run.
+An index holds the time from which others may look after a queue; its own workers postpone it while they run.
 So the work grows with the queues, and not with the workers. Two more entries of the index are no queues: the
 list of names, and the search for owners that hold jobs although no index names them. The search goes through
 all keys, and gives each owner that it finds a lease: a live one renews it, a sweep takes back the jobs of

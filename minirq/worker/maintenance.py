@@ -1,4 +1,4 @@
-"""What a worker does beside running jobs: a list of tasks, each of which says when its next turn is.
+"""What a worker does beside running jobs: a list of tasks, each of which returns when its next turn is.
 
     task            does                                                            next turn
     recover         settles and takes back what ended badly in this worker          when something is reported
@@ -7,7 +7,7 @@
     look up         looks whether running jobs are asked to stop                    a beat later
     promote         moves due jobs into the queues in which this worker does that   when the next job is due
     trim            trims the indexes of ended jobs of these queues                 a minute later
-    sweep           takes back the jobs of owners whose lease has run out           when a heartbeat says so
+    sweep           takes back the jobs of owners whose lease has run out           when a heartbeat finds one
     fleet's tasks   the same for queues without workers of their own                see fleet.py
 
 `Maintenance.tick` does what is due. It knows time and Redis, and nothing of processes. While Redis is

@@ -210,7 +210,7 @@ def _key(slot: Slot) -> tuple[int, int]:
 
 
 def oom_kills() -> int:
-    """How many processes of this control group the kernel has killed for lack of memory, if it says so."""
+    """How many processes of this control group the kernel has killed for lack of memory; 0 if unknown."""
     with suppress(OSError, ValueError):
         [group] = re.findall(r"^0::/*(.*)$", _GROUP.read_text(), re.MULTILINE)
         events = (_GROUPS / group / "memory.events").read_text()

@@ -109,7 +109,7 @@ class Recovery:
     def _settle(self, run: AbandonedRun) -> None:
         if run.what:
             settled = self._as_timed_out(run)
-        else:  # the record says how a job ends that was asked to stop
+        else:  # how a job ends that was asked to stop is on its record
             settled = settlement(_claimed(run.slot), Interrupted())
         if settled is None:
             return
@@ -150,7 +150,7 @@ class Recovery:
             for number, keys in enumerate(settings.queue_keys)
         ]  # fmt: skip
         # where a queue's keys are broken, the owner is listed as dead, and later sweeps go on
-        for name, swept in self._calls.send("bury", settings.queues * len(dead.owners), calls):
+        for name, swept in self._calls.send("take back", settings.queues * len(dead.owners), calls):
             _log_taken_back(name, swept.taken, dead.evidence)
 
     def sweep(self, names: Iterable[str]) -> list[str]:

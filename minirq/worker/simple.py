@@ -49,7 +49,7 @@ class _StopWaiting(BaseException):
 
 
 class SimpleWork:
-    """Runs jobs here until told to stop, or in a burst until the queues are empty."""
+    """Runs jobs here until it is asked to stop, or in a burst until the queues are empty."""
 
     def __init__(
         self, client: redis.Redis, settings: WorkerSettings, penalty: type[BaseDeathPenalty] | None = None

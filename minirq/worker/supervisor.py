@@ -13,7 +13,7 @@ its jobs.
 
     state of a child     begins with                              ends with
     starting             its fork                                 its first claim
-    waiting, busy        its board says so                        its death, or one of the following
+    waiting, busy        a state on its scoreboard                its death, or one of the following
     asked to stop        a stop, SIGHUP, an abandoned run         its exit, or a kill as soon as it waits
     retiring             an abandoned run beside others           a kill: no other runs, or `retires_at`
     dead                 `Process.reap`, `Process.kill`           its jobs are taken back; a successor starts
@@ -62,7 +62,7 @@ _LOOK_EVERY = 0.1
 
 
 class Supervisor:
-    """Runs a worker's children until it is told to stop, or in a burst until the queues are empty."""
+    """Runs a worker's children until it is asked to stop, or in a burst until the queues are empty."""
 
     def __init__(self, client: redis.Redis, settings: WorkerSettings) -> None:
         self._client = client
@@ -232,7 +232,7 @@ class Supervisor:
 
     def _wait(self, seconds: float) -> None:
         """Wait for a signal (also that of a child's death) or a publication."""
-        # made anew each time: the subscription's descriptor may be closed, and its number used again
+        # made for each wait: the subscription's descriptor may be closed, and its number used again
         with selectors.DefaultSelector() as selector:
             for fd in (self._signal_fd, self._maintenance.fileno()):
                 if fd is not None:
@@ -299,10 +299,10 @@ class Supervisor:
         self._take_back(child, death, is_deliberate=True)
 
     def _settle_abandoned(self, child: Process, runs: Iterable[Slot], what: str) -> None:
-        """Settle runs: those that were asked to stop as the request says, the others as timed out."""
+        """Settle runs: those that were asked to stop as the request demands, the others as timed out."""
         for slot in runs:
-            owner, told = child.owner_of(slot), "" if child.is_asked(slot) else what
-            self._maintenance.recover(AbandonedRun(owner, slot, told))
+            why = "" if child.is_asked(slot) else what
+            self._maintenance.recover(AbandonedRun(child.owner_of(slot), slot, why))
 
     def _take_back(self, child: Process, death: Death, *, is_deliberate: bool = False) -> None:
         """Take a dead child's jobs back: what ran is blamed, and spared if it was we who killed it."""
