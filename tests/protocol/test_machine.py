@@ -1,7 +1,7 @@
 """Any sequence of events against the real server: nothing is lost, nothing runs or settles twice.
 
 Workers crash, freeze, lose replies and are cut off; old requests are served late; people cancel, delete
-and requeue meanwhile. `mirror` says what should have happened. MINIRQ_PROPERTY_EXAMPLES=5000 runs longer,
+and requeue meanwhile. `model` says what should have happened. MINIRQ_PROPERTY_EXAMPLES=5000 runs longer,
 with new sequences each time.
 """
 
@@ -25,7 +25,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )  # fmt: skip
-from mirror import BURIED, ENDED, LATE, Key, Mirror
+from model import BURIED, ENDED, LATE, Key, Model
 from stage import Stage, payload, settlement
 
 from minirq.protocol.commands import MISSED_TOO_LONG, SETTLED, Settled, Settlement
@@ -73,7 +73,7 @@ class Machine(RuleBasedStateMachine):
         super().__init__()
         self.client.flushall()
         self.stage = Stage(self.client, "p", "q")
-        self.mirror = Mirror(2, self.saw)
+        self.model = Model(2, self.saw)
         self.alive: dict[str, Process] = {}
         self.letters: list[Request] = []
         self.posted: dict[Key, Callable[[], Any]] = {}
@@ -109,12 +109,12 @@ class Machine(RuleBasedStateMachine):
 
         for _ in range(1 + is_reply_lost):
             reply = post()
-            code = self.mirror.enqueue(key, payload(job_id, blob), nonce, place, loss_limit, is_kept)
+            code = self.model.enqueue(key, payload(job_id, blob), nonce, place, loss_limit, is_kept)
             assert (reply.is_new, reply.is_being_cleared) == (code > 0, code < 0)
             if code == 1:
                 self.posted[key] = post
                 # the record of a deleted job is gone, and run 1 comes again: older requests could fit
-                if self.mirror.jobs[key].run == 0:
+                if self.model.jobs[key].run == 0:
                     self.forget_letters(key)
 
     # --- workers ------------------------------------------------------------------------------
@@ -134,7 +134,7 @@ class Machine(RuleBasedStateMachine):
             self.answer(request, self.serve(request))
             return
         hand = sorted(self.alive[owner].hand.items())[:count]
-        self.saw["settled by a buried owner"] += bool(hand) and BURIED in self.mirror.leases[owner]
+        self.saw["settled by a buried owner"] += bool(hand) and BURIED in self.model.leases[owner]
         outcomes = tuple(
             outcome(key, run, verb, seconds) for (key, run), verb in zip(hand, verbs, strict=False)
         )
@@ -186,7 +186,7 @@ class Machine(RuleBasedStateMachine):
     @rule(n=numbers, queue=queues)
     def bring(self, n: int, queue: int) -> None:
         """A BLMOVE is served, maybe for an owner that died long ago."""
-        owners = sorted(self.mirror.leases)[-4:] or [self.born()]
+        owners = sorted(self.model.leases)[-4:] or [self.born()]
         self.bring_to(owners[n % len(owners)], queue)
 
     # --- faults -------------------------------------------------------------------------------
@@ -218,11 +218,11 @@ class Machine(RuleBasedStateMachine):
     @rule(pause=pauses)
     def outage(self, pause: float) -> None:
         """All leases run out and are swept, while the processes live on with what they hold."""
-        for owner in self.mirror.leases:
+        for owner in self.model.leases:
             self.let_lease_run_out(owner)
         for queue in range(2):
             self.sweep(queue, pause)
-            while any(leases[queue] == LATE for leases in self.mirror.leases.values()):
+            while any(leases[queue] == LATE for leases in self.model.leases.values()):
                 self.sweep(queue, pause)
 
     @rule(times=st.integers(1, 3), want=st.integers(1, 3), pause=pauses)
@@ -290,11 +290,11 @@ class Machine(RuleBasedStateMachine):
 
     @rule(n=numbers, at_front=flags)
     def requeue(self, n: int, at_front: bool) -> None:
-        if self.mirror.jobs:
-            ended = [key for key, job in self.mirror.jobs.items() if job.status in ENDED]
-            queue, job_id = key = pick(ended or self.mirror.jobs, n)
+        if self.model.jobs:
+            ended = [key for key, job in self.model.jobs.items() if job.status in ENDED]
+            queue, job_id = key = pick(ended or self.model.jobs, n)
             reply = self.stage.requeue(job_id, at_front=at_front, queue=queue)
-            assert reply == self.mirror.requeue(key)
+            assert reply == self.model.requeue(key)
 
     @rule(queue=queues, what=st.sampled_from(["pause", "resume", "resume", "wait", "wait", "wait", "empty"]))
     def people(self, queue: int, what: str) -> None:
@@ -302,7 +302,7 @@ class Machine(RuleBasedStateMachine):
             for job_id in IDS:
                 self.wait(queue, job_id)
         elif what == "empty":
-            assert self.stage.empty("queue", queue=queue) == self.mirror.empty(queue)
+            assert self.stage.empty("queue", queue=queue) == self.model.empty(queue)
         else:
             self.pause_or_resume(queue, is_paused=what == "pause")
 
@@ -311,7 +311,7 @@ class Machine(RuleBasedStateMachine):
     def old_enqueue(self, n: int) -> None:
         """A request to enqueue is served late, while the record still tells."""
         key = pick(self.posted, n)
-        if key in self.mirror.jobs:
+        if key in self.model.jobs:
             self.saw["an old enqueue"] += 1
             assert self.posted[key]().is_new
 
@@ -319,7 +319,7 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def every_job_is_in_one_place(self) -> None:
-        self.mirror.check(self.client, [keys.prefix for keys in self.stage.queues])
+        self.model.check(self.client, [keys.prefix for keys in self.stage.queues])
 
     def teardown(self) -> None:
         """Everything that was accepted comes to an end."""
@@ -328,7 +328,7 @@ class Machine(RuleBasedStateMachine):
         self.outage(0)
         closer = self.fresh("closer")
         self.stage.register(closer)
-        self.mirror.register(closer)
+        self.model.register(closer)
         for _ in range(400):
             self.promote(0)
             self.promote(1)
@@ -339,8 +339,8 @@ class Machine(RuleBasedStateMachine):
             if not got:
                 break
         self.every_job_is_in_one_place()
-        assert {job.status for job in self.mirror.jobs.values()} <= ENDED
-        assert not any(job.is_tombstone for job in self.mirror.jobs.values())
+        assert {job.status for job in self.model.jobs.values()} <= ENDED
+        assert not any(job.is_tombstone for job in self.model.jobs.values())
 
     # --- how it is done -----------------------------------------------------------------------
 
@@ -348,7 +348,7 @@ class Machine(RuleBasedStateMachine):
         """Start a process: it is registered, and only then claims."""
         owner = self.fresh("o")
         assert self.stage.register(owner).lost == frozenset()
-        self.mirror.register(owner)
+        self.model.register(owner)
         self.alive[owner] = Process()
         return owner
 
@@ -384,7 +384,7 @@ class Machine(RuleBasedStateMachine):
 
     def serve(self, request: Request) -> Settled:
         """The server runs a request, whoever hears the answer."""
-        expected = [self.mirror.settle(request.owner, outcome) for outcome in request.settlements]
+        expected = [self.model.settle(request.owner, outcome) for outcome in request.settlements]
         settled = self.stage.finish(
             request.owner,
             *request.settlements,
@@ -398,7 +398,7 @@ class Machine(RuleBasedStateMachine):
             ("fenced", "settled", "settled before", "deleted while it ran")[code] for code in expected
         )
         if request.want:
-            self.mirror.claim(
+            self.model.claim(
                 request.owner,
                 request.want,
                 request.in_hand,
@@ -425,38 +425,38 @@ class Machine(RuleBasedStateMachine):
         keys = self.stage.queues[queue]
         raw = self.client.lmove(keys.queue, keys.processing(owner), "RIGHT", "LEFT")
         if raw is not None:
-            self.mirror.bring(owner, queue, raw)
+            self.model.bring(owner, queue, raw)
 
     def beat(self, owner: str) -> None:
-        is_lost = self.mirror.beat(owner)
+        is_lost = self.model.beat(owner)
         assert self.stage.beat(owner).lost == ({owner} if is_lost else set())
         if is_lost:
             del self.alive[owner]
 
     def sweep(self, queue: int, pause: float) -> None:
         taken = self.stage.sweep(queue=queue, pause=pause).taken
-        assert fates(taken) == self.mirror.sweep(queue, pause)
+        assert fates(taken) == self.model.sweep(queue, pause)
 
     def promote(self, queue: int) -> None:
-        scheduled = [i for (q, i), job in self.mirror.jobs.items() if (q, job.status) == (queue, "scheduled")]
+        scheduled = [i for (q, i), job in self.model.jobs.items() if (q, job.status) == (queue, "scheduled")]
         if scheduled:
             self.stage.make_due(*scheduled, queue=queue)
-        assert self.stage.promote(queue=queue).moved == self.mirror.promote(queue)
+        assert self.stage.promote(queue=queue).moved == self.model.promote(queue)
 
     def cancel(self, queue: int, job_id: str, *, keep: bool, is_found: bool) -> None:
-        expected = self.mirror.cancel((queue, job_id), keep=keep, is_found=is_found)
+        expected = self.model.cancel((queue, job_id), keep=keep, is_found=is_found)
         act = self.stage.cancel if is_found else self.stage.mark_canceled
         assert act(job_id, keep=keep, queue=queue) == expected
 
     def wait(self, queue: int, job_id: str) -> None:
-        job = self.mirror.jobs.get((queue, job_id))
+        job = self.model.jobs.get((queue, job_id))
         assert self.stage.wait(job_id, job_id, queue=queue) == (job.status if job else "")
         if job and job.status not in ENDED:
             job.waited_for = True
 
     def pause_or_resume(self, queue: int, *, is_paused: bool) -> None:
         self.stage.pause(None if is_paused else 0, queue=queue)
-        self.mirror.paused[queue] = is_paused
+        self.model.paused[queue] = is_paused
 
     def bury(
         self,
@@ -468,11 +468,11 @@ class Machine(RuleBasedStateMachine):
         is_spared: bool = False,
     ) -> None:
         taken = self.stage.bury(owner, blamed=blamed, pause=pause, queue=queue, is_spared=is_spared)
-        assert fates(taken) == self.mirror.bury(owner, queue, blamed, pause, is_spared=is_spared)
+        assert fates(taken) == self.model.bury(owner, queue, blamed, pause, is_spared=is_spared)
 
     def let_lease_run_out(self, owner: str) -> None:
-        self.mirror.let_lease_run_out(owner)
-        for keys, lease in zip(self.stage.queues, self.mirror.leases[owner], strict=True):
+        self.model.let_lease_run_out(owner)
+        for keys, lease in zip(self.stage.queues, self.model.leases[owner], strict=True):
             if lease == LATE:
                 self.client.zadd(keys.owners, {owner: 1}, xx=True)
 

@@ -1,4 +1,4 @@
-"""A mirror of what the scripts do: the same events in plain Python, and a look at whether Redis agrees.
+"""A model of what the scripts do: the same events in plain Python, and a look at whether Redis agrees.
 
 It knows everything that happened, also what no client was told. It follows claims by their replies,
 since which jobs are taken is the server's choice, and checks that the choice was allowed.
@@ -70,7 +70,7 @@ class MirroredJob:
 
 
 @dataclass
-class Mirror:
+class Model:
     """All jobs, leases and pauses; `saw` counts what happened."""
 
     queue_count: int
