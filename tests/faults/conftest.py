@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from support.own_server import OwnServer
 from support.proxy import Proxy
-from support.recoveries import RECOVERIES
+from support.timing import RECOVERIES
 from support.worker import QUICK, StartWorker
 
 from minirq.connection import Server

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from support.own_server import OwnServer
 from support.proxy import Proxy
-from support.recoveries import recovered
-from support.waits import is_gone, since, until
+from support.timing import recovered, since
+from support.waits import is_gone, until
 from support.worker import LEASE, StartWorker, assert_all_done, is_waiting, lines
 
 from minirq import Job, JobStatus, Queue

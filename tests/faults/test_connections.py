@@ -15,8 +15,8 @@ import pytest
 import redis as redis_py
 from support.own_server import OwnServer
 from support.proxy import Proxy
-from support.recoveries import recovered
-from support.waits import since, until
+from support.timing import recovered, since, within
+from support.waits import until
 from support.worker import LEASE, StartWorker, assert_all_done, is_waiting, lines
 
 from minirq import JobStatus, Queue, SimpleWorker
@@ -47,7 +47,7 @@ def test_enqueue_finds_nobody(redis: redis_py.Redis, proxy: Proxy) -> None:
     began = time.monotonic()
     with pytest.raises(ServerUnavailable):
         queue.enqueue(jobs.add, 1)
-    assert since(began) < 5
+    assert within(5, began)
     proxy.heal()
     assert queue.count == 0
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import harmful
 import pytest
-from support.recoveries import recovered
-from support.waits import is_gone, since, until
+from support.timing import recovered, since
+from support.waits import is_gone, until
 from support.worker import GRACE, QUICK, WorkerProcess, assert_all_done, lines, python_worker
 
 from minirq import JobStatus, Queue

@@ -12,8 +12,8 @@ from typing import NoReturn
 import harmful
 import pytest
 from faults.recovery import runs_again, slow_commands, watch_the_server
-from support.recoveries import recovered
-from support.waits import is_gone, is_stopped, since, until
+from support.timing import recovered, since
+from support.waits import is_gone, is_stopped, until
 from support.worker import LEASE, StartWorker, assert_all_done, is_waiting, lines
 
 from minirq import JobStatus, Queue

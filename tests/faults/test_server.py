@@ -15,8 +15,8 @@ import redis as redis_py
 from support import APP
 from support.own_server import OwnServer
 from support.proxy import Proxy
-from support.recoveries import recovered
-from support.waits import since, until
+from support.timing import recovered, since
+from support.waits import until
 from support.worker import LEASE, StartWorker, assert_all_done, is_waiting, lines
 
 from minirq import JobStatus, Queue, Retry, SimpleWorker

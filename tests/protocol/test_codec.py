@@ -27,7 +27,7 @@ import msgpack
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.cpu_time import costs_at_most
+from support.timing import costs_at_most
 
 from minirq.exceptions import DeserializationError, SerializationError
 from minirq.protocol.codec import Limits, decode, encode

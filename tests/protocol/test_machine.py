@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import redis as redis_py
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -63,6 +63,10 @@ class Process:
     hand: dict[Key, int] = field(default_factory=dict)
     company: str = ""
     unanswered: Request | None = None
+
+
+#: of the sequences that are tried each time; chosen so that they reach all STORIES
+SEED = int(os.environ.get("SEED", 1))
 
 
 class Machine(RuleBasedStateMachine):
@@ -341,6 +345,7 @@ class Machine(RuleBasedStateMachine):
         self.every_job_is_in_one_place()
         assert {job.status for job in self.model.jobs.values()} <= ENDED
         assert not any(job.is_tombstone for job in self.model.jobs.values())
+        del self.stage.sender  # its connection is the next example's: hypothesis keeps this one alive
 
     # --- how it is done -----------------------------------------------------------------------
 
@@ -525,13 +530,12 @@ STORIES = (
 def test_whatever_happens_no_job_is_lost_or_settled_twice(redis: redis_py.Redis) -> None:
     Machine.client, Machine.saw = redis, Counter()
     run_state_machine_as_test(
-        Machine,
+        Machine if EXAMPLES else seed(SEED)(Machine),  # else the text of the class is the seed
         settings=settings(
             max_examples=EXAMPLES or 200,
             stateful_step_count=50,
             deadline=None,
             database=None,
-            derandomize=not EXAMPLES,
             phases=[Phase.generate, Phase.shrink] if SHRINKS else [Phase.generate],
             suppress_health_check=list(HealthCheck),
         ),

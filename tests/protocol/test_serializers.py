@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.cpu_time import costs_at_most
+from support.timing import costs_at_most
 
 from minirq.exceptions import DeserializationError, InvalidOption, SerializationError
 from minirq.protocol import codec

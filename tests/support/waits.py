@@ -33,7 +33,3 @@ def is_stopped(pid: int | str) -> bool:
     """Whether all threads of a process stand still."""
     files = Path(f"/proc/{pid}/task").glob("*/stat")
     return {file.read_text().rpartition(")")[2].split()[0] for file in files} == {"T"}
-
-
-def since(began: float) -> float:
-    return time.monotonic() - began
