@@ -221,11 +221,14 @@ class Maintenance:
         if reply.sweep_in is not None:
             self._sweep.due = min(self._sweep.due, now + reply.sweep_in + _SWEEP_SLACK)
         answered = time.monotonic()
+        looked_after = self._due
         self._due = {
             name: answered + wait
             for name, wait in zip(settings.queues, reply.promote_in, strict=True)
             if wait is not None
         }
+        if self._due.keys() - looked_after.keys():  # another worker trimmed these until now
+            self._trimming.due = 0.0
         self._promotion.due = self._next_due
         return now + settings.beat - answered
 
