@@ -50,8 +50,10 @@ def cancel(config: Config, ids: tuple[str, ...], queue: str | None, as_json: boo
             canceled[job_id] = status
         else:
             refused[job_id] = f"it is {status} already" if status else "there is no such job"
-    notes = {"started": ": it is running, and is interrupted"}
-    lines = [f"Canceled {safe_text(job_id)}{notes.get(status, '')}" for job_id, status in canceled.items()]
+    lines = [
+        f"Canceled {safe_text(job_id)}" + ": it is running, and is interrupted" * (status == "started")
+        for job_id, status in canceled.items()
+    ]
     done = [{"id": job_id, "was": status} for job_id, status in canceled.items()]
     _report("canceled", done, lines, refused, as_json)
 

@@ -186,7 +186,7 @@ def findings(health: Health) -> Iterator[Finding]:
 
 def _server(info: Info) -> Finding:
     name = f"{product_in(info).capitalize()} {safe_text(version_in(info))}"
-    role = safe_text(str(info.get("role", "")))
+    role = safe_text(str(info.get("role", "master")))
     mode = safe_text(str(info.get("redis_mode") or info.get("server_mode")))  # Redis, Valkey
     if role not in ("master", "primary"):
         return Finding("server", "bad", f"{name} is a {role}: it takes no jobs", "Use the URL of its master.")

@@ -17,7 +17,7 @@ from support.command_line import folder, start_worker
 from support.documents import ROOT, Document, assert_exists
 from support.own_server import OwnServer
 from support.waits import until
-from support.worker import StartWorker
+from support.worker import StartWorker, WorkerProcess
 
 from minirq import Job, JobStatus, Queue, Retry, SimpleWorker
 from minirq.aio import AsyncQueue
@@ -71,8 +71,8 @@ def url_of(server: OwnServer, user: str) -> str:
 
 
 @pytest.fixture
-def start(server: OwnServer, start_worker: StartWorker) -> Callable[..., object]:
-    def start(*options: str) -> object:
+def start(server: OwnServer, start_worker: StartWorker) -> StartWorker:
+    def start(*options: str) -> WorkerProcess:
         return start_worker("--path", str(APP), *options, url=url_of(server, "worker"))
 
     return start
@@ -131,7 +131,7 @@ def test_a_producer_can_do_nothing_else(server: OwnServer, admin: redis_py.Redis
 
 
 def test_a_worker_runs_jobs_of_all_kinds(
-    server: OwnServer, admin: redis_py.Redis, start: Callable[..., object], tmp_path: Path
+    server: OwnServer, admin: redis_py.Redis, start: StartWorker, tmp_path: Path
 ) -> None:
     queue, mail = Queue(connection=admin), Queue("mail", connection=admin)
     Queue("others", connection=admin).enqueue_in(0.1, jobs.add, 1)
@@ -163,7 +163,7 @@ def test_a_worker_runs_jobs_of_all_kinds(
 
 
 def test_many_workers_take_over_from_each_other(
-    admin: redis_py.Redis, start: Callable[..., object], tmp_path: Path
+    admin: redis_py.Redis, start: StartWorker, tmp_path: Path
 ) -> None:
     queue = Queue(connection=admin)
     first = start("--lease", "1", "-c", "4")
@@ -172,12 +172,12 @@ def test_many_workers_take_over_from_each_other(
     until(lambda: held.get_status() == JobStatus.STARTED)
     start("--lease", "1", "-c", "4")
     until(lambda: admin.zcard("minirq:workers") == 2)
-    first.kill()  # type: ignore[attr-defined]
+    first.kill_all()
     assert held.wait(20) == 1.5
 
 
 def test_a_monitor_looks_and_changes_nothing(
-    server: OwnServer, admin: redis_py.Redis, run: Callable[..., Result], start: Callable[..., object]
+    server: OwnServer, admin: redis_py.Redis, run: Callable[..., Result], start: StartWorker
 ) -> None:
     queue = Queue(connection=admin)
     start()
@@ -202,7 +202,7 @@ def test_a_monitor_looks_and_changes_nothing(
 
 
 def test_an_operator_tends_jobs_and_queues(
-    server: OwnServer, admin: redis_py.Redis, run: Callable[..., Result], start: Callable[..., object]
+    server: OwnServer, admin: redis_py.Redis, run: Callable[..., Result], start: StartWorker
 ) -> None:
     queue = Queue(connection=admin)
     SimpleWorker([queue]).work(burst=True)
