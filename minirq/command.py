@@ -1,4 +1,4 @@
-"""Commands to workers that are at it. The names are RQ's."""
+"""Commands to running workers. The names are RQ's."""
 
 from __future__ import annotations
 
@@ -17,21 +17,17 @@ if TYPE_CHECKING:
 
 __all__ = ["send_shutdown_command", "send_stop_job_command"]
 
-#: workers that a message names
+#: how many workers a message names at most
 _MOST_NAMED = 10
 
 
 def send_shutdown_command(
-    connection: redis.Redis | str | None,
-    worker_name: str,
-    *,
-    now: bool = False,
-    namespace: str | None = None,
+    connection: redis.Redis | str | None, worker_name: str, *, now: bool = False, namespace: str | None = None
 ) -> None:
     """Ask a worker to stop, as SIGTERM does; with `now`, as a second SIGTERM does.
 
-    All workers of that name are asked, or the one with that id. A worker that is cut off from Redis stops
-    when it is back. Raises NoSuchWorkerError.
+    This asks all workers of that name, or the one with that id. A worker that cannot reach Redis stops once
+    it can. Raises NoSuchWorkerError.
     """
     store = Store(connection, namespace)
     shut_down(store, workers_named(store, worker_name), now=now)
@@ -54,7 +50,9 @@ def shut_down(store: Store, workers: Iterable[WorkerView], *, now: bool = False)
     for worker in workers:
         written, hint = queries.ask_to_shut_down(store.keys, worker.id, "now" if now else "warm")
         store.sender.send(written)
-        with suppress(MinirqError):  # without leave to publish, the worker finds it at its next beat
+        with suppress(
+            MinirqError
+        ):  # if it may not publish, the worker finds the request at its next heartbeat
             store.sender.send(hint)
 
 
@@ -65,9 +63,9 @@ def send_stop_job_command(
     *,
     namespace: str | None = None,
 ) -> None:
-    """Interrupt a job that runs: it ends as stopped, and is not tried again. As `Job.cancel` in all else.
+    """Interrupt a running job: it ends as stopped and is not retried. Otherwise the same as `Job.cancel`.
 
-    `serializer` is there for RQ's sake. Raises InvalidJobOperation if the job does not run, NoSuchJobError.
+    `serializer` is not used: RQ has it. Raises InvalidJobOperation if the job is not running, NoSuchJobError.
     """
     store = Store(connection, namespace)
     [found] = store.sender.run(queries.find(store.keys, [job_id]))
@@ -75,4 +73,4 @@ def send_stop_job_command(
     if not status:
         raise NoSuchJobError.of(job_id)
     if status != "started":
-        raise InvalidJobOperation(f"job {safe_text(job_id)} does not run: it is {status}")
+        raise InvalidJobOperation(f"job {safe_text(job_id)} is not running: it is {status}")

@@ -1,4 +1,4 @@
-"""Which job this thread or task is running, for those who ask from inside it."""
+"""Which job the current thread or task is running, for `get_current_job`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)  # not frozen: made for every job
 class Running:
-    """A job under way: where it is, which run, and a connection that its code may use."""
+    """A running job: its queue, its run, its payload, and a connection that its code may use."""
 
     id: str
     queue: str

@@ -68,7 +68,7 @@ class Job(Blocking, JobBase[T]):
         """Wait until the job has ended and return its result. No polling.
 
         Raises JobFailedError with the remote traceback, JobCanceledError if it was canceled, stopped or
-        expired, NoSuchJobError if it was deleted or is not kept any more, TimeoutError after `timeout`
+        expired, NoSuchJobError if it was deleted or is no longer kept, TimeoutError after `timeout`
         seconds (None waits for ever).
         """
         return self._run(self._outcome_steps(wait_for_end(self._store, (self.origin, self.id), timeout)))
@@ -86,7 +86,7 @@ class Job(Blocking, JobBase[T]):
 
 
 def get_current_job() -> Job[Any] | None:
-    """Return the job that this code runs in, None outside of jobs."""
+    """Return the job that is running this code, None outside of jobs."""
     now = running.get()
     if now is None:
         return None

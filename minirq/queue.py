@@ -75,7 +75,7 @@ class Queue(Blocking, QueueBase[Job[Any]]):
 
         @wraps(QueueBase.enqueue.steps)
         def enqueue(self, f: Function, *args: Any, **kwargs: Any) -> Job[Any]:
-            # as QueueBase has it, without generators: most calls of an application are this one
+            # the same as QueueBase.enqueue, but faster: without generators
             job = Submission.of_call(f, args, kwargs).job(self._defaults)
             if time.monotonic() >= self._listed_until:
                 return self._run(self._enqueue_steps(job))
@@ -99,9 +99,9 @@ class Queue(Blocking, QueueBase[Job[Any]]):
     ) -> Generator[Job[T], None, None]:
         """Yield jobs as they end, of this queue or others in the same Redis, each with its record read.
 
-        However it ended: ask the job, or call its `wait()`, which returns or raises at once. One that is
-        deleted, or not kept any more, is yielded too, and its `wait()` raises NoSuchJobError. No polling;
-        one connection for all jobs. Raises TimeoutError after `timeout` seconds (None waits for ever).
+        Its status says how a job ended, and `wait()` returns or raises at once. Jobs that are deleted or no
+        longer kept are yielded too, and their `wait()` raises NoSuchJobError. No polling; one connection for
+        all jobs. Raises TimeoutError after `timeout` seconds (None waits for ever).
         """
         places = by_place(jobs)
         with closing(wait_for_ends(self._store, places, timeout)) as ends:

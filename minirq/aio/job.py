@@ -24,13 +24,14 @@ T = TypeVar("T")
 class AsyncJob(Asyncio, JobBase[T]):
     """A job in a queue, for asyncio. Made by `AsyncQueue.enqueue` or `AsyncJob.fetch`, not by hand.
 
-    It has the methods of `Job` as coroutines, and so it has those properties of `Job` that ask Redis:
+    It has the methods of `Job` as coroutines, and also those properties of `Job` that ask Redis:
     `await job.is_finished()`. What the record says stays a property (`meta`, `attempts`, `created_at`, ...);
-    after `enqueue` there is no record yet, and such a property raises InvalidJobOperation until one was read,
-    as by `await job.refresh()`. `meta` is a dict of the application's own; `save_meta()` writes it.
+    after `enqueue`, the record has not been read yet, and such a property raises InvalidJobOperation until it
+    is, for example by `await job.refresh()`. `meta` is a dict of the application's own; `save_meta()` writes
+    it.
 
-    `fetch`, `fetch_many` and `exists` take a redis.asyncio.Redis. Without one they open connections, which
-    are closed after each operation of theirs and of the jobs: `AsyncQueue.fetch_job` keeps them.
+    `fetch`, `fetch_many` and `exists` take a redis.asyncio.Redis. Without one, they and their jobs open
+    connections for each operation and close them after it; `AsyncQueue.fetch_job` keeps them open.
     """
 
     _store: AsyncStore
@@ -75,7 +76,7 @@ class AsyncJob(Asyncio, JobBase[T]):
         """Wait until the job has ended and return its result. No polling.
 
         Raises JobFailedError with the remote traceback, JobCanceledError if it was canceled, stopped or
-        expired, NoSuchJobError if it was deleted or is not kept any more, TimeoutError after `timeout`
+        expired, NoSuchJobError if it was deleted or is no longer kept, TimeoutError after `timeout`
         seconds (None waits for ever).
         """
         return await self._run(

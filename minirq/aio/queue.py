@@ -31,13 +31,13 @@ R = TypeVar("R")
 class AsyncQueue(Asyncio, QueueBase[AsyncJob[Any]]):
     """A named queue, for asyncio.
 
-    It has the methods of `Queue` as coroutines, and so it has the properties of `Queue` that ask Redis:
+    It has the methods of `Queue` as coroutines, and also those properties of `Queue` that ask Redis:
     `await queue.count()`. Instead of `len` and `for` there are `count()` and `async for`.
 
     `connection` is a redis.asyncio.Redis, a URL, or None: the configuration decides, and without one the
     embedded server is used. The other arguments are those of `Queue`. Nothing connects before the first
-    call. `async with` or `close()` closes the connections; a client that was given stays open but for the
-    connections that waits have opened.
+    call. `async with` or `close()` closes the connections; of a client that was given, only the connections
+    that waits have opened.
 
     All calls go over one connection, those of concurrent tasks together; each wait has one of its own. A
     queue is used in one event loop at a time, and with a URL in one after the other.
@@ -75,7 +75,7 @@ class AsyncQueue(Asyncio, QueueBase[AsyncJob[Any]]):
         return [cls(name, connection, namespace=namespace) for name in names]
 
     async def close(self) -> None:
-        """Close the connections that the queue has opened, after what is under way.
+        """Close the connections that the queue has opened, after the calls under way.
 
         The next call opens new ones. Waits that are under way end with ServerUnavailable: cancel them before.
         """
@@ -101,9 +101,9 @@ class AsyncQueue(Asyncio, QueueBase[AsyncJob[Any]]):
     ) -> AsyncGenerator[AsyncJob[T], None]:
         """Yield jobs as they end, of this queue or others in the same Redis, each with its record read.
 
-        However it ended: ask the job, or call its `wait()`, which returns or raises at once. One that is
-        deleted, or not kept any more, is yielded too, and its `wait()` raises NoSuchJobError. No polling;
-        one connection for all jobs. Raises TimeoutError after `timeout` seconds (None waits for ever).
+        Its status says how a job ended, and `wait()` returns or raises at once. Jobs that are deleted or no
+        longer kept are yielded too, and their `wait()` raises NoSuchJobError. No polling; one connection for
+        all jobs. Raises TimeoutError after `timeout` seconds (None waits for ever).
         """
         places = by_place(jobs)
         async with aclosing(wait_for_ends(self._store, places, timeout)) as ends:

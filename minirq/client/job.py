@@ -206,7 +206,7 @@ class JobBase(Generic[T]):
 
     @question
     def is_stopped(self) -> Steps[bool]:
-        """Whether it was stopped while it ran."""
+        """Whether it was stopped while it was running."""
         return (yield from self._is(JobStatus.STOPPED))
 
     @question

@@ -20,22 +20,13 @@ from minirq.exceptions import (
     NoSuchJobError,
     ServerUnavailable,
 )
-from minirq.protocol import commands, queries
+from minirq.protocol import commands, queries, submission
 from minirq.protocol.commands import Enqueued, NewJob
 from minirq.protocol.keys import check_queue_name
 from minirq.protocol.payload import id_of
 from minirq.protocol.queries import Steps
 from minirq.protocol.record import ENDED
-from minirq.protocol.submission import (
-    Function,
-    JobDefaults,
-    OnWorkerLost,
-    Submission,
-    at_time,
-    delayed,
-    described_by,
-    loss_limit,
-)
+from minirq.protocol.submission import Function, JobDefaults, OnWorkerLost, Submission
 from minirq.protocol.waiting import Place
 
 logger = logging.getLogger(__name__)
@@ -72,7 +63,7 @@ class QueueBase(Generic[J]):
         self._default_timeout = default_timeout
         self._on_worker_lost = on_worker_lost
         if on_worker_lost is not None:
-            loss_limit(on_worker_lost)  # raises here what would be raised by the first job
+            submission.loss_limit(on_worker_lost)  # raises here what would be raised by the first job
         #: until then the name need not be put on the list of queues again, monotonic
         self._listed_until = 0.0
 
@@ -119,7 +110,7 @@ class QueueBase(Generic[J]):
             return self._enqueue_steps(Submission.of_call(f, args, kwargs).job(self._defaults))
 
     @operation
-    @described_by(Submission)
+    @submission.described_by(Submission)
     def enqueue_call(self, call: Submission) -> Steps[J]:
         """Enqueue a call with everything named; see `enqueue`."""
         return self._enqueue_steps(call.job(self._defaults))
@@ -128,13 +119,13 @@ class QueueBase(Generic[J]):
     def enqueue_in(self, time_delta: Duration, func: Function, *args: Any, **kwargs: Any) -> Steps[J]:
         """Enqueue a call after a delay, which Redis counts. Never early. Keywords as in `enqueue`."""
         job = Submission.of_call(func, args, kwargs).job(self._defaults)
-        return self._enqueue_steps(delayed(job, time_delta))
+        return self._enqueue_steps(submission.delayed(job, time_delta))
 
     @operation
     def enqueue_at(self, datetime: datetime, f: Function, *args: Any, **kwargs: Any) -> Steps[J]:
         """Enqueue a call at a time of Redis' clock; a naive datetime is local. Keywords as in `enqueue`."""
         job = Submission.of_call(f, args, kwargs).job(self._defaults)
-        return self._enqueue_steps(at_time(job, datetime))
+        return self._enqueue_steps(submission.at_time(job, datetime))
 
     @operation
     def enqueue_many(self, job_datas: Iterable[EnqueueData]) -> Steps[list[J]]:
@@ -146,7 +137,7 @@ class QueueBase(Generic[J]):
         return Enqueueing(self, _batches(jobs)).steps()
 
     @classmethod
-    @described_by(Submission)
+    @submission.described_by(Submission)
     def prepare_data(cls, call: Submission) -> EnqueueData:
         """Describe one call for `enqueue_many`."""
         call.args, call.kwargs = tuple(call.args or ()), dict(call.kwargs or {})
@@ -160,9 +151,14 @@ class QueueBase(Generic[J]):
         )
 
     def _enqueue_steps(self, job: NewJob) -> Steps[J]:
-        return Enqueueing(self, [[job]], is_single=True).steps()
+        try:
+            [made] = yield from self._batch_steps([job])
+        except ServerUnavailable as error:
+            Enqueueing(self, [[job]], is_single=True).note(error)
+            raise
+        return made
 
-    def _batch_steps(self, batch: list[NewJob], age: float) -> Steps[list[J]]:
+    def _batch_steps(self, batch: list[NewJob], age: float = 0) -> Steps[list[J]]:
         call = commands.enqueue(self._keys, batch, age=age)
         if time.monotonic() < self._listed_until:
             outcomes = yield call

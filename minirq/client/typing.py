@@ -3,7 +3,7 @@
 A call without minirq's keywords is checked against the function's own signature, and its job carries
 the type of the result. With one of the keywords that check is not expressible (a ParamSpec admits no
 keywords beside its own), so the call is taken as it stands and its result is Any. Each keyword needs a
-signature that requires it: one that made them all optional would also admit every wrong call.
+signature that requires it: if they were all optional, every wrong call would be accepted too.
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
-"""Functions by name: what a producer writes into a payload, and what a worker may make of it.
+"""Functions by name: which name a producer writes into a payload, and which functions a worker runs for it.
 
 A name is `package.module.function` or `package.module.Class.method`. Names arrive from whoever can
-write to Redis, so a worker does not run all that Python could reach by them:
+write to Redis, so a worker does not run everything that Python could reach by them:
 
 - Attributes are followed through classes only, never through a module that another module imported
   (`myapp.tasks.os.system`), and no segment starts with two underscores, but for a last `__call__`.
 - A function is the application's own if the module that defines it is (`origin`), whatever name led to
-  it; what does not tell where it is defined is refused. A method is defined where its function is.
-- A pattern of `allow` (`*` also matches dots) opens what is refused otherwise: it has to match the name
-  under which a function is defined, or be the very name asked for; `myapp.*` does not open
-  `myapp.tasks.system`, which somebody has imported there.
-- With `only`, names that match none of its patterns are refused as well. It opens nothing.
+  it. A function of unknown module is refused. A method is defined where its function is.
+- A pattern of `allow` (`*` also matches dots) permits functions that are otherwise refused. It has to match
+  the name under which a function is defined, or be exactly the name asked for: `myapp.*` does not permit
+  `myapp.tasks.system`, which `myapp.tasks` has only imported.
+- With `only`, names that match none of its patterns are refused too. It permits nothing.
 - Nothing is imported for a refused name that is not the application's own.
 """
 
@@ -33,17 +33,17 @@ from minirq.text import safe_text
 __all__ = ["Permissions", "callers", "is_foreign", "name_function", "resolve_function"]
 
 _MAX_NAME = 1000
-#: where people know what C modules define
+#: the modules under whose names people know the functions of C modules
 _PUBLIC = {"posix": "os", "nt": "os"}
-#: names of plain functions, which is what is enqueued again and again
+#: the verified names of plain functions, which are enqueued again and again
 _names: WeakKeyDictionary[FunctionType, str] = WeakKeyDictionary()
 
 
 def name_function(f: object, *, allow_instance: bool) -> tuple[str, object | None]:
     """Return the name by which a worker finds `f`, and the instance that a method is bound to, or None.
 
-    `allow_instance` says that the instance can be sent along: the queue pickles. The name is
-    verified to lead back to `f`; a string is only checked for its form. Raises UnnamedFunction.
+    `allow_instance` says that the instance can be sent along, because the queue pickles. The name must lead
+    back to `f`; of a string only the form is checked. Raises UnnamedFunction.
     """
     if type(f) is FunctionType:
         name = _names.get(f)
@@ -75,19 +75,19 @@ def _name_callable(f: Any, allow_instance: bool) -> tuple[str, object | None]:
 
 @dataclass(frozen=True, slots=True)
 class Permissions:
-    """Which functions a worker runs beside or among the application's own, which are in `paths`."""
+    """Which functions a worker may run. Those of the modules below `paths` are the application's own."""
 
     allow: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
     paths: tuple[str, ...] = ()
 
     def check_module(self, name: str, module: str) -> None:
-        """Raise FunctionRefused for a module on the way of `name` that must not be imported for it."""
+        """Raise FunctionRefused if this module, a part of `name`, must not be imported for it."""
         if not self._opens(name) and runs_code(module) and not is_own(module, self.paths):
             raise _refused(name, name, module)
 
     def check_function(self, name: str, f: object) -> None:
-        """Raise FunctionRefused for a function that was found and must not run."""
+        """Raise FunctionRefused if this function, to which `name` leads, must not run."""
         module, definition = _module_of(f), _definition(f)
         # Python's functions are known by other names than those of the C modules that define them
         is_opened = name in self.allow or self._opens(name if is_guarded(name) else definition)
@@ -119,7 +119,7 @@ def resolve_function(name: str, permissions: Permissions = Permissions()) -> Cal
 def is_foreign(f: object) -> bool:
     """Say whether `f` belongs to Python or to another distribution than the code that calls this.
 
-    Of a name only its beginning is known: what it leads to is imported by workers.
+    Of a name only the top package is looked at: only workers import what it leads to.
     """
     module = top_of(f) if isinstance(f, str) else _module_of(f)
     if not module or is_guarded(module):
@@ -128,7 +128,7 @@ def is_foreign(f: object) -> bool:
 
 
 def callers() -> Iterator[str]:
-    """Yield the top packages of the code that is being run, from the caller of this up."""
+    """Yield the top packages of the frames on the stack, from the caller of this up."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         name = frame.f_globals.get("__package__") or frame.f_globals.get("__name__")
@@ -214,7 +214,7 @@ def _verified(name: str, f: object) -> str:
         found = _find(name)
     except (FunctionNotFound, FunctionRefused) as error:
         raise UnnamedFunction(f"{_quoted(name)} does not lead back to the function: {error}") from error
-    # bound class methods are made anew at every access, and are equal
+    # every access makes a new bound method, equal to the others
     if found is not f and not (isinstance(f, (MethodType, BuiltinFunctionType)) and found == f):
         raise UnnamedFunction(
             f"{_quoted(name)} leads to another object than the one given; "
@@ -227,7 +227,7 @@ def _verified(name: str, f: object) -> str:
 
 
 def _find(name: str, check: Callable[[str], None] = lambda module: None) -> Any:
-    """Return what a name leads to. `check` is told of each module before it is imported or looked into."""
+    """Return what a name leads to. `check` is called with each module before it is imported or searched."""
     segments = name.split(".")
     module, used, missing = _import_longest(name, segments[:-1], check)
     found: Any = module
@@ -259,10 +259,10 @@ def _blocked(name: str, path: str, found: object) -> FunctionRefused | FunctionN
 def _import_longest(
     name: str, segments: list[str], check: Callable[[str], None]
 ) -> tuple[ModuleType, int, ImportError | None]:
-    """Import as many segments as are modules. Return the last one, how many, and why the next is none."""
+    """Import the segments that are modules. Return the last one, how many, and why the next is no module."""
     for used in range(len(segments), 0, -1):
         module = sys.modules.get(".".join(segments[:used]))
-        # another thread may be in the middle of its import: `_import` waits for that
+        # another thread may still be importing it: `_import` waits for that
         if module is not None and not getattr(getattr(module, "__spec__", None), "_initializing", False):
             check(".".join(segments[:used]))
             break
@@ -278,7 +278,7 @@ def _import_longest(
                 ) from imported
             return module, used, imported
         module, used = imported, used + 1
-    assert module is not None  # a name has two segments, so at least one was looked for
+    assert module is not None  # a name has at least two segments, so one was searched for
     return module, used, None
 
 
@@ -318,7 +318,7 @@ def _refused(name: str, definition: str, module: str) -> FunctionRefused:
 
 
 def _definition(f: object) -> str:
-    """Return the dotted name under which `f` is defined, "" if it does not tell."""
+    """Return the dotted name under which `f` is defined, "" if it is unknown."""
     module = _module_of(f)
     qualname = getattr(f, "__qualname__", None) or type(f).__qualname__
     return f"{module}.{qualname}" if module else ""
@@ -329,7 +329,7 @@ def _module_of(f: object) -> str:
         return f.__module__ or ""
     owner = getattr(f, "__self__", None)
     if isinstance(f, BuiltinFunctionType) and owner is not None and not isinstance(owner, ModuleType):
-        # a method of C code, such as dict.fromkeys: that of the class that brought it in
+        # a method of C code, such as dict.fromkeys: the module of the class that defines it
         kinds = owner.__mro__ if isinstance(owner, type) else type(owner).__mro__
         return next((kind.__module__ for kind in kinds if f.__name__ in vars(kind)), "")
     module = getattr(f, "__module__", None)

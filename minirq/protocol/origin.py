@@ -1,13 +1,14 @@
-"""Whose a module is: the application's own, or Python's or another distribution's. Nothing is imported.
+"""Whether a module belongs to the application, to Python or to another distribution. Nothing is imported.
 
-What counts is where its file is:
+The place of its file decides:
 
 - A module is the application's own below one of its directories, or where an editable install points to.
-  The directories are those that were named; without any, those of sys.path.
-- It never is below the standard library, site-packages or dist-packages, those of a virtual environment
-  inside the project included, nor if a distribution beside it lists it (`pip install --target`).
+  These directories are given; by default they are those of sys.path.
+- It is not, if it is below the standard library, site-packages or dist-packages, including those of a virtual
+  environment inside the project, or if a distribution beside it lists it (`pip install --target`).
 
-A file counts by its name and by where its links lead. A module without a file is not the application's own.
+Both the path of a file and the path to which its links lead count. A module without a file is not the
+application's own.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pathlib import Path
 
 __all__ = ["file_of", "is_guarded", "is_installed", "is_own", "runs_code", "top_of"]
 
-#: minirq's functions are no jobs, wherever it is; Python's are known by name where a bundle hides its files
+#: minirq's functions are no jobs, wherever it is installed; bundles hide the files of Python's modules
 _GUARDED = sys.stdlib_module_names | {"builtins", "minirq"}
 _LIBRARIES = frozenset({"site-packages", "dist-packages"})
 
@@ -52,7 +53,7 @@ def is_installed(module: str) -> bool:
 
 
 def is_guarded(module: str) -> bool:
-    """Say whether a name alone tells that a module is Python's or minirq's."""
+    """Say whether the name shows that a module is Python's or minirq's."""
     return top_of(module) in _GUARDED
 
 

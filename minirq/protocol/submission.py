@@ -235,7 +235,7 @@ def _warn_of_foreign(func: Function, name: str) -> None:
 
 
 _NOTHING_GIVEN = (None,) * 6
-# what an argument that cannot be carried is called in the error
+#: the names of these parts in errors
 _ITEMS = ("instance", "args", "kwargs")
 
 
