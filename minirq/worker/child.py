@@ -20,7 +20,7 @@ from minirq.exceptions import AccessDenied, ConfigError, UnsuitableServer
 from minirq.text import safe_text
 from minirq.worker.cleanup import ProcessState
 from minirq.worker.executor import Executor
-from minirq.worker.fetcher import DRAINED, LOST, UNFIT, Context
+from minirq.worker.fetcher import Context, End
 from minirq.worker.interrupts import serial_guard
 from minirq.worker.link import Link
 from minirq.worker.runner import SerialRunner
@@ -51,12 +51,19 @@ def run_child(
 
     `release` closes what the fork copied from the supervisor and the child must not touch.
     """
+
+    def is_stopping() -> bool:
+        return board.is_asked_to_stop or _has_grown(board, settings.max_memory_per_child)
+
     code = EXIT_BROKEN
     try:
         _set_up(supervisor)
         release()
         sys.path[:0] = [path for path in settings.paths if path not in sys.path]
-        code = _run(settings, client, owners, board, share)
+        _preload(settings.preload)
+        first, second = (Link(client, settings, owners[0], board) for _ in range(2))
+        quota = min((most for most in (share, settings.max_jobs_per_child) if most is not None), default=None)
+        code = _run(Context(settings, client, board, (first, second), owners, is_stopping, quota))
     except (AccessDenied, ConfigError, UnsuitableServer) as error:
         logger.error("%s", error)
         code = EXIT_HOPELESS
@@ -71,25 +78,8 @@ def run_child(
         os._exit(code)
 
 
-def _run(
-    settings: WorkerSettings,
-    client: redis.Redis,
-    owners: tuple[str, ...],
-    board: Scoreboard,
-    share: int | None,
-) -> int:
-    _preload(settings.preload)
-    first, second = (Link(client, settings, owners[0], board) for _ in range(2))
-    quotas = [quota for quota in (share, settings.max_jobs_per_child) if quota is not None]
-    context = Context(
-        settings,
-        client,
-        board,
-        (first, second),
-        owners,
-        lambda: board.is_asked_to_stop or _has_grown(board, settings.max_memory_per_child),
-        min(quotas, default=None),
-    )
+def _run(context: Context) -> int:
+    settings, board = context.settings, context.board
     # a daemon that a job starts must not hold the dead worker's connection open: it would be served for ever
     os.register_at_fork(after_in_child=lambda: _close_sockets(context))
     if settings.concurrency == 1:
@@ -105,7 +95,7 @@ def _run(
     for link in context.links:
         with suppress(Exception):
             link.close()
-    return {LOST: EXIT_LOST, DRAINED: EXIT_DRAINED, UNFIT: EXIT_UNFIT}.get(reason, EXIT_RECYCLED)
+    return {End.LOST: EXIT_LOST, End.DRAINED: EXIT_DRAINED, End.UNFIT: EXIT_UNFIT}.get(reason, EXIT_RECYCLED)
 
 
 def _preload(modules: Sequence[str]) -> None:

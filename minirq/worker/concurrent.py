@@ -31,7 +31,7 @@ from minirq.protocol.payload import DEFAULT_OPTIONS, Payload
 from minirq.text import safe_text
 from minirq.worker.cleanup import ProcessState
 from minirq.worker.executor import Executor, attend, cancel_leftovers
-from minirq.worker.fetcher import Context, Fetcher
+from minirq.worker.fetcher import Context, End, Fetcher
 from minirq.worker.interrupts import STOP, STOP_SIGNAL, TIMEOUT, Guard, RunningJob
 from minirq.worker.job_log import JobLog
 from minirq.worker.link import boottime
@@ -275,10 +275,10 @@ class ConcurrentRunner:
         self._has_run = False
         self._fetcher = Fetcher(context, self._log, start=self._start, restore=self._restore)
 
-    def run(self) -> str:
+    def run(self) -> End:
         """Run jobs; return why it ended. In the main thread."""
         self._watchdog.start()
-        over: asyncio.Future[str] = self._loop.create_future()
+        over: asyncio.Future[End] = self._loop.create_future()
         threading.Thread(target=self._fetch, args=(over,), name="minirq-fetch", daemon=True).start()
         while True:
             try:
@@ -286,7 +286,7 @@ class ConcurrentRunner:
             except (SystemExit, KeyboardInterrupt):  # of a task that a job has started: these end a loop
                 logger.warning("a task that a job has left behind raised SystemExit or KeyboardInterrupt")
 
-    def _fetch(self, over: asyncio.Future[str]) -> None:
+    def _fetch(self, over: asyncio.Future[End]) -> None:
         try:
             reason = self._fetcher.work()
         except BaseException as error:
@@ -353,7 +353,7 @@ class ConcurrentRunner:
     def _prepare(self, run: RunningJob) -> Outcome | Task:
         envelope = run.envelope
         task = self._executor.prepare(run.claimed, envelope) if isinstance(envelope, Payload) else envelope
-        if self._log.is_verbose:
+        if self._log.is_verbose and isinstance(task, Task):
             self._log.started(run.claimed, run.function)
         return task
 

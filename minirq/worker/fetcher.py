@@ -36,6 +36,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from enum import Enum
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -50,8 +51,6 @@ from minirq.worker.settings import MOST_HELD, WorkerSettings
 if TYPE_CHECKING:
     import redis
 
-#: why a runner ended
-STOPPED, DRAINED, QUOTA, LOST, UNFIT = "stopped", "drained", "quota", "lost", "unfit"
 #: while the lease has run out and the next beat has not come yet, seconds
 LATE_PAUSE = 0.1
 #: a batch is meant to hold this much work, seconds: it ends just before a result would be sent by itself
@@ -64,6 +63,12 @@ _LONG_SECONDS = 0.005
 _WEIGHT = 0.2
 #: functions that are remembered; beyond that all are measured again
 _MOST_FUNCTIONS = 1000
+
+
+class End(Enum):
+    """Why a runner ended."""
+
+    STOPPED, DRAINED, QUOTA, LOST, UNFIT = "stopped", "drained", "quota", "lost", "unfit"
 
 
 @dataclass(frozen=True)
@@ -305,7 +310,7 @@ class Fetcher:
         self._claim = Claim("ok", [])
         self._look_at = 0.0
         #: LOST or UNFIT
-        self._failure = ""
+        self._failure: End | None = None
         #: the company that the running jobs keep, and the one owner that may add to it
         self._company = ""
         self._draining: OwnerSlots | None = None
@@ -323,7 +328,7 @@ class Fetcher:
             self._is_awake = True
             self._events.put(None)
 
-    def work(self) -> str:
+    def work(self) -> End:
         """Fetch until the end, and return why it came; nothing runs by then, unless the owners are lost."""
         threading.Thread(target=self._wait_beside, name="minirq-wait", daemon=True).start()
         while True:
@@ -331,8 +336,8 @@ class Fetcher:
             has_worked = False
             for slots in self._slots:
                 has_worked = self._serve(slots) or has_worked
-            if self._failure == LOST:
-                return LOST
+            if self._failure == End.LOST:
+                return End.LOST
             if has_worked:
                 continue
             if self._running == 0 and (reason := self._rest_idle()):
@@ -344,7 +349,9 @@ class Fetcher:
 
     @property
     def _is_closing(self) -> bool:
-        return bool(self._failure) or self._started == self._context.quota or self._context.is_stopping()
+        return (
+            self._failure is not None or self._started == self._context.quota or self._context.is_stopping()
+        )
 
     def _want(self, slots: OwnerSlots) -> int:
         if self._state != CLAIMING or self._is_closing or self._draining not in (None, slots):
@@ -374,7 +381,7 @@ class Fetcher:
     def _take_in(self, slots: OwnerSlots, claim: Claim, want: int) -> None:
         self._claim = claim
         if claim.state == "lost":
-            self._failure = LOST
+            self._failure = End.LOST
         if len(claim.jobs) >= want or claim.state == "more":
             self._state = CLAIMING
         else:
@@ -400,12 +407,12 @@ class Fetcher:
 
     # --- nothing to do ------------------------------------------------------------------------
 
-    def _rest_idle(self) -> str:
+    def _rest_idle(self) -> End | None:
         """Nothing runs: end, or wait for work in this thread. Return why to end."""
         if not self._restore():
-            self._failure = UNFIT
+            self._failure = End.UNFIT
         if self._is_closing:  # what a wait may bring yet is taken back from the dead owner
-            return self._failure or (QUOTA if self._started == self._context.quota else STOPPED)
+            return self._failure or (End.QUOTA if self._started == self._context.quota else End.STOPPED)
         if self._expecting is not None:
             self._board.set_state(WAITING)
             self._next_event(None)
@@ -413,13 +420,13 @@ class Fetcher:
             self._next_event(LATE_PAUSE)
             self._state = CLAIMING
         elif self._is_burst:
-            return DRAINED
+            return End.DRAINED
         else:
             self._board.set_state(WAITING)
             self._link.owner = self._slots[0].owner
             self._link.wait(self._claim)
             self._waited(self._slots[0])
-        return ""
+        return None
 
     def _rest_busy(self) -> None:
         """Jobs run: wait until one ends, and for work beside them if there is room."""

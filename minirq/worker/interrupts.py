@@ -21,7 +21,7 @@ import signal
 import threading
 import time
 from math import inf
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from minirq.exceptions import JobInterrupted, JobTimeoutException
@@ -311,9 +311,7 @@ class BaseDeathPenalty:
             self.setup_death_penalty()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._is_under_way = False
         if self._timeout != -1:
             self.cancel_death_penalty()

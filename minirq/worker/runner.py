@@ -15,31 +15,11 @@ from minirq.protocol.defaults import JOB_TIMEOUT
 from minirq.protocol.payload import DEFAULT_OPTIONS, Payload
 from minirq.worker.cleanup import ProcessState
 from minirq.worker.executor import Executor
-from minirq.worker.fetcher import (
-    BATCH_SECONDS,
-    DRAINED,
-    LATE_PAUSE,
-    LOST,
-    QUOTA,
-    STOPPED,
-    UNFIT,
-    Batch,
-    BatchSize,
-    Context,
-)
+from minirq.worker.fetcher import BATCH_SECONDS, LATE_PAUSE, Batch, BatchSize, Context, End
 from minirq.worker.interrupts import SerialGuard
 from minirq.worker.job_log import JobLog
 from minirq.worker.link import boottime
-from minirq.worker.outcome import (
-    FAILURES,
-    Failed,
-    Finished,
-    FunctionUnknown,
-    Interrupted,
-    Outcome,
-    Task,
-    settlement,
-)
+from minirq.worker.outcome import FAILURES, Failed, Finished, Interrupted, Outcome, Task, settlement
 from minirq.worker.scoreboard import BUSY, WAITING
 from minirq.worker.settings import MOST_HELD
 
@@ -68,7 +48,7 @@ class SerialRunner:
         self._batch = Batch(self._link, self._log)
         self._size = BatchSize(MOST_HELD if settings.is_batching else 1)
 
-    def run(self) -> str:
+    def run(self) -> End:
         """Run jobs; return why it ended. What was claimed and not run has been given back by then."""
         try:
             return self._run()
@@ -81,16 +61,16 @@ class SerialRunner:
             with suppress(Exception):
                 part.close()
 
-    def _run(self) -> str:
+    def _run(self) -> End:
         claim = self._claim()
         while True:
             if claim.state == "lost":
-                return LOST
+                return End.LOST
             if self._is_done:
                 self._batch.send(give_back=True)
                 if not self._is_fit:
-                    return UNFIT
-                return QUOTA if self._context.quota == self._ran else STOPPED
+                    return End.UNFIT
+                return End.QUOTA if self._context.quota == self._ran else End.STOPPED
             if len(self._batch):
                 self._run_batch()
                 claim = self._claim()
@@ -98,7 +78,7 @@ class SerialRunner:
                 time.sleep(LATE_PAUSE)
                 claim = self._claim()
             elif claim.state in ("ok", "paused") and self._settings.is_burst:
-                return DRAINED
+                return End.DRAINED
             else:
                 claim = self._wait(claim)
 
@@ -174,10 +154,10 @@ class SerialRunner:
         if not isinstance(envelope, Payload):
             return envelope
         task = self._executor.prepare(claimed, envelope)
-        if self._log.is_verbose and not isinstance(task, FunctionUnknown):
-            self._log.started(claimed, envelope.function)
         if not isinstance(task, Task):
             return task
+        if self._log.is_verbose:
+            self._log.started(claimed, envelope.function)
         if not claimed.has_record:
             self._link.introduce(claimed, envelope)
         # in a context of its own: what a job sets there ends with it

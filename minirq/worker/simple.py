@@ -25,7 +25,7 @@ from minirq.protocol.commands import StopRequest
 from minirq.text import safe_text
 from minirq.worker.cancellation import log_stopped, log_stopping
 from minirq.worker.executor import Executor
-from minirq.worker.fetcher import LOST, Context
+from minirq.worker.fetcher import Context, End
 from minirq.worker.interrupts import STOP_SIGNAL, BaseDeathPenalty, SerialGuard, serial_guard
 from minirq.worker.link import Link
 from minirq.worker.maintenance import Maintenance, Status, worker_status
@@ -84,7 +84,7 @@ class SimpleWork:
         thread = threading.Thread(target=self._maintain, name="minirq-maintenance", daemon=True)
         thread.start()
         try:
-            while self._run_as_new_owner() == LOST:
+            while self._run_as_new_owner() == End.LOST:
                 pass
         except _StopWaiting:
             pass
@@ -99,12 +99,12 @@ class SimpleWork:
 
     # --- the thread that runs jobs ------------------------------------------------------------
 
-    def _run_as_new_owner(self) -> str:
+    def _run_as_new_owner(self) -> End:
         settings = self._settings
         owner = self._owner = settings.new_owner()
         while not self._register(owner):
             if self._stop_at is not None:
-                return ""
+                return End.STOPPED
             time.sleep(_LOOK_EVERY)
         link = Link(self._client, settings, owner, self._board, limit=settings.patience)
         context = Context(
