@@ -1,4 +1,4 @@
-"""Workers as Python code starts them. The names and the ways to call them are RQ's."""
+"""What Python code starts to run jobs: Worker and SimpleWorker, named and called as in RQ."""
 
 from __future__ import annotations
 
@@ -32,14 +32,13 @@ class Worker:
     """Takes jobs from queues and runs them in child processes of this process.
 
     `queues` are names or Queue objects, served in strict order. `connection` is a redis.Redis, a URL or
-    None: that of the first Queue, else the configuration decides. Each of `processes` runs `concurrency`
-    jobs at once: with more than one, coroutines on an event loop and functions in threads.
-    They run the application's functions, which are in `paths`, or without any somewhere on sys.path, and not
-    in site-packages. `allow` opens others by pattern ("os.getpid", "installed_app.*"), `only` narrows to what
-    matches; `accept` names serializers to read beyond msgpack and json. The other options are those of
-    `minirq worker` and described in `WorkerSettings`; `allow_eviction` works on a Redis that may throw jobs
-    away.
-    Raises InvalidOption.
+    None: that of the first Queue, or else of the configuration. Each of `processes` runs `concurrency` jobs
+    at once: with more than one, coroutines on an event loop and functions in threads.
+    Jobs may call the application's functions: those in `paths`, or without `paths` those on sys.path outside
+    site-packages. `allow` permits others by pattern ("os.getpid", "installed_app.*"), `only` allows no others
+    than those that match; `accept` names serializers to read beyond msgpack and json. `WorkerSettings`
+    describes the other options, which `minirq worker` has too; `allow_eviction` accepts a Redis that may
+    evict jobs. Raises InvalidOption.
     """
 
     #: `minirq worker --no-batch` claims jobs one by one
@@ -108,7 +107,7 @@ class Worker:
         """Run jobs until a signal or `stop()`; with `burst` until the queues are empty. True if any ran.
 
         The first SIGINT or SIGTERM lets running jobs end, the second cuts them off: they go back to the
-        queue. Delayed jobs are always seen to (`with_scheduler` is there for RQ's sake). While Redis is
+        queue. Delayed jobs are always promoted (`with_scheduler` is accepted as RQ has it). While Redis is
         unreachable, the worker waits; with `burst` for 30 s, then it raises ServerUnavailable.
         Raises AccessDenied, UnsuitableServer, InvalidOption.
         """
@@ -117,15 +116,14 @@ class Worker:
         )
         set_up_logs_unless_done(logging_level)
         client = connect(self._connection, self._config)
-        _check_persistence(
-            client, _wait_for(client, Outage(limit=settings.patience)), allow_eviction=self._allow_eviction
-        )
+        info = _wait_for(client, Outage(limit=settings.patience))
+        _check_persistence(client, info, allow_eviction=self._allow_eviction)
         self._work = self._make(client, settings)
         self._work.run()
         return self._work.counts[0] > 0
 
     def stop(self) -> None:
-        """Have `work` end after the running jobs. Callable from any thread."""
+        """End `work` after the running jobs. Callable from any thread."""
         if self._work is not None:
             self._work.stop()
 
@@ -138,10 +136,10 @@ class Worker:
 
 
 class SimpleWorker(Worker):
-    """Runs jobs in this very process, one at a time: for tests, debuggers and systems without fork.
+    """Runs jobs in this process, one at a time: for tests, debuggers and systems without fork.
 
-    It beats from a thread: a job that holds the interpreter beyond the lease may be taken over by
-    another worker. A subclass may set `death_penalty_class`.
+    A second thread sends the heartbeats: a job that holds the interpreter for longer than the lease may be
+    taken over by another worker. A subclass may set `death_penalty_class`.
     """
 
     death_penalty_class: type[BaseDeathPenalty] | None = None
@@ -159,7 +157,7 @@ def _patterns(option: str, given: Sequence[str]) -> tuple[str, ...]:
 
 
 def _wait_for(client: redis.Redis, outage: Outage) -> dict[str, Any]:
-    """Wait until Redis answers, and say what it is. Raises UnsuitableServer below 6.2."""
+    """Wait until Redis answers; return its INFO. Raises UnsuitableServer below 6.2."""
     while True:
         try:
             info = check_server(client)
@@ -170,9 +168,9 @@ def _wait_for(client: redis.Redis, outage: Outage) -> dict[str, Any]:
 
 
 def _check_persistence(client: redis.Redis, info: dict[str, Any], *, allow_eviction: bool) -> None:
-    """Refuse a server that may throw jobs away, and warn about one that forgets them at a restart.
+    """Refuse a server that may evict jobs, and warn about one that loses them when it restarts.
 
-    The volatile policies only evict what has a TTL: records of ended jobs.
+    The volatile policies only evict keys with a TTL: records of ended jobs.
     """
     policy = str(info.get("maxmemory_policy", ""))
     if policy.startswith("allkeys") and not allow_eviction:
@@ -182,7 +180,7 @@ def _check_persistence(client: redis.Redis, info: dict[str, Any], *, allow_evict
         )
     if not info.get("aof_enabled"):
         logger.warning(
-            "%s keeps no append-only file: what was enqueued since its last snapshot is lost if it dies"
+            "%s keeps no append-only file: jobs enqueued since its last snapshot are lost if it dies"
             " (set appendonly yes)",
             safe_url(client),
         )
