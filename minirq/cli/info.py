@@ -34,7 +34,7 @@ _ROOM_FOR_WORDS = 30
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """What is to be shown, as the options say."""
+    """What to show, from the options."""
 
     names: tuple[str, ...]
     queues: bool

@@ -23,7 +23,7 @@ from minirq.text import safe_block, safe_repr, safe_text, shell_word
 #: longest argument, result or entry of meta that is shown to people, characters
 _LONGEST = 200
 _INDENT = " " * 14
-#: options in the payload that programs are told
+#: options in the payload that --json shows
 _OPTIONS = ("description", "timeout", "result_ttl", "failure_ttl")
 
 

@@ -126,7 +126,7 @@ def _set_aside_in(store: Store, names: list[str], job_id: str) -> str | None:
 def _requeue_failed(store: Store, names: list[str]) -> list[Outcome]:
     outcomes: list[Outcome] = []
     for name in names:
-        # those that have failed by now: one that fails again meanwhile is not requeued twice
+        # listed before the first is requeued: one that fails again is not requeued twice
         failed = store.sender.send(queries.index_ids(store.keys.of(name), JobStatus.FAILED))
         outcomes += _requeue(store, name, failed)
     # the others are gone, or somebody else has requeued them

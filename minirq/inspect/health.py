@@ -248,7 +248,7 @@ def _clock(ahead: float) -> Finding:
     if abs(ahead) < _CLOCK_OFF:
         return Finding("clock", "ok", "The clocks of Redis and of this host agree")
     text = f"The clock of Redis is {span(abs(ahead))} {'ahead of' if ahead > 0 else 'behind'} this host's"
-    return Finding("clock", "warn", text, "Set both (NTP): enqueue_at means the clock of Redis.")
+    return Finding("clock", "warn", text, "Synchronize both (NTP): enqueue_at uses the clock of Redis.")
 
 
 def _workers(seen: Overview) -> Iterator[Finding]:
