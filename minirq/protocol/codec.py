@@ -202,23 +202,23 @@ def _unpack_offset(data: bytes) -> timedelta:
     return timedelta(microseconds=_OFFSET.unpack(data)[0])
 
 
+def _clock_of(value: datetime | time) -> tuple[int, ...]:
+    return value.hour, value.minute, value.second, value.fold << 31 | value.microsecond
+
+
 def _pack_datetime(value: datetime) -> ExtType:
-    v = value
-    head = (v.year, v.month, v.day, v.hour, v.minute, v.second, v.fold << 31 | v.microsecond)
-    return ExtType(4, _DATETIME.pack(*head) + _pack_zone(v.tzinfo))
+    packed = _DATETIME.pack(value.year, value.month, value.day, *_clock_of(value))
+    return ExtType(4, packed + _pack_zone(value.tzinfo))
 
 
 def _unpack_datetime(data: bytes) -> datetime:
-    year, month, day, *clock, fine = _DATETIME.unpack_from(data)
+    year, month, day, hour, minute, second, fine = _DATETIME.unpack_from(data)
     zone = _unpack_zone(data[_DATETIME.size :])
-    hour, minute, second = clock
-    micro, fold = fine & 0x7FFFFFFF, fine >> 31
-    return datetime(year, month, day, hour, minute, second, micro, zone, fold=fold)
+    return datetime(year, month, day, hour, minute, second, fine & 0x7FFFFFFF, zone, fold=fine >> 31)
 
 
 def _pack_time(value: time) -> ExtType:
-    fine = value.fold << 31 | value.microsecond
-    return ExtType(8, _TIME.pack(value.hour, value.minute, value.second, fine) + _pack_zone(value.tzinfo))
+    return ExtType(8, _TIME.pack(*_clock_of(value)) + _pack_zone(value.tzinfo))
 
 
 def _unpack_time(data: bytes) -> time:
@@ -237,10 +237,6 @@ def _unpack_uuid(data: bytes) -> UUID:
     return UUID(bytes=data[:16], is_safe=safety)
 
 
-def _pack_int(value: int) -> ExtType:
-    return ExtType(10, value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True))
-
-
 _PACK: Final[dict[type, Callable[[Any], ExtType | list[Any]]]] = {
     tuple: lambda value: [_TUPLE, *value],
     set: lambda value: [_SET, *value],
@@ -251,7 +247,8 @@ _PACK: Final[dict[type, Callable[[Any], ExtType | list[Any]]]] = {
     date: lambda value: ExtType(7, _DATE.pack(value.year, value.month, value.day)),
     time: _pack_time,
     timedelta: lambda value: ExtType(9, _TIMEDELTA.pack(value.days, value.seconds, value.microseconds)),
-    int: _pack_int,
+    # to_bytes wants room for the sign
+    int: lambda value: ExtType(10, value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True)),
 }
 _UNPACK: Final[dict[int, Callable[[bytes], object]]] = {
     4: _unpack_datetime,
