@@ -37,7 +37,7 @@ from typing import IO
 
 from bench.environments import ROOT, EnvironmentFault, versions_in
 from bench.marks import Marks
-from bench.processes import HandsProcess, Worker, can_pin
+from bench.processes import ProducerProcess, Worker, can_pin
 from bench.server import Server
 from bench.stage import Stage
 from bench.systems.minirq import Minirq
@@ -135,7 +135,7 @@ class Side:
         self._jobs = jobs
         self._stage = stage
         core = stack.enter_context(stage.pinned(can_pin()))
-        self._hands: HandsProcess = stack.enter_context(stage.hands(core=core))
+        self._producer: ProducerProcess = stack.enter_context(stage.producer(core=core))
         self._worker: Worker | None = None
         self._done = 0
         self.turns: list[Cost] = []
@@ -156,16 +156,16 @@ class Side:
 
     def _warm_up(self) -> None:
         if self._worker:
-            self._hands.ask("fill", job="noop", n=self._jobs)
+            self._producer.ask("fill", job="noop", n=self._jobs)
             self._stage.at_the_gate(self._worker, self._marks, 1)
             self._marks.open_gate()
             self._wait_for_the_worker(self._worker)
         else:
-            self._hands.ask("enqueue", job="noop", n=self._jobs)
+            self._producer.ask("enqueue", job="noop", n=self._jobs)
 
     def _enqueue(self) -> None:
         before = self._read()
-        self._hands.ask("enqueue", job="noop", n=self._jobs)
+        self._producer.ask("enqueue", job="noop", n=self._jobs)
         self.turns.append(self._read().since(before))
         # on a list that grows, the server's memory would be what is measured
         self._stage.server.client.flushall()
@@ -173,7 +173,7 @@ class Side:
     def _drain(self) -> None:
         assert self._worker
         with _stopped([process.pid for process in self._worker.tree()[1:]]):
-            self._hands.ask("fill", job="noop", n=self._jobs)
+            self._producer.ask("fill", job="noop", n=self._jobs)
             before = self._read()
         self._wait_for_the_worker(self._worker)
         self.turns.append(self._read().since(before))
@@ -187,7 +187,7 @@ class Side:
 
     def _read(self) -> Cost:
         about = self._stage.server.info("cpu")
-        pids = [process.pid for process in self._worker.tree()] if self._worker else [self._hands.pid]
+        pids = [process.pid for process in self._worker.tree()] if self._worker else [self._producer.pid]
         return Cost(
             sum(map(_cpu_seconds, pids)),
             about["used_cpu_user_main_thread"] + about["used_cpu_sys_main_thread"],

@@ -1,4 +1,4 @@
-"""Processes: workers and hands, started on a core of their own or not, ended with all their children."""
+"""Processes: workers and producers, started on a core of their own or not, ended with all their children."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Worker:
             time.sleep(0.001)
 
 
-class HandsProcess:
+class ProducerProcess:
     """The process that enqueues for a system."""
 
     def __init__(
@@ -101,7 +101,7 @@ class HandsProcess:
         environment = _environment(system, url, {})
         with on_core(core):
             self._process = subprocess.Popen(
-                [str(python), "-m", "bench.hands", "serve", system.name], env=environment, cwd=system.root,
+                [str(python), "-m", "bench.producer", "serve", system.name], env=environment, cwd=system.root,
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True,
             )  # fmt: skip
 
@@ -110,7 +110,7 @@ class HandsProcess:
         return self._process.pid
 
     def ask(self, do: str, **request: Any) -> Any:
-        """Send one request of bench.hands and return its answer. Raises Unsupported or Trouble."""
+        """Send one request of bench.producer and return its answer. Raises Unsupported or Trouble."""
         assert self._process.stdin
         assert self._process.stdout
         try:

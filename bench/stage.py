@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from bench.marks import Marks
-from bench.processes import HandsProcess, Trouble, Worker, can_pin
+from bench.processes import ProducerProcess, Trouble, Worker, can_pin
 from bench.server import Server
 from bench.systems import System
 
@@ -53,14 +53,14 @@ class Stage:
             os.sched_setaffinity(self.server.pid, cores)
 
     @contextmanager
-    def hands(self, *, core: int | None = None) -> Iterator[HandsProcess]:
+    def producer(self, *, core: int | None = None) -> Iterator[ProducerProcess]:
         """The process that enqueues, on an empty server."""
         self.server.empty()
-        hands = HandsProcess(self.system, self.python, self.server.url, self.log, core=core)
+        producer = ProducerProcess(self.system, self.python, self.server.url, self.log, core=core)
         try:
-            yield hands
+            yield producer
         finally:
-            hands.close()
+            producer.close()
 
     @contextmanager
     def marks(self) -> Iterator[Marks]:
@@ -105,12 +105,12 @@ class Stage:
             time.sleep(0.005)
 
     def drain(
-        self, hands: HandsProcess, job: str, jobs: int, *,
+        self, producer: ProducerProcess, job: str, jobs: int, *,
         size: int = 0, processes: int = 1, concurrency: int = 1, core: int | None = None,
     ) -> float:  # fmt: skip
         """Fill the queue, then let a worker run it dry; the seconds from the gate to the last job."""
         self.server.empty()
-        hands.ask("fill", job=job, n=jobs, size=size)
+        producer.ask("fill", job=job, n=jobs, size=size)
         with self.marks() as marks:
             return self.run_dry(marks, jobs, processes=processes, concurrency=concurrency, core=core)
 

@@ -11,8 +11,8 @@ _JOBS, _AT_ONCE = 10_000, 5_000
 
 
 def measure(stage: Stage) -> dict[str, float | None]:
-    with stage.hands() as hands, stage.marks() as marks:
-        hands.ask("fill", job="rest", n=_JOBS)
+    with stage.producer() as producer, stage.marks() as marks:
+        producer.ask("fill", job="rest", n=_JOBS)
         with stage.worker(marks, concurrency=_AT_ONCE) as worker:
             stage.at_the_gate(worker, marks, 1)
             marks.open_gate()

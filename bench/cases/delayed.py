@@ -27,18 +27,18 @@ def measure(stage: Stage) -> dict[str, float | None]:
 
 def _together(stage: Stage, jobs: int) -> tuple[float, int]:
     """Seconds from the moment until the last has run, and how many were early."""
-    with stage.hands() as hands, stage.marks() as marks:
+    with stage.producer() as producer, stage.marks() as marks:
         far = time.time() + 3600
-        hands.ask("at", when=[far])  # what is loaded once
+        producer.ask("at", when=[far])  # what is loaded once
         began = time.time()
-        trial = hands.ask("at", when=[far] * 100) - began
+        trial = producer.ask("at", when=[far] * 100) - began
         stage.server.empty()
-        hands.ask("enqueue", job="hello", n=1)
+        producer.ask("enqueue", job="hello", n=1)
         marks.open_gate()
         with stage.worker(marks) as worker:
             stage.at_the_gate(worker, marks, 1)
             moment = time.time() + 1 + 1.5 * jobs * trial / 100
-            done = hands.ask("at", when=[moment] * jobs)
+            done = producer.ask("at", when=[moment] * jobs)
             stage.count(worker, marks, jobs, moment - time.time() + 30 + 2 * jobs / stage.system.speed)
             now, clock = time.time(), time.monotonic_ns()
             # what was enqueued too late does not count as waiting since the moment
@@ -49,13 +49,13 @@ def _together(stage: Stage, jobs: int) -> tuple[float, int]:
 
 def _single(stage: Stage, jobs: int) -> list[float]:
     """Milliseconds that each was late."""
-    with stage.hands() as hands, stage.marks() as marks:
-        hands.ask("enqueue", job="hello", n=1)
+    with stage.producer() as producer, stage.marks() as marks:
+        producer.ask("enqueue", job="hello", n=1)
         marks.open_gate()
         with stage.worker(marks) as worker:
             stage.at_the_gate(worker, marks, 1)
             first = time.time() + 1
-            hands.ask("at", when=[first + at * _SPACING for at in range(jobs)])
+            producer.ask("at", when=[first + at * _SPACING for at in range(jobs)])
             stage.count(worker, marks, jobs, 40 + jobs * _SPACING)
             return [note / 1e6 for note in marks.notes()]
 

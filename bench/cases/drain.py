@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 from bench.cases.case import Case, Metric
-from bench.processes import HandsProcess
+from bench.processes import ProducerProcess
 from bench.stage import Stage, pinnings
 
 _RATE = "jobs/s"
 
 
 def measure_noop(stage: Stage) -> dict[str, float | None]:
-    with stage.hands() as hands:
-        found = _by_pinning(stage, hands, "noop", 0)
+    with stage.producer() as producer:
+        found = _by_pinning(stage, producer, "noop", 0)
         jobs = stage.jobs(seconds=1.5)
-        found["two"] = jobs / stage.drain(hands, "noop", jobs, processes=2)
+        found["two"] = jobs / stage.drain(producer, "noop", jobs, processes=2)
     return found
 
 
 def measure_1k(stage: Stage) -> dict[str, float | None]:
-    with stage.hands() as hands:
-        return _by_pinning(stage, hands, "echo", 1024)
+    with stage.producer() as producer:
+        return _by_pinning(stage, producer, "echo", 1024)
 
 
 def measure_burn(stage: Stage) -> dict[str, float | None]:
-    with stage.hands() as hands:
+    with stage.producer() as producer:
         jobs = stage.jobs(most=2000)
-        return {"rate": jobs / stage.drain(hands, "burn", jobs, processes=2)}
+        return {"rate": jobs / stage.drain(producer, "burn", jobs, processes=2)}
 
 
 def measure_sleeps(stage: Stage) -> dict[str, float | None]:
@@ -37,17 +37,17 @@ def measure_async_sleeps(stage: Stage) -> dict[str, float | None]:
 
 
 def _sleeps(stage: Stage, job: str) -> dict[str, float | None]:
-    with stage.hands() as hands:
+    with stage.producer() as producer:
         jobs = min(2000, stage.most)
-        return {"seconds": stage.drain(hands, job, jobs, concurrency=50) * 2000 / jobs}
+        return {"seconds": stage.drain(producer, job, jobs, concurrency=50) * 2000 / jobs}
 
 
-def _by_pinning(stage: Stage, hands: HandsProcess, job: str, size: int) -> dict[str, float | None]:
+def _by_pinning(stage: Stage, producer: ProducerProcess, job: str, size: int) -> dict[str, float | None]:
     found: dict[str, float | None] = {}
     jobs = stage.jobs(most=100_000)
     for prefix, pinned in pinnings().items():
         with stage.pinned(pinned) as core:
-            found[prefix] = jobs / stage.drain(hands, job, jobs, size=size, core=core)
+            found[prefix] = jobs / stage.drain(producer, job, jobs, size=size, core=core)
     return found
 
 

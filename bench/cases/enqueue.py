@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.cases.case import Case, Metric
-from bench.processes import HandsProcess
+from bench.processes import ProducerProcess
 from bench.stage import Stage, pinnings
 from bench.systems import Unsupported
 
@@ -14,20 +14,20 @@ _WAYS = {"one": (0, False), "bulk": (0, True), "one_1k": (KIB, False), "bulk_1k"
 def measure(stage: Stage) -> dict[str, float | None]:
     found: dict[str, float | None] = {}
     for prefix, pinned in pinnings().items():
-        with stage.pinned(pinned) as core, stage.hands(core=core) as hands:
+        with stage.pinned(pinned) as core, stage.producer(core=core) as producer:
             for way, (size, bulk) in _WAYS.items():
-                found[f"{prefix}_{way}"] = _rate(stage, hands, size, bulk)
+                found[f"{prefix}_{way}"] = _rate(stage, producer, size, bulk)
     return found
 
 
-def _rate(stage: Stage, hands: HandsProcess, size: int, bulk: bool) -> float | None:
+def _rate(stage: Stage, producer: ProducerProcess, size: int, bulk: bool) -> float | None:
     job = "keep" if size else "noop"
     try:
         # how fast it is decides how many; this also loads what is loaded once
-        trial = hands.ask("enqueue", job=job, n=200, size=size, bulk=bulk)
+        trial = producer.ask("enqueue", job=job, n=200, size=size, bulk=bulk)
         jobs = min(int(200 / trial * 0.4 * stage.seconds), 40_000, stage.most)
         stage.server.empty()
-        taken: float = hands.ask("enqueue", job=job, n=max(jobs, 100), size=size, bulk=bulk)
+        taken: float = producer.ask("enqueue", job=job, n=max(jobs, 100), size=size, bulk=bulk)
     except Unsupported:
         return None
     return max(jobs, 100) / taken

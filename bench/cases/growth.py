@@ -6,7 +6,7 @@ import time
 
 from bench.cases.case import Case, Metric, percentile
 from bench.marks import Marks
-from bench.processes import HandsProcess, Worker
+from bench.processes import ProducerProcess, Worker
 from bench.stage import Stage
 
 _DEPTHS = {"1k": 1_000, "100k": 100_000, "1m": 1_000_000}
@@ -26,27 +26,27 @@ def measure(stage: Stage) -> dict[str, float | None]:
 
 
 def _with_waiting(stage: Stage, depth: int) -> tuple[float, float]:
-    with stage.hands() as hands:
+    with stage.producer() as producer:
         window = stage.jobs(most=40_000)
-        _fill(hands, depth + window + _WARM_UP)
-        micros = percentile(hands.ask("each_latency", n=_ENQUEUES), 0.5) / 1000
+        _fill(producer, depth + window + _WARM_UP)
+        micros = percentile(producer.ask("each_latency", n=_ENQUEUES), 0.5) / 1000
         return _rate(stage, window), micros
 
 
 def _with_scheduled(stage: Stage, scheduled: int) -> tuple[float, float]:
-    with stage.hands() as hands:
+    with stage.producer() as producer:
         tomorrow = time.time() + 86_400
         for _ in range(scheduled // _CHUNK):
-            hands.ask("at", when=[tomorrow] * _CHUNK)
-        micros = percentile(hands.ask("each_latency", n=_ENQUEUES), 0.5) / 1000
+            producer.ask("at", when=[tomorrow] * _CHUNK)
+        micros = percentile(producer.ask("each_latency", n=_ENQUEUES), 0.5) / 1000
         window = stage.jobs(most=40_000)
-        _fill(hands, 1_000 + window + _WARM_UP)
+        _fill(producer, 1_000 + window + _WARM_UP)
         return _rate(stage, window), micros
 
 
-def _fill(hands: HandsProcess, jobs: int) -> None:
+def _fill(producer: ProducerProcess, jobs: int) -> None:
     for at in range(0, jobs, _CHUNK):
-        hands.ask("fill", job="noop", n=min(_CHUNK, jobs - at))
+        producer.ask("fill", job="noop", n=min(_CHUNK, jobs - at))
 
 
 def _rate(stage: Stage, window: int) -> float:

@@ -17,10 +17,10 @@ _WATCHED = 12.0
 
 
 def measure_start(stage: Stage) -> dict[str, float | None]:
-    with stage.hands() as hands, stage.marks() as marks:
-        hands.ask("enqueue", job="noop", n=1)
+    with stage.producer() as producer, stage.marks() as marks:
+        producer.ask("enqueue", job="noop", n=1)
         # a process that shares pages with the worker would make it look smaller
-        hands.close()
+        producer.close()
         marks.open_gate()
         with stage.worker(marks) as worker:
             stage.count(worker, marks, 1, 30)
@@ -30,8 +30,8 @@ def measure_start(stage: Stage) -> dict[str, float | None]:
 
 
 def measure_idle(stage: Stage) -> dict[str, float | None]:
-    with stage.hands() as hands, stage.marks() as marks:
-        hands.ask("enqueue", job="noop", n=1)
+    with stage.producer() as producer, stage.marks() as marks:
+        producer.ask("enqueue", job="noop", n=1)
         marks.open_gate()
         with stage.worker(marks) as worker:
             stage.count(worker, marks, 1, 60)

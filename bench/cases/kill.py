@@ -13,8 +13,8 @@ _PATIENCE = 60.0
 
 
 def measure(stage: Stage) -> dict[str, float | None]:
-    with stage.hands() as hands, stage.marks() as marks:
-        hands.ask("listed", job="once", calls=[[number] for number in range(KILL_JOBS)])
+    with stage.producer() as producer, stage.marks() as marks:
+        producer.ask("listed", job="once", calls=[[number] for number in range(KILL_JOBS)])
         marks.open_gate()
         with stage.worker(marks) as worker:
             stage.count(worker, marks, KILL_JOBS // 3, 60)

@@ -16,14 +16,14 @@ def measure(stage: Stage) -> dict[str, float | None]:
     for prefix, pinned in pinnings().items():
         with (
             stage.pinned(pinned) as core,
-            stage.hands() as hands,
+            stage.producer() as producer,
             stage.marks() as marks,
         ):
             marks.open_gate()
-            hands.ask("enqueue", job="hello", n=1)
+            producer.ask("enqueue", job="hello", n=1)
             with stage.worker(marks, core=core) as worker:
                 stage.at_the_gate(worker, marks, 1)
-                notes = hands.ask(
+                notes = producer.ask(
                     "one_by_one", n=jobs, folder=str(marks.folder), pause=_PAUSE, seconds=_SECONDS
                 )
         taken = [note / 1e6 for note in notes]

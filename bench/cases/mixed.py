@@ -12,8 +12,8 @@ _LONG = 0.05
 def measure(stage: Stage) -> dict[str, float | None]:
     jobs = max(200, stage.jobs(seconds=2, most=4000) // 200 * 200)
     calls = [[_LONG if at % 100 == 50 else 0] for at in range(jobs)]
-    with stage.hands() as hands, stage.marks() as marks:
-        hands.ask("listed", job="mixed", calls=calls)
+    with stage.producer() as producer, stage.marks() as marks:
+        producer.ask("listed", job="mixed", calls=calls)
         taken = stage.run_dry(marks, jobs, processes=2)
         return {"ratio": taken / (jobs / 100 * _LONG / 2), "idle": _longest_idle(marks)}
 

@@ -30,12 +30,12 @@ class _Reading:
 def measure(stage: Stage) -> dict[str, float | None]:
     jobs = stage.jobs(seconds=2, least=min(400, stage.most), most=2000)
     server = stage.server
-    with stage.hands() as hands, stage.marks() as marks:
+    with stage.producer() as producer, stage.marks() as marks:
         # scripts and connections are there already when the counting begins
-        hands.ask("enqueue", job="keep", n=10, size=1024)
+        producer.ask("enqueue", job="keep", n=10, size=1024)
         server.empty()
         empty = _Reading.of(server)
-        hands.ask("enqueue", job="keep", n=jobs, size=1024)
+        producer.ask("enqueue", job="keep", n=jobs, size=1024)
         queued = _Reading.of(server)
         with stage.worker(marks) as worker:
             stage.at_the_gate(worker, marks, 1)
@@ -59,8 +59,8 @@ def measure(stage: Stage) -> dict[str, float | None]:
 
 def _sent(stage: Stage, jobs: int) -> float:
     """Commands a job that the worker sends, seen in a run of its own: MONITOR's replies are bytes too."""
-    with stage.hands() as hands, stage.marks() as marks:
-        hands.ask("fill", job="keep", n=jobs, size=1024)
+    with stage.producer() as producer, stage.marks() as marks:
+        producer.ask("fill", job="keep", n=jobs, size=1024)
         with stage.worker(marks) as worker:
             stage.at_the_gate(worker, marks, 1)
             with Wire(stage.server.url.removeprefix("unix://")) as wire:

@@ -50,7 +50,7 @@ class Lists(System):
     home = "minirq"
 
     def worker_command(self, url: str, processes: int, concurrency: int) -> list[str]:
-        return ["-m", "bench.hands", "work", self.name, str(processes), str(concurrency)]
+        return ["-m", "bench.producer", "work", self.name, str(processes), str(concurrency)]
 
     def connect(self) -> None:
         import msgpack

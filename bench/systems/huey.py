@@ -20,7 +20,7 @@ class Huey(System):
     missing = {"sleeps-async": "it has no coroutines"}
 
     def worker_command(self, url: str, processes: int, concurrency: int) -> list[str]:
-        return ["-m", "bench.hands", "work", self.name, str(processes), str(concurrency)]
+        return ["-m", "bench.producer", "work", self.name, str(processes), str(concurrency)]
 
     def connect(self) -> None:
         from huey import RedisHuey

@@ -18,7 +18,7 @@ from support.worker import LEASE, StartWorker, assert_all_done, is_waiting, line
 from minirq import Job, JobStatus, Queue
 from minirq.connection import connect
 
-CREW = 20
+AT_ONCE = 20
 EACH = pytest.mark.parametrize("function", ["harmful.trace_and_sleep", "harmful.trace_and_await"])
 
 
@@ -42,14 +42,14 @@ def end_well(made: list[Job[str]]) -> list[int]:
     ("fault", "most_lost", "most_runs"),
     [
         ("brought:kill", 0, 60),
-        ("claimed:kill:2", CREW, 80),
-        ("started:kill:10", CREW, 80),
-        ("ended:kill:5", CREW, 80),
-        ("settled:kill:3", CREW, 80),
-        ("claimed:raise:3", CREW, 80),
+        ("claimed:kill:2", AT_ONCE, 80),
+        ("started:kill:10", AT_ONCE, 80),
+        ("ended:kill:5", AT_ONCE, 80),
+        ("settled:kill:3", AT_ONCE, 80),
+        ("claimed:raise:3", AT_ONCE, 80),
     ],
 )
-def test_a_crew_is_killed_at_any_step(
+def test_a_concurrent_worker_is_killed_at_any_step(
     queue: Queue,
     start: StartWorker,
     trace: Path,
@@ -59,7 +59,7 @@ def test_a_crew_is_killed_at_any_step(
     most_lost: int,
     most_runs: int,
 ) -> None:
-    start(fault=fault, concurrency=CREW)
+    start(fault=fault, concurrency=AT_ONCE)
     until(lambda: is_waiting(queue.connection))
     made = [queue.enqueue(function, str(trace), 0.02) for _ in range(60)]
     until((tmp_path / "struck").exists)
@@ -71,15 +71,15 @@ def test_a_crew_is_killed_at_any_step(
 
 
 @EACH
-def test_a_whole_worker_with_its_crew_is_killed(
+def test_a_whole_concurrent_worker_is_killed(
     queue: Queue, start: StartWorker, trace: Path, function: str
 ) -> None:
-    worker = start(concurrency=CREW)
+    worker = start(concurrency=AT_ONCE)
     made = [queue.enqueue(function, str(trace), 0.6) for _ in range(6)]
     until(lambda: len(lines(trace)) == 6)
     worker.kill_all()
     died = time.monotonic()
-    start(concurrency=CREW, processes=2)
+    start(concurrency=AT_ONCE, processes=2)
     until(lambda: len(lines(trace)) > 6)
     recovered("all workers killed", since(died), LEASE + 2)
     losses = end_well(made)
@@ -89,45 +89,45 @@ def test_a_whole_worker_with_its_crew_is_killed(
 
 
 @EACH
-def test_the_supervisor_of_a_crew_is_killed(
+def test_the_supervisor_of_a_concurrent_worker_is_killed(
     queue: Queue, start: StartWorker, trace: Path, function: str
 ) -> None:
-    first = start(concurrency=CREW)
-    made = [queue.enqueue(function, str(trace), 0.05) for _ in range(CREW)]
+    first = start(concurrency=AT_ONCE)
+    made = [queue.enqueue(function, str(trace), 0.05) for _ in range(AT_ONCE)]
     made += [queue.enqueue(function, str(trace), 0.5) for _ in range(3)]
-    until(lambda: len(lines(trace)) == CREW + 3)
+    until(lambda: len(lines(trace)) == AT_ONCE + 3)
     [child] = first.children
     os.kill(first.pid, signal.SIGKILL)
     until(lambda: is_gone(child), 1)
-    start(concurrency=CREW)
+    start(concurrency=AT_ONCE)
     assert set(end_well(made)) <= {0, 1}
     assert_all_done(queue.connection)
 
 
 @EACH
-def test_a_crew_freezes_for_longer_than_the_lease(
+def test_a_concurrent_process_freezes_for_longer_than_the_lease(
     queue: Queue, start: StartWorker, trace: Path, function: str
 ) -> None:
-    start(concurrency=CREW)
-    made = [queue.enqueue(function, str(trace), 0.1) for _ in range(CREW)]
-    until(lambda: len(lines(trace)) == CREW)
+    start(concurrency=AT_ONCE)
+    made = [queue.enqueue(function, str(trace), 0.1) for _ in range(AT_ONCE)]
+    until(lambda: len(lines(trace)) == AT_ONCE)
     frozen = int(lines(trace)[0])
     os.kill(frozen, signal.SIGSTOP)
     time.sleep(LEASE + 0.4)  # the supervisor beats for it
     os.kill(frozen, signal.SIGCONT)
-    assert end_well(made) == [0] * CREW
-    assert len(lines(trace)) == CREW
+    assert end_well(made) == [0] * AT_ONCE
+    assert len(lines(trace)) == AT_ONCE
 
 
 @EACH
-def test_a_worker_with_its_crew_freezes_for_longer_than_the_lease(
+def test_a_whole_concurrent_worker_freezes_for_longer_than_the_lease(
     queue: Queue, start: StartWorker, trace: Path, function: str
 ) -> None:
-    frozen = start(concurrency=CREW)
-    made = [queue.enqueue(function, str(trace), 0.4) for _ in range(CREW)]
-    until(lambda: len(lines(trace)) == CREW)
+    frozen = start(concurrency=AT_ONCE)
+    made = [queue.enqueue(function, str(trace), 0.4) for _ in range(AT_ONCE)]
+    until(lambda: len(lines(trace)) == AT_ONCE)
     thaw = frozen.freeze()
-    start(concurrency=CREW, processes=2)
+    start(concurrency=AT_ONCE, processes=2)
     losses = end_well(made)
     ended = [job.ended_at for job in made]
     for pid in thaw:
@@ -142,10 +142,10 @@ def test_a_worker_with_its_crew_freezes_for_longer_than_the_lease(
 @EACH
 @pytest.mark.parametrize("command", ["finish", "BLMOVE"])
 @pytest.mark.parametrize("action", ["drop_request", "drop_reply"])
-def test_a_crew_is_cut_off(
+def test_a_concurrent_worker_is_cut_off(
     queue: Queue, start: StartWorker, proxy: Proxy, trace: Path, function: str, command: str, action: str
 ) -> None:
-    start(url=proxy.url, concurrency=CREW)
+    start(url=proxy.url, concurrency=AT_ONCE)
     until(lambda: is_waiting(queue.connection))
     rule = proxy.rule(command, action, times=2)
     made = []
@@ -159,10 +159,10 @@ def test_a_crew_is_cut_off(
 
 
 @EACH
-def test_the_connections_of_a_crew_are_reset_while_jobs_run(
+def test_the_connections_of_a_concurrent_worker_are_reset_while_jobs_run(
     queue: Queue, start: StartWorker, proxy: Proxy, trace: Path, function: str
 ) -> None:
-    start(url=proxy.url, concurrency=CREW)
+    start(url=proxy.url, concurrency=AT_ONCE)
     made = [queue.enqueue(function, str(trace), 0.05) for _ in range(200)]
     for _ in range(6):
         time.sleep(0.08)
@@ -173,27 +173,27 @@ def test_the_connections_of_a_crew_are_reset_while_jobs_run(
 
 
 @EACH
-def test_the_server_is_away_while_a_crew_runs(
+def test_the_server_is_away_while_a_concurrent_worker_runs(
     own_server: OwnServer, own: Queue, start: StartWorker, trace: Path, function: str
 ) -> None:
-    start(url=own_server.url, concurrency=CREW)
-    made = [own.enqueue(function, str(trace), 0.2) for _ in range(2 * CREW)]
-    until(lambda: len(lines(trace)) >= CREW)
+    start(url=own_server.url, concurrency=AT_ONCE)
+    made = [own.enqueue(function, str(trace), 0.2) for _ in range(2 * AT_ONCE)]
+    until(lambda: len(lines(trace)) >= AT_ONCE)
     own_server.kill()
     time.sleep(LEASE + 0.3)
     own_server.start()
-    assert end_well(made) == [0] * 2 * CREW
-    assert len(lines(trace)) == 2 * CREW
+    assert end_well(made) == [0] * 2 * AT_ONCE
+    assert len(lines(trace)) == 2 * AT_ONCE
     assert_all_done(own.connection)
 
 
 @EACH
-def test_a_crew_is_stopped_while_work_comes_in(
+def test_a_concurrent_worker_is_stopped_while_work_comes_in(
     queue: Queue, start: StartWorker, trace: Path, function: str
 ) -> None:
-    worker = start(concurrency=CREW)
+    worker = start(concurrency=AT_ONCE)
     made = [queue.enqueue(function, str(trace), 0.05) for _ in range(100)]
-    until(lambda: len(lines(trace)) >= CREW)
+    until(lambda: len(lines(trace)) >= AT_ONCE)
     worker.signal(signal.SIGTERM)
     made += [queue.enqueue(function, str(trace), 0.05) for _ in range(5)]
     assert worker.process.wait(5) == 0
@@ -205,8 +205,10 @@ def test_a_crew_is_stopped_while_work_comes_in(
 
 
 @EACH
-def test_a_crew_is_replaced_by_a_hangup(queue: Queue, start: StartWorker, trace: Path, function: str) -> None:
-    worker = start(concurrency=CREW)
+def test_a_concurrent_worker_is_replaced_by_a_hangup(
+    queue: Queue, start: StartWorker, trace: Path, function: str
+) -> None:
+    worker = start(concurrency=AT_ONCE)
     made = [queue.enqueue(function, str(trace), 0.02) for _ in range(100)]
     until(lambda: lines(trace))
     worker.signal(signal.SIGHUP)

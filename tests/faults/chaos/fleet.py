@@ -27,7 +27,7 @@ def roles(processes: int, concurrency: int) -> list[Role]:
     return [
         Role("first", ("high", "low"), {"processes": processes, "concurrency": concurrency}),
         Role("crowd", ("low", "high", "bulk"), {"concurrency": 8}),
-        Role("crews", ("bulk", "low"), {"processes": 2, "concurrency": 3}),
+        Role("concurrent", ("bulk", "low"), {"processes": 2, "concurrency": 3}),
         Role("fresh", ("bulk", "high"), {"max_jobs_per_child": 15}),
         Role("simple", ("high",), kind="SimpleWorker"),
         Role(CALM, (CALM,)),

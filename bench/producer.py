@@ -1,4 +1,4 @@
-"""Hands: the process in a system's own environment that enqueues when it is told to.
+"""Producer: the process in a system's own environment that enqueues when it is told to.
 
 Requests come as lines of JSON on stdin, answers go to stdout; `work` instead is the system's worker.
 """
@@ -20,7 +20,7 @@ from bench.systems import System, Unsupported, named
 _LEAST = 100
 
 
-class Hands:
+class Producer:
     """What the driver may ask for; each method is one request."""
 
     def __init__(self, system: System) -> None:
@@ -89,11 +89,11 @@ def _text(size: int) -> str:
 def serve(system: System, requests: TextIO, replies: TextIO) -> None:
     """Answer requests until there are no more."""
     system.connect()
-    hands = Hands(system)
+    producer = Producer(system)
     for line in requests:
         request = json.loads(line)
         try:
-            answer = {"answer": getattr(hands, request.pop("do"))(**request)}
+            answer = {"answer": getattr(producer, request.pop("do"))(**request)}
         except Unsupported as error:
             answer = {"unsupported": str(error)}
         except Exception as error:  # the driver reports what a peer raises, whatever it is
