@@ -6,6 +6,7 @@ that may interrupt it. The executor knows no Redis.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 import os
@@ -14,7 +15,7 @@ from contextlib import suppress
 from contextvars import copy_context
 from functools import wraps
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from minirq.exceptions import (
     DeserializationError,
@@ -33,10 +34,6 @@ from minirq.text import counted
 from minirq.worker.interrupts import TIMEOUT, BaseDeathPenalty, Guard
 from minirq.worker.outcome import Failed, Finished, FunctionUnknown, Outcome, Task, after_error, describe
 from minirq.worker.settings import WorkerSettings
-
-if TYPE_CHECKING:
-    import asyncio
-
 
 logger = logging.getLogger(__name__)
 
@@ -127,7 +124,6 @@ class Executor:
 
     def _await(self, coroutine: Coroutine[Any, Any, Any], guard: Guard) -> Any:
         """Run a coroutine on a loop that is made when the first one comes, and kept."""
-        import asyncio  # 20 ms that a worker of plain functions does not pay
 
         async def attended() -> Any:
             try:
@@ -164,8 +160,6 @@ class Executor:
 
 async def attend(coroutine: Coroutine[Any, Any, Any], guard: Guard) -> Any:
     """Await a job's coroutine as the task that the guard cancels; a timeout is a JobTimeoutException."""
-    import asyncio  # as above
-
     guard.atask = asyncio.current_task()
     try:
         if guard.cause is not None:  # it came before the coroutine began
@@ -182,8 +176,6 @@ async def attend(coroutine: Coroutine[Any, Any, Any], guard: Guard) -> Any:
 
 async def cancel_leftovers(whose: str, leftovers: Collection[asyncio.Task[Any]]) -> None:
     """Cancel tasks that a job has left behind, let them end, and log it."""
-    import asyncio  # as above
-
     if leftovers:
         tasks = counted(len(leftovers), "unfinished task", "unfinished tasks")
         logger.warning("%s left %s behind, which will be cancelled", whose, tasks)

@@ -16,22 +16,20 @@ interruption, or runs C code that never lets it in, is killed by the supervisor.
 
 from __future__ import annotations
 
+import asyncio  # redis imports it too
 import ctypes
 import signal
 import threading
 import time
 from math import inf
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from minirq.exceptions import JobInterrupted, JobTimeoutException
 from minirq.protocol.commands import Claimed
 from minirq.protocol.payload import Payload
 from minirq.worker.outcome import Failed, Finished, Interrupted, Outcome
 from minirq.worker.scoreboard import Scoreboard
-
-if TYPE_CHECKING:
-    import asyncio  # 20 ms that a worker of plain functions does not pay
 
 #: why a run is interrupted
 TIMEOUT, STOP = JobTimeoutException, JobInterrupted
