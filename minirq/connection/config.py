@@ -1,4 +1,4 @@
-"""The settings that every part shares: which Redis, which namespace, where an embedded server lives.
+"""The settings that every part shares: which Redis, which namespace, where an embedded server keeps its data.
 
 Each comes from the first that has it: argument, environment, `[tool.minirq]` of the nearest pyproject.toml,
 default. This is the only module that reads the environment. It opens no connection.
@@ -36,9 +36,9 @@ Check = Callable[[Any, str], T]
 class Config:
     """Where Redis is, and under which names minirq lives in it.
 
-    `url` is None where none is configured: then `embedded` says whether a private server may be used,
+    `url` is None if none is configured: then `embedded` is whether a private server may be used,
     and `home` is its directory. `max_payload` is the largest payload that is enqueued or read, bytes.
-    `patience` is for how long producers wait for a server that is away, seconds; None for the default.
+    `patience` is how long producers wait for an unreachable server, seconds; None for the default.
     `worker_defaults` is the table `[tool.minirq.worker]` as it stands there, unchecked: the worker knows
     its own options. `file` is the TOML file that has set something.
     """
@@ -194,7 +194,7 @@ def _fault_of(file: Path, is_here: bool) -> str:
     folder = file.parent.stat()
     # the target of a link, and the link
     for about in (file.stat(), file.lstat()):
-        # where others may add files, being there says nothing
+        # where others may add files, any of them may have put it there
         if is_of_stranger(about) and (not is_here or is_open_to_others(folder)):
             return f"belongs to user id {about.st_uid}"
     about = file.stat()

@@ -43,9 +43,9 @@ _PASSING_TYPES = (
     theirs.ReadOnlyError, theirs.ClusterDownError, theirs.TryAgainError,  # redis-py takes their codes off
 )  # fmt: skip
 _DENIED = ("NOAUTH", "NOPERM", "WRONGPASS")
-#: what a script says of a command that the user may not run, without a code: 6.2, then 7.0
+#: the error of a command inside a script that the user may not run, without a code: 6.2, then 7.0
 _DENIED_INSIDE = ("The user executing the script", "ACL failure in script")
-#: how OpenSSL says that it does not trust a certificate; redis-py passes it on as a lost connection
+#: OpenSSL's error for a certificate that it does not trust; redis-py raises it as a lost connection
 _NOT_TRUSTED = "CERTIFICATE_VERIFY_FAILED"
 
 
@@ -63,25 +63,25 @@ def translate(error: Exception, what: str, where: str) -> MinirqError:
 
     `what` names the call, `where` the server (without a password).
     """
-    said = str(error)
+    text = str(error)
     if isinstance(error, _REFUSED_LOGIN):
-        return AccessDenied(f"Redis at {where} refused the user or password: {said}")
-    if _NOT_TRUSTED in said:
-        return UnsuitableServer(f"{where} shows a certificate that is not trusted: {_way_to_trust(said)}")
+        return AccessDenied(f"Redis at {where} refused the user or password: {text}")
+    if _NOT_TRUSTED in text:
+        return UnsuitableServer(f"{where} shows a certificate that is not trusted: {_way_to_trust(text)}")
     is_denied = isinstance(error, theirs.NoPermissionError) or _code(error) in _DENIED
-    if is_denied or any(text in said for text in _DENIED_INSIDE):
-        return AccessDenied(f"Redis at {where} does not permit {what}: {said}")
-    if isinstance(error, theirs.OutOfMemoryError) or "OOM command not allowed" in said:
+    if is_denied or any(words in text for words in _DENIED_INSIDE):
+        return AccessDenied(f"Redis at {where} does not permit {what}: {text}")
+    if isinstance(error, theirs.OutOfMemoryError) or "OOM command not allowed" in text:
         return QueueFull(
             f"Redis at {where} has reached maxmemory and refused {what}: nothing was enqueued;"
             " wait until workers have drained, or raise maxmemory"
         )
-    if "HELLO" in said and "unknown command" in said.lower():
+    if "HELLO" in text and "unknown command" in text.lower():
         return UnsuitableServer(f"{where} does not know HELLO: minirq needs Redis 6.2 or newer, or Valkey")
     if is_passing(error):
-        reason = said.rstrip(".") or type(error).__name__
+        reason = text.rstrip(".") or type(error).__name__
         return ServerUnavailable(f"Redis at {where} cannot be reached: {reason}")
-    return ServerFault(f"Redis at {where} answered {what} with an error: {said}")
+    return ServerFault(f"Redis at {where} answered {what} with an error: {text}")
 
 
 def _code(error: Exception) -> str:
@@ -89,8 +89,8 @@ def _code(error: Exception) -> str:
     return str(error).partition(" ")[0]
 
 
-def _way_to_trust(said: str) -> str:
-    reason = safe_text(said.partition("certificate verify failed: ")[2].partition(" (_ssl.c")[0].rstrip("."))
+def _way_to_trust(text: str) -> str:
+    reason = safe_text(text.partition("certificate verify failed: ")[2].partition(" (_ssl.c")[0].rstrip("."))
     if "mismatch" in reason:
         return f"{reason}; use a host name in the URL that the certificate has"
     return f"{reason}; name the file of its CA in the URL, ?ssl_ca_certs=/path/to/ca.crt"
@@ -119,7 +119,7 @@ class Attempts:
     """The attempts to send one call, named `what`, since `began` (monotonic): whether there is another one.
 
     Without a `patience` the default applies. A call that may have acted is sent again only within
-    `known_for` seconds, while its record tells that it has.
+    `known_for` seconds, while the job's record shows that it has.
     """
 
     def __init__(
@@ -148,7 +148,7 @@ class Attempts:
         pause = self._backoff.failed()
         if is_passing(error) and time.monotonic() + pause < self._began + patience:
             return pause
-        said = translate(error, self._what, safe_url(self._client))
-        if isinstance(said, ServerUnavailable):
-            said.may_have_acted, said._began = self._may_have_acted, self._began
-        raise said from error
+        meant = translate(error, self._what, safe_url(self._client))
+        if isinstance(meant, ServerUnavailable):
+            meant.may_have_acted, meant._began = self._may_have_acted, self._began
+        raise meant from error

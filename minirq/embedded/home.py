@@ -1,4 +1,4 @@
-"""The directory of an embedded server: who may read it, what it records, who holds it. Knows no Redis.
+"""The directory of an embedded server: who may read it, what is recorded in it, which server has it open.
 
 Two locks in the directory keep its data safe. `lock` is held while someone starts or stops the server, so
 eight processes that start at once get one server. `alive` is inherited by redis-server itself and held as
@@ -23,7 +23,7 @@ from minirq.ownership import is_of_stranger, is_open_to_others
 
 try:
     import fcntl
-except ImportError:  # Windows: the module stays importable, and usable_home() says what to do
+except ImportError:  # Windows: the module stays importable, and usable_home() raises the error
     fcntl = None  # type: ignore[assignment]
 
 #: what a copy of the data does not need
@@ -44,7 +44,7 @@ def usable_home(home: Path) -> Path:
         home = _way_to(home)  # one spelling, so that all processes find the same socket
         check_owner(home)
     except (FileNotFoundError, NotADirectoryError):
-        pass  # make_private() says what is wrong, if anything
+        pass  # make_private() raises the error, if there is one
     except OSError as error:
         raise EmbeddedServerError(_no_way_to(home, error)) from error
     return home

@@ -44,13 +44,13 @@ OLDEST_VERSION = (6, 2)
 _LAST_SHARED = (7, 2)
 
 POLL = 0.005
-START_TIMEOUT = 10  # since the last sign of life: a server that reads a large file says that it is loading
+START_TIMEOUT = 10  # since its last reply: while a server reads a large file, it replies that it is loading
 STOP_TIMEOUT = 30  # the last write to a slow disk
 
 
 @dataclass(frozen=True)
 class Server:
-    """A running embedded server. `started` says whether this call started it.
+    """A running embedded server. `started` is whether this call started it.
 
     `copy` is where the data lies as the other product wrote it, if this start converted it.
     """
@@ -142,9 +142,9 @@ def _start(home: Path, binaries: list[Binary]) -> Server:
             pass_fds=[alive],
         )
     if launched.returncode != 0:
-        said = (launched.stdout + launched.stderr).strip()
+        output = (launched.stdout + launched.stderr).strip()
         raise EmbeddedServerError(
-            f"{binary.path} does not start: {said or launched.returncode}{log_tail(home)}"
+            f"{binary.path} does not start: {output or launched.returncode}{log_tail(home)}"
         )
     server = _settled_server(home)
     if server is None:
@@ -289,9 +289,9 @@ def _binary(path: Path) -> Binary:
     except (OSError, subprocess.SubprocessError):
         return Binary(path, "")
     # Redis server v=7.0.15 sha=..., Valkey server v=9.1.2 sha=...
-    said = re.search(r"\bv=(\S+)", done.stdout)
+    version = re.search(r"\bv=(\S+)", done.stdout)
     product = "valkey" if done.stdout.startswith("Valkey") else "redis"
-    return Binary(path, said[1] if said else "", product)
+    return Binary(path, version[1] if version else "", product)
 
 
 def _ways_out() -> str:

@@ -139,7 +139,7 @@ def _look(keys: Keys, names: list[str] | None) -> Steps[Overview]:
     ]
     asked = known if names is None else names
     counts = {name: _counts(keys.of(name), now_ms) for name in asked}
-    statuses = {one: queries.worker_portrait(keys, one) for one in beats}
+    statuses = {one: queries.worker_status(keys, one) for one in beats}
     replies = iter((yield [*chain.from_iterable(counts.values()), *statuses.values()]))
     counted = {name: list(islice(replies, len(calls))) for name, calls in counts.items()}
     workers = [

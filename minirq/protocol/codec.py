@@ -108,11 +108,11 @@ _EXACT: Final = Context(traps=[InvalidOperation])
 
 
 class Unsupported(TypeError):
-    """This one value of a supported type cannot be carried; the text says why and what to do."""
+    """This one value of a supported type cannot be carried; the text is the reason and the way out."""
 
 
 class Marker:
-    """What the first item of an array says about the rest of it."""
+    """The type of which the items that follow it in an array are."""
 
     __slots__ = ("kind",)
 
@@ -383,7 +383,7 @@ class _Reader:
         self._seconds_spent = 0.0
 
     def revive(self, items: list[Any]) -> object:
-        """Make what a marker in front says; without one, a list."""
+        """Make the container that a marker in front names; without one, a list."""
         if not items or type(items[0]) is not Marker:
             return items
         kind = items.pop(0).kind

@@ -131,7 +131,7 @@ class NewJob:
 
 @dataclass(frozen=True, slots=True)
 class Enqueued:
-    """What became of it: created now (or by the same call sent before), or the id lives already.
+    """What became of a job: created now (or by this call sent before), or one with its id has not ended yet.
 
     With `is_being_cleared` nothing of the call was enqueued: this id is about to end or to vanish.
     """
@@ -202,7 +202,7 @@ class Claim:
 
 @dataclass(slots=True)
 class Settlement:
-    """The outcome of one run. `seconds` is a TTL, a delay or a window, as the verb says."""
+    """The outcome of one run. `seconds` is a TTL, a delay or a window, by the verb."""
 
     queue: int
     id: str
@@ -246,7 +246,7 @@ def finish(
     """Settle a batch and claim up to `want` jobs.
 
     `in_hand` are the queues and ids of what is held and not settled here. `company` is that of the jobs
-    that the process runs beside these, as a claim said it.
+    that the process runs beside these, as a claim returned it.
     """
     parts: list[Any] = []
     for s in settlements:
@@ -462,7 +462,7 @@ def read_stop_request(message: bytes) -> StopRequest | None:
 
 
 def requeue(keys: QueueKeys, job_id: str, *, at_front: bool = False) -> Call[str]:
-    """Run an ended job again; the reply is "requeued" or says why not (lua/requeue.lua)."""
+    """Run an ended job again; the reply is "requeued" or the reason why not (lua/requeue.lua)."""
     nonce = secrets.token_hex(4)
     return _call("requeue", [keys], [job_id, "front" if at_front else "queue", nonce], text_of)
 

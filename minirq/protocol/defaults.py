@@ -1,4 +1,4 @@
-"""Every default of a job, stated once. Seconds, unless the name says otherwise.
+"""Every default of a job, stated once. Seconds, unless the name has another unit.
 
 The scripts get those they decide on from here (`lib/defaults` is made of them).
 """
@@ -20,7 +20,7 @@ MOST_FINISHED = 100_000
 #: from here on, workers and the doctor warn about a queue's failed jobs
 MANY_FAILED = 100_000
 
-#: When a call is sent again because its reply was lost, the job's record tells that it has acted. So a record
+#: When a call is sent again because its reply was lost, the job's record shows that it has acted. So a record
 #: outlasts its job's end by this long: with a TTL of 0 (without the result), with another short TTL, and once
 #: the call was sent again. All outlast the default lease.
 TOMBSTONE, LEAST_KEPT, DOUBT = 60, 20, 600

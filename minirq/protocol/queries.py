@@ -202,10 +202,10 @@ def _scored(names: Sequence[str], score: int, is_new: bool) -> list[Argument]:
 
 
 def show_worker(
-    keys: Keys, worker_id: str, portrait: dict[str, str | int | float], *, now_ms: int, ttl: float
+    keys: Keys, worker_id: str, status: dict[str, str | int | float], *, now_ms: int, ttl: float
 ) -> list[Call[Any]]:
     """Show people what a worker is and does; it vanishes after `ttl` seconds without a beat."""
-    fields = [part for field in portrait.items() for part in field]
+    fields = [part for field in status.items() for part in field]
     return [
         Call((1, keys.worker(worker_id), int(ttl * 1000), *fields), int, script("show")),
         Call(("ZADD", keys.workers, now_ms, worker_id), int),
@@ -236,7 +236,7 @@ def forget_workers(keys: Keys, *, before_ms: int) -> Call[int]:
     return Call(("ZREMRANGEBYSCORE", keys.workers, "-inf", before_ms), int)
 
 
-def worker_portrait(keys: Keys, worker_id: str) -> Call[dict[str, str]]:
+def worker_status(keys: Keys, worker_id: str) -> Call[dict[str, str]]:
     """What a worker shows of itself; empty once it is gone."""
     return Call(
         ("HGETALL", keys.worker(worker_id)),

@@ -58,7 +58,7 @@ class Failure:
         return f"{self.exc_type}: {self.message}" if self.message else self.exc_type
 
     def encode(self) -> bytes:
-        """Return the bytes that go on record; text beyond the limits is cut, and says so."""
+        """Return the bytes that go on record; text beyond the limits is cut, with a note."""
         message, traceback = _cut(self.message, MAX_MESSAGE), _cut(self.traceback, MAX_TRACEBACK)
         parts = [self.exc_type, message, traceback, self.worker, self.kind]
         return bytes(msgpack.packb(parts, unicode_errors="backslashreplace"))
@@ -87,7 +87,7 @@ def _cut(text: str, limit: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What the hash of a job says. Times are aware, in UTC; `result` and `meta` are still serialized.
+    """The hash of a job, read. Times are aware, in UTC; `result` and `meta` are still serialized.
 
     `missed_at` is when a worker first did not know the function, if none has run it since.
     """

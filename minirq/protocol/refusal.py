@@ -25,7 +25,7 @@ _CONTAINERS = _SEQUENCES | {dict}
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What a serializer carries. The checks say why a value or key of these types is refused all the same."""
+    """What a serializer carries. The checks return why a value or key of these types is still refused."""
 
     serializer: str
     types: frozenset[type]

@@ -1,7 +1,7 @@
 """How to wait for the ends of many jobs: one waiter, and mailboxes into which every way to end puts the id.
 
 A waiter yields what to send, to wait for and to report, and does none of it; whoever has a connection drives
-it, blocking or asyncio. Mail may be lost and jobs may run again, so what the records say is what counts:
+it, blocking or asyncio. Mail may be lost and jobs may run again, so only the records count:
 all jobs are looked at again every LOOK_EVERY seconds.
 """
 
