@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from minirq.durations import MAX_SECONDS, Duration, parse_duration
 from minirq.exceptions import DeserializationError, InvalidOption
-from minirq.text import safe_repr
+from minirq.text import safe_repr, type_name
 
 __all__ = ["Retry"]
 
@@ -97,7 +97,7 @@ class Retry:
         """Whether this exception is retried. The caller counts how many retries are left."""
         if not self.only and not self.never:
             return True
-        names = {_name_of(kind) for kind in type(exception).__mro__}
+        names = {type_name(kind) for kind in type(exception).__mro__}
         return names.isdisjoint(self.never) and (not self.only or not names.isdisjoint(self.only))
 
     def to_wire(self) -> list[object]:
@@ -151,16 +151,12 @@ def _names(option: str, kinds: Sequence[type[BaseException] | str]) -> tuple[str
 
 def _exception_name(option: str, kind: type[BaseException] | str) -> str:
     if isinstance(kind, type) and issubclass(kind, BaseException):
-        return _name_of(kind)
+        return type_name(kind)
     if isinstance(kind, str) and all(part.isidentifier() or part == "<locals>" for part in kind.split(".")):
         return kind.removeprefix("builtins.")
     raise InvalidOption(
         f"Retry: {option} holds {safe_repr(kind)}; give exception classes or the dotted names of exceptions"
     )
-
-
-def _name_of(kind: type) -> str:
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _power(factor: float, exponent: int) -> float:

@@ -46,6 +46,11 @@ def shell_word(name: str, otherwise: str) -> str:
     return ("-- " if name.startswith("-") else "") + shlex.quote(name)
 
 
+def type_name(kind: type) -> str:
+    """Return the qualified name of a type: with its module, unless that is builtins."""
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
 def counted(number: int, one: str, many: str) -> str:
     """Say how many: "1 job", "1,200 jobs"."""
     return f"{number:,} {one if number == 1 else many}"

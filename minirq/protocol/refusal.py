@@ -14,7 +14,7 @@ from itertools import chain
 from typing import Any
 
 from minirq.exceptions import SerializationError
-from minirq.text import safe_repr, safe_text
+from minirq.text import safe_repr, safe_text, type_name
 
 #: what a value is called in messages; a tuple names the items of a list or tuple
 Where = str | tuple[str, ...]
@@ -121,10 +121,9 @@ def _items(value: object, path: str, rules: Rules) -> Iterator[tuple[object, str
 
 
 def _complaint(value: object, path: str, rules: Rules, reason: str) -> str:
-    kind = type(value)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    name = safe_text(type_name(type(value)), 120)
     return (
-        f"{safe_text(path, 300)} is a value of type {safe_text(name, 120)}, which the {rules.serializer}"
+        f"{safe_text(path, 300)} is a value of type {name}, which the {rules.serializer}"
         f" serializer does not carry unchanged: {reason}"
     )
 

@@ -12,7 +12,7 @@ from minirq.protocol.commands import Claimed, Settlement
 from minirq.protocol.payload import JobOptions
 from minirq.protocol.record import Failure
 from minirq.protocol.serializers import Serializer
-from minirq.text import safe_text
+from minirq.text import safe_text, type_name
 
 
 @dataclass(slots=True)  # not frozen: made for every job
@@ -94,7 +94,6 @@ def after_error(
 def describe(error: BaseException, worker: str) -> Failure:
     """Put an exception on record: its type, its message, and the traceback from the job's function on."""
     kind = type(error)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     try:
         message = str(error)
     except Exception as broken:  # the job's own exception class is user code
@@ -104,7 +103,7 @@ def describe(error: BaseException, worker: str) -> Failure:
     except Exception as broken:
         text = f"<its traceback cannot be shown: {type(broken).__name__}>"
     is_timeout = isinstance(error, JobTimeoutException)
-    return Failure(safe_text(name), message, text, worker, "timeout" if is_timeout else "error")
+    return Failure(safe_text(type_name(kind)), message, text, worker, "timeout" if is_timeout else "error")
 
 
 def _from_the_job(error: BaseException) -> BaseException:
