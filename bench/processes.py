@@ -42,7 +42,7 @@ def on_core(core: int | None) -> Iterator[None]:
 class Worker:
     """A system's worker and all its processes."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a command line takes
         self, system: System, python: Path, url: str, marks: Path, log: IO[str], *,
         processes: int = 1, concurrency: int = 1, core: int | None = None,
     ) -> None:  # fmt: skip

@@ -38,7 +38,7 @@ class Retry:
     only: tuple[str, ...]
     never: tuple[str, ...]
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one per field
         self,
         max: int,
         interval: Duration | Sequence[Duration] = 0,

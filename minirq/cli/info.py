@@ -88,7 +88,7 @@ def _redraw(store: Store, view: _View) -> None:
             raise
         text = f"minirq: {error}"
     if not view.as_json:
-        text += f"\n\n{datetime.now():%H:%M:%S}  {safe_url(store.client)}"
+        text += f"\n\n{datetime.now().astimezone():%H:%M:%S}  {safe_url(store.client)}"
         if sys.stdout.isatty():
             click.clear()
     click.echo(text)

@@ -50,9 +50,11 @@ class LazyGroup(click.Group):
     """A group that imports a command's module when the command is called, and not before."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command and return it."""
         if cmd_name not in COMMANDS:
             return None
         module, _ = COMMANDS[cmd_name]
@@ -60,10 +62,12 @@ class LazyGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the summaries of all commands without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> Any:
+        """Run a command, and report minirq's own errors in one line."""
         try:
             return super().invoke(ctx)
         except MinirqError as error:
@@ -89,6 +93,7 @@ def cli(ctx: click.Context) -> None:
 
 
 def main() -> None:
+    """Run the command that the arguments name."""
     try:
         cli(prog_name="minirq")
     except OSError as error:

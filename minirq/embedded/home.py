@@ -88,6 +88,7 @@ def _no_way_to(folder: Path, error: OSError) -> str:
 
 
 def socket_path(home: Path) -> Path:
+    """Return where the server's socket is; elsewhere if the path would be too long for one."""
     socket = home / "redis.sock"
     if len(os.fsencode(socket)) <= SUN_PATH:
         return socket
@@ -116,6 +117,7 @@ def make_private(folder: Path) -> None:
 
 
 def check_owner(path: Path) -> None:
+    """Raise EmbeddedServerError if a path belongs to another user."""
     # lstat: in /tmp a link planted by somebody else must not lead us to a directory of ours
     owner = path.lstat().st_uid
     if owner != os.geteuid():
@@ -125,6 +127,7 @@ def check_owner(path: Path) -> None:
 
 
 def read_record(home: Path) -> dict[str, object]:
+    """Return what is known of the server that last wrote here."""
     try:
         record = json.loads((home / "server.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -133,6 +136,7 @@ def read_record(home: Path) -> dict[str, object]:
 
 
 def write_record(home: Path, record: dict[str, object]) -> None:
+    """Replace the record in one step."""
     fresh = home / "server.json.new"
     fresh.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     fresh.replace(home / "server.json")
@@ -162,6 +166,7 @@ def copy_data(home: Path, record: dict[str, object], name: str) -> Path:
 
 
 def read_pid(home: Path) -> str:
+    """Return the server's process id."""
     try:
         return (home / "redis.pid").read_text(encoding="ascii").strip()
     except OSError:
@@ -169,6 +174,7 @@ def read_pid(home: Path) -> str:
 
 
 def log_tail(home: Path, lines: int = 10) -> str:
+    """Return the last lines of the server's log."""
     try:
         log = (home / "redis.log").read_text(encoding="utf-8", errors="replace")
     except OSError:

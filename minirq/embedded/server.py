@@ -65,6 +65,7 @@ class Server:
 
     @property
     def socket(self) -> Path:
+        """The path of its unix socket."""
         return socket_path(self.home)
 
 
@@ -140,6 +141,7 @@ def _start(home: Path, binaries: list[Binary]) -> Server:
             env={**os.environ, "LC_ALL": "C"},
             umask=0o077,
             pass_fds=[alive],
+            check=False,
         )
     if launched.returncode != 0:
         output = (launched.stdout + launched.stderr).strip()
@@ -223,6 +225,8 @@ def _ask(socket: Path) -> dict[str, Any] | None:
 
 @dataclass(frozen=True)
 class Binary:
+    """A program that can be the embedded server."""
+
     path: Path
     version: str  # as in "7.0.15"
     product: str = "redis"  # or "valkey"

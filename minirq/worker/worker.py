@@ -44,7 +44,7 @@ class Worker:
     #: `minirq worker --no-batch` claims jobs one by one
     is_batching = True
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - RQ's, and one per option
         self,
         queues: Any,
         name: str | None = None,
