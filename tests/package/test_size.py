@@ -15,10 +15,10 @@ from pathlib import Path
 from support import ROOT
 
 #: lines of code of the whole package; extras, once there are any, get a budget of their own
-BUDGET = 12_000
+BUDGET = 11_450
 #: lines of a Python file, all counted; files that are shorter or longer are exceptions, and few
 FILE = range(100, 451)
-LONGER, SHORTER = 6, 22
+LONGER, SHORTER = 4, 20
 
 _NO_CODE = {
     tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER,
