@@ -68,3 +68,12 @@ async def main() -> None:
     numbers: list[str] = await queue.wait_many([a])  # wrong: its result is an int
     async for job in queue.as_completed([a]):
         one: int = await job.wait()
+    again: AsyncJob[int] = await a.requeue()
+    known: bool = await a.is_finished() and await queue.is_empty()
+    position: int | None = await queue.get_job_position(a)
+    made: list[AsyncJob[str]] = await queue.enqueue_many([queue.prepare_data(greet, ("Ann",), ttl=5)])
+    await (await queue.enqueue_call(add, args=(1,), timeout="10m")).cancel()
+    await queue.enqueue_call(add, timeout=[])  # wrong: not a duration
+    await queue.get_jobs("x")  # wrong: not an int
+    await a.cancel(1)  # wrong: takes nothing
+    count: int = queue.count()  # wrong: it has to be awaited

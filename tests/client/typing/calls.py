@@ -64,3 +64,15 @@ wrong: str = a.wait()  # wrong: its result is an int
 
 texts: list[str] = queue.wait_many([c])
 numbers: list[str] = queue.wait_many([a])  # wrong: its result is an int
+
+again: Job[int] = a.requeue()
+known: bool = a.is_finished and queue.is_empty()
+position: int | None = queue.get_job_position(a)
+waiting: list[str] = queue.get_job_ids(offset=1, length=2)
+made: list[Job[str]] = queue.enqueue_many([queue.prepare_data(greet, ("Ann",), ttl=5)])
+queue.enqueue_call(add, args=(1,), timeout="10m").cancel()
+queue.enqueue_call(add, timeout=[])  # wrong: not a duration
+Queue.prepare_data(add, retry=3)  # wrong: a Retry
+queue.get_jobs("x")  # wrong: not an int
+a.cancel(1)  # wrong: takes nothing
+count: str = queue.count  # wrong: an int
