@@ -89,7 +89,10 @@ class Retry:
         given = len(self.intervals)
         seconds = self.intervals[min(failures, given) - 1]
         if failures > given:
-            seconds *= _power(self.factor, failures - given)
+            try:
+                seconds *= self.factor ** (failures - given)
+            except OverflowError:
+                seconds *= MAX_SECONDS
         seconds = min(seconds, MAX_SECONDS if self.cap is None else self.cap)
         return uniform(seconds / 2, seconds) if self.jitter else seconds
 
@@ -157,10 +160,3 @@ def _exception_name(option: str, kind: type[BaseException] | str) -> str:
     raise InvalidOption(
         f"Retry: {option} holds {safe_repr(kind)}; give exception classes or the dotted names of exceptions"
     )
-
-
-def _power(factor: float, exponent: int) -> float:
-    try:
-        return float(factor**exponent)
-    except OverflowError:
-        return MAX_SECONDS

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from minirq.aio.job import AsyncJob
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["AsyncQueue"]
 
 T = TypeVar("T")
-R = TypeVar("R")
 
 
 class AsyncQueue(Asyncio, QueueBase[AsyncJob[Any]]):
@@ -84,9 +82,7 @@ class AsyncQueue(Asyncio, QueueBase[AsyncJob[Any]]):
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     if TYPE_CHECKING:

@@ -63,11 +63,11 @@ def _name_callable(f: Any, allow_instance: bool) -> tuple[str, object | None]:
         raise UnnamedFunction(f"{_shown(f)} has no name; enqueue its function and pass its arguments along")
     if not callable(f):
         raise UnnamedFunction(f"{_shown(f)} is not callable; enqueue a function or its dotted name")
-    owner = getattr(f, "__self__", None)
+    owner, last = getattr(f, "__self__", None), getattr(f, "__name__", "")
     if isinstance(owner, type):
-        return _verified(f"{owner.__module__}.{owner.__qualname__}.{_last_name(f)}", f), None
+        return _verified(f"{owner.__module__}.{owner.__qualname__}.{last}", f), None
     if isinstance(f, (MethodType, BuiltinFunctionType)) and not isinstance(owner, ModuleType | None):
-        return _name_of_method(f, owner, _last_name(f), allow_instance)
+        return _name_of_method(f, owner, last, allow_instance)
     if isinstance(getattr(f, "__qualname__", None), str):
         return _verified(_own_name(f), f), None
     return _name_of_method(f, f, "__call__", allow_instance)
@@ -181,10 +181,6 @@ def _own_name(f: object) -> str:
         if getattr(sys.modules.get(public), qualname, None) is f:
             module = public
     return f"{module}.{qualname}"
-
-
-def _last_name(f: object) -> str:
-    return str(getattr(f, "__name__", ""))
 
 
 def _name_of_method(f: object, instance: object, method: str, allow_instance: bool) -> tuple[str, object]:
