@@ -162,7 +162,7 @@ def _run(config: Config, options: Mapping[str, Any]) -> None:
     )
     made.is_batching = not options["no_batch"]
     logger.info(
-        "minirq %s listens to %s at %s%s",
+        "minirq %s serves %s at %s%s",
         VERSION,
         ", ".join(made.queue_names),
         safe_url(client),

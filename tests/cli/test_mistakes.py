@@ -32,7 +32,7 @@ def one_line(done: subprocess.CompletedProcess[str]) -> str:
     assert done.returncode == 1, done
     assert done.stdout == ""
     # a worker tells what it is about to do before it finds out
-    lines = [line for line in done.stderr.splitlines() if " listens to " not in line]
+    lines = [line for line in done.stderr.splitlines() if " serves default at " not in line]
     assert len(lines) == 1, done.stderr
     assert lines[0].startswith("minirq: ")
     return lines[0]

@@ -39,7 +39,7 @@ def test_a_burst_runs_what_waits_and_exits_with_0(
     assert worker.wait() == 0
     assert [job.result for job in [*jobs, mail]] == [1, 2, 3, 22]
     first_line = worker.log.splitlines()[0]
-    assert first_line.endswith(f" minirq {__version__} listens to default, emails at {redis_url}")
+    assert first_line.endswith(f" minirq {__version__} serves default, emails at {redis_url}")
 
 
 def test_without_queues_it_serves_default(queue: Queue, start_worker: StartWorker) -> None:

@@ -167,7 +167,7 @@ def test_the_pid_file_is_there_while_the_worker_runs(start_worker: StartWorker, 
     file = folder / "worker.pid"
     file.write_text("999999999\n")  # left behind by one that was killed
     worker = start_worker("--pid", "worker.pid")
-    worker.wait_for_log("listens to")
+    worker.wait_for_log("serves default at")
     assert file.read_text() == f"{worker.process.pid}\n"
 
     second = start_worker("--pid", "worker.pid")
