@@ -150,8 +150,6 @@ class Watchdog:
         self._look_at_the_loop(now, is_awaiting)
         return soonest
 
-    # --- the event loop -----------------------------------------------------------------------
-
     def _look_at_the_loop(self, now: float, is_awaiting: bool) -> None:
         if self._pinged is None:
             if is_awaiting:
