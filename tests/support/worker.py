@@ -15,7 +15,7 @@ from typing import Any
 import redis as redis_py
 
 from support import APP, TESTS
-from support.waits import until
+from support.waits import is_gone, until
 
 LEASE = 1.0
 GRACE = 0.5
@@ -96,10 +96,13 @@ class WorkerProcess:
 
     def kill_all(self) -> None:
         """Kill the worker and its children, as when the host dies."""
-        for pid in self.freeze() if self.process.poll() is None else []:
+        pids = self.freeze() if self.process.poll() is None else []
+        for pid in pids:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.process.wait(10)
+        for pid in pids:
+            until(lambda pid=pid: is_gone(pid))
 
 
 StartWorker = Callable[..., WorkerProcess]
