@@ -217,7 +217,7 @@ def test_the_supervisor_freezes_for_longer_than_the_lease(
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_one_signal_to_stop(queue: Queue, start: StartWorker, trace: Path, number: int) -> None:
     worker = start()
-    running = queue.enqueue("harmful.trace_and_sleep", str(trace), 0.3)
+    running = queue.enqueue("harmful.trace_and_sleep", str(trace), 1.5)
     waiting = queue.enqueue("jobs.add", 1)
     until(lambda: len(lines(trace)) == 1)
     worker.signal(number)
