@@ -82,7 +82,12 @@ class Executor:
         try:
             with guard.within(task.timeout):
                 result = task.function(*task.args, **task.kwargs)
-                if task.is_coroutine or type(result) is CoroutineType:
+                if task.is_coroutine or (type(result) is CoroutineType and self._penalty is None):
+                    result = self._await(result, guard)
+            if (
+                type(result) is CoroutineType
+            ):  # the penalty bounded the call that returned it, and nothing else
+                with guard.within(task.options.timeout):
                     result = self._await(result, guard)
             if os.getpid() != self._pid:
                 os._exit(0)  # the job has forked, and its copy must not go on as a worker

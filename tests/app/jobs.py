@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Coroutine
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,11 @@ async def async_add(a: int, b: int) -> int:
 
 async def async_nap(seconds: float) -> None:
     await asyncio.sleep(seconds)
+
+
+def return_a_nap(seconds: float) -> Coroutine[Any, Any, None]:
+    """A plain function, as decorators make them of coroutine functions."""
+    return async_nap(seconds)
 
 
 async def leave_tasks() -> str:

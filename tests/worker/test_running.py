@@ -131,6 +131,15 @@ def test_a_worker_may_bring_its_own_death_penalty(queue: Queue, penalty: type[Ba
     assert early.is_finished
 
 
+def test_a_death_penalty_leaves_coroutines_to_the_worker(queue: Queue) -> None:
+    class Strict(SimpleWorker):
+        death_penalty_class = TimerDeathPenalty
+
+    made = [queue.enqueue(nap, 30, job_timeout=0.2) for nap in (jobs.async_nap, jobs.return_a_nap)]
+    Strict([queue]).work(burst=True)
+    assert [job.errors[0].kind for job in made] == ["timeout"] * 2
+
+
 def test_retries_run_until_one_succeeds(queue: Queue, tmp_path: Path) -> None:
     job = queue.enqueue(jobs.fail_times, str(tmp_path / "trace"), 2, retry=Retry(3))
     run_all(queue)
