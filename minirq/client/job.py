@@ -143,7 +143,7 @@ class JobBase(Generic[T]):
 
     @operation
     def refresh(self) -> Steps[None]:
-        """Read the record anew. Raises NoSuchJobError if it is gone."""
+        """Read the record again. Raises NoSuchJobError if it is gone."""
         yield from self._record_steps(refresh=True)
 
     def _record_steps(self, refresh: bool = False) -> Steps[Record]:
@@ -271,7 +271,7 @@ class JobBase(Generic[T]):
 
     @operation
     def get_meta(self, refresh: bool = True) -> Steps[dict[str, Any]]:
-        """Return `meta`, read anew unless told otherwise."""
+        """Return `meta`, read from Redis again unless `refresh` is False."""
         yield from self._record_steps(refresh)
         return self.meta
 

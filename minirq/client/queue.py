@@ -101,7 +101,7 @@ class QueueBase(Generic[J]):
             for arguments that collide.
 
             When it returns, the job is in Redis exactly once. If a job with this `job_id` is waiting or
-            running, it is returned unchanged; one that has ended starts anew.
+            running, it is returned unchanged; one that has ended starts again.
 
             Raises UnnamedFunction, SerializationError, InvalidOption (nothing was sent), QueueFull,
             ServerUnavailable (the job may or may not be there: `error.again()` sends the same call again, and
@@ -175,7 +175,7 @@ class QueueBase(Generic[J]):
             if outcome.status not in _REFUSALS:
                 raise InvalidJobOperation(
                     f"job {job.id} may have run since this call was first sent, and have been forgotten:"
-                    " nothing was enqueued now; enqueue it anew if it may run twice"
+                    " nothing was enqueued now; enqueue it again if it may run twice"
                 )
             raise InvalidJobOperation(
                 f"job {job.id} {_REFUSALS[outcome.status]}: call again after that, or use another job_id;"
@@ -346,7 +346,7 @@ class Enqueueing(Generic[J]):
 _REFUSALS = {
     "canceled": "was canceled while it waited and is still in the queue, until a worker meets it",
     "queued": "has expired and is still in the queue, until a worker meets it",
-    "started": "runs and is to be stopped or deleted, which its run has to end for",
+    "started": "is running, and will be stopped or deleted when its run has ended",
 }
 
 

@@ -98,7 +98,7 @@ def socket_path(home: Path) -> Path:
 
 
 def make_private(folder: Path) -> None:
-    """Create the directory with mode 0700, or see to it that the one there is ours and private."""
+    """Create the directory with mode 0700, or check that the existing one is ours and private."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)

@@ -47,7 +47,7 @@ _SWEPT_WITHIN = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was checked. `advice` says what to do; it is empty if nothing is to be done."""
+    """One thing that was checked. `advice` says what to do; it is empty if there is nothing to do."""
 
     subject: str
     mark: Mark

@@ -5,7 +5,7 @@ twice: it acts once. Durations are seconds on this side and whole milliseconds o
 
 Each event has one Lua script. A line `--#include time keys` in it is replaced by the text of
 `lua/lib/time.lua` and `lua/lib/keys.lua`; `defaults` is made from `defaults.LUA_CONSTANTS`. Constants
-(`local MOST_BYTES = 1048576`) are put in where they are used, because a script's body runs anew at each call
+(`local MOST_BYTES = 1048576`) are put in where they are used, because a script's body runs again at each call
 and pays for every variable that one of its functions sees.
 """
 
@@ -487,7 +487,7 @@ def empty(keys: QueueKeys, place: str, *, most: int = 500) -> Call[tuple[int, in
 
 
 def pause(keys: QueueKeys, *, seconds: float | None) -> Call[bool]:
-    """Pause a queue for so long; None pauses until it is resumed, 0 resumes it."""
+    """Pause a queue for this many seconds; None pauses until it is resumed, 0 resumes it."""
     return _call("pause", [keys], [-1 if seconds is None else milliseconds(seconds)], bool)
 
 

@@ -115,7 +115,7 @@ class Record:
         return self.status in ENDED
 
     def seen_at(self, now_ms: int) -> Record:
-        """The record as it is to be shown at this time (Redis time): past its ttl, a waiting job has expired.
+        """The record as readers show it at this time (Redis time): past its ttl, a waiting job has expired.
 
         The claim that meets it will end it; readers change nothing.
         """

@@ -74,10 +74,10 @@ class Waiter:
         self._deadline = time.monotonic() + self._timeout
 
     def steps(self) -> Generator[Any, Any, None]:
-        """Yield what is to be done next, until all jobs have ended.
+        """Yield the next thing to do, until all jobs have ended.
 
-        That is a list of calls or a BlockingPop, whose replies it is to be sent, or None if the server is
-        unreachable; a Glance; a Pause; or an Ended, to be reported. Raises TimeoutError.
+        That is a list of calls or a BlockingPop, whose replies must be sent back, or None if the server is
+        unreachable; a Glance; a Pause; or an Ended, which the caller reports. Raises TimeoutError.
         """
         mail: list[Place] = []
         next_look = time.monotonic()

@@ -87,7 +87,7 @@ class ConcurrentExecutor(Executor):
 #: the watchdog looks this often while anything runs, and never more often than that, seconds
 _WATCH_EVERY = 0.25
 _LEAST_PAUSE = 0.01
-#: an event loop that does nothing for so long is worth a line in the log, seconds
+#: an event loop that is blocked for longer than this gets a line in the log, seconds
 BLOCKED_AFTER = 1.0
 
 

@@ -281,7 +281,7 @@ class Fetcher:
             self._next_event(None)
 
     def _next_event(self, seconds: float | None) -> bool:
-        """Wait until something has happened, or so long."""
+        """Wait until something has happened, or this many seconds."""
         try:
             event = self._events.get(timeout=seconds)
         except Empty:

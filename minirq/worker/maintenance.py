@@ -350,7 +350,7 @@ class _ShownStatus:
         self._written_at = self._names_at = -inf
 
     def calls(self, now: float, server_ms: int) -> list[Any]:
-        """What is to be written now: all of it when something has changed, or some beats later."""
+        """What to write now: all of it when something has changed, or some beats later."""
         settings = self._settings
         fields = self._constant | {name: json.dumps(value) for name, value in self._status().items()}
         if fields == self._shown and now < self._written_at + _AGAIN_AFTER * settings.beat:

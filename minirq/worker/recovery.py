@@ -35,7 +35,7 @@ SILENCE = worker_lost("the worker that ran the job stopped beating")
 
 @dataclass(frozen=True, slots=True)
 class DeadProcess:
-    """A process that has died as these owners, whose jobs are to be taken back.
+    """A process that has died as these owners, whose jobs have to be taken back.
 
     `blamed` are the runs that were under way: number of the queue, id, run.
     `is_spared`: the worker itself has ended the process, so what ran is not to blame. `linger`: for how long
