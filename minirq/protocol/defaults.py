@@ -7,6 +7,8 @@ from __future__ import annotations
 
 #: what every key begins with
 DEFAULT_NAMESPACE = "minirq"
+#: bytes of a job's id at most: a script reads it from the head of the payload
+MAX_ID_BYTES = 255
 #: how long a job may run; -1 is no limit
 JOB_TIMEOUT = 180
 #: how long a result is kept; 0 keeps nothing, -1 keeps it for ever

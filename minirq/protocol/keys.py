@@ -10,8 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from minirq.exceptions import InvalidOption
-from minirq.protocol.defaults import DEFAULT_NAMESPACE
-from minirq.protocol.payload import MAX_ID_BYTES
+from minirq.protocol.defaults import DEFAULT_NAMESPACE, MAX_ID_BYTES
 from minirq.text import safe_repr, safe_text
 
 MAX_NAME = 200

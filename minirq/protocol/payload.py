@@ -16,6 +16,7 @@ import msgpack
 from minirq.exceptions import DeserializationError
 from minirq.protocol import defaults
 from minirq.protocol.codec import Packers
+from minirq.protocol.defaults import MAX_ID_BYTES
 from minirq.protocol.refusal import one_line
 from minirq.retry import Retry
 
@@ -80,7 +81,6 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
 
 
 VERSION = 1
-MAX_ID_BYTES = 255
 #: nothing but the blob and the options nests, and the blob stays bytes here
 _ITEMS = 6
 _TYPES = (str, int, str, str, bytes)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from minirq.protocol.commands import DELETED, FENCED, MISSED_TOO_LONG, SETTLED, Claimed, SetAside, Settlement
-from minirq.protocol.payload import MAX_ID_BYTES
+from minirq.protocol.defaults import MAX_ID_BYTES
 from minirq.protocol.record import Failure, read_failure
 from minirq.text import safe_text
 from minirq.worker.outcome import Failed, Finished, FunctionUnknown, Interrupted, Outcome, Retrying

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from minirq.protocol.payload import MAX_ID_BYTES
+from minirq.protocol.defaults import MAX_ID_BYTES
 
 STARTING, WAITING, BUSY = 0, 1, 2
 #: jobs of a worker that are shown to people at once

@@ -32,6 +32,11 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "bench", "--here", *arguments]
 
 
+def test_the_driver_imports_nothing_that_a_system_brings() -> None:
+    code = "import sys; sys.modules['msgpack'] = None; import bench.cli"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]]:
     """What is printed, and the result, of the tiniest run."""

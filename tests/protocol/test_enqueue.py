@@ -1,4 +1,4 @@
-"""Enqueueing: once per call, never over a live job, and an ended job's id starts anew."""
+"""Enqueueing: once per call, never over a live job, and an ended job's id starts again."""
 
 from __future__ import annotations
 

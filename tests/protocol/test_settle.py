@@ -356,6 +356,17 @@ def test_whoever_waits_is_told_of_every_end(stage: Stage, end: str) -> None:
     assert "waiters" not in stage.job("x")
 
 
+@pytest.mark.parametrize("is_waited_for", [True, False])
+def test_a_result_that_is_not_kept_is_kept_a_minute_for_who_waits(stage: Stage, is_waited_for: bool) -> None:
+    started(stage, "x")
+    if is_waited_for:
+        stage.wait("x", "w")
+    stage.settle("a", "x", 1, seconds=0, blob=b"\x01")
+    assert ("result" in stage.job("x")) == is_waited_for
+    assert stage.client.exists(stage.keys.payload("x")) == is_waited_for
+    assert stage.client.zcard(stage.keys.index("finished")) == is_waited_for
+
+
 def test_whoever_waits_is_not_told_of_a_retry(stage: Stage) -> None:
     started(stage, "x")
     stage.wait("x", "w")
