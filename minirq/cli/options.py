@@ -61,8 +61,8 @@ def chosen_queues(store: Store, names: Sequence[str] = ()) -> list[str]:
     if missing:
         others = ", ".join(safe_text(name) for name in known[:_MOST_NAMED])
         others += f" and {len(known) - _MOST_NAMED} more" if len(known) > _MOST_NAMED else ""
-        there_are = f"; there are {others}" if others else ""
-        raise InvalidOption(f"there is no queue {', '.join(missing)}{there_are}")
+        known_are = f" (known: {others})" if others else ""
+        raise InvalidOption(f"there is no queue {', '.join(missing)}{known_are}")
     return wanted
 
 

@@ -142,7 +142,7 @@ def test_a_name_that_no_queue_has_is_said_and_nothing_is_done(
     more = ("mial",) if call[0] == "requeue" else ("mail", "mial")
     done = invoke(*call, *more)
     assert (done.exit_code, done.stdout) == (1, "")
-    assert done.stderr == "minirq: there is no queue mial; there are mail\n"
+    assert done.stderr == "minirq: there is no queue mial (known: mail)\n"
     assert {key: redis.dump(key) for key in redis.keys()} == before
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from support import ROOT
 
 #: lines of code of the whole package; extras, once there are any, get a budget of their own
-BUDGET = 11_450
+BUDGET = 11_400
 #: lines of a Python file, all counted; files that are shorter or longer are exceptions, and few
 FILE = range(100, 451)
 LONGER, SHORTER = 4, 20
