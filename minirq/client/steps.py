@@ -27,9 +27,7 @@ class Blocking:
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        for name, definition in _definitions(cls):
-            method = _blocking(definition.steps)
-            method.__qualname__ = f"{cls.__qualname__}.{name}"
+        for name, definition, method in _methods(cls, _blocking):
             setattr(cls, name, property(method) if isinstance(definition, question) else method)
 
     def _run(self, steps: Steps[R]) -> R:
@@ -44,9 +42,7 @@ class Asyncio:
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        for name, definition in _definitions(cls):
-            method = _asyncio(definition.steps)
-            method.__qualname__ = f"{cls.__qualname__}.{name}"
+        for name, _, method in _methods(cls, _asyncio):
             setattr(cls, name, method)
 
     async def _run(self, steps: Steps[R]) -> R:
@@ -92,9 +88,16 @@ class question(Generic[R]):
         return self
 
 
-def _definitions(cls: type) -> list[tuple[str, Any]]:
-    members = [(name, getattr(cls, name, None)) for name in dir(cls)]
-    return [(name, member) for name, member in members if isinstance(member, (operation, question))]
+def _methods(cls: type, make: Callable[[Any], Any]) -> list[tuple[str, Any, Any]]:
+    """Make a method for each definition that the class has: its name, the definition, the method."""
+    made = []
+    for name in dir(cls):
+        definition = getattr(cls, name, None)
+        if isinstance(definition, (operation, question)):
+            method = make(definition.steps)
+            method.__qualname__ = f"{cls.__qualname__}.{name}"
+            made.append((name, definition, method))
+    return made
 
 
 def _blocking(steps: Callable[..., Steps[Any]]) -> Any:

@@ -154,9 +154,8 @@ class Batch:
         outcomes = []
         while self._unsent:
             outcomes.append(self._unsent.popleft())
-        while (
-            give_back and (claimed := self._newest()) is not None
-        ):  # each to the front: they keep their order
+        # the newest first, each to the front: they keep their order
+        while give_back and (claimed := self._newest()) is not None:
             outcomes.append(settlement(claimed, Released()))
         if not outcomes and not want:
             return Claim("ok", [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
 from collections.abc import Callable
 
 #: how long recoveries took in this run of the tests; printed at its end
@@ -33,6 +34,16 @@ def costs_at_most(seconds: float, act: Callable[[], object]) -> bool:
         return time.process_time() - started
 
     return any(spent() <= seconds * _slowness() for _ in range(5))
+
+
+def assert_harmless(size: int, read: Callable[[], object]) -> None:
+    """Assert that so many hostile bytes cost at most a second per MiB and 128 bytes of memory per byte."""
+    assert costs_at_most(0.02 + size / 2**20, read)
+    tracemalloc.start()
+    read()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 128 * size + 65536
 
 
 def _is_at_most(limit: float, seconds: float) -> bool:
